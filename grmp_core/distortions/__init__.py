@@ -1,0 +1,67 @@
+"""Distortions of pictures: uint8 RGB in, uint8 RGB out, all randomness from a given numpy Generator.
+
+Parameters by level are KADID-10k's (its MATLAB generator; where sources disagree, the order that the human level means
+support). The pixel work is OpenCV's and Pillow's.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+
+from grmp_core.distortions.blur import BLURS
+from grmp_core.distortions.brightness import BRIGHTNESSES
+from grmp_core.distortions.colour import COLOURS
+from grmp_core.distortions.compression import COMPRESSIONS
+from grmp_core.distortions.noise import NOISES
+from grmp_core.distortions.registry import Distortion
+from grmp_core.distortions.sharpness import SHARPNESSES
+from grmp_core.distortions.spatial import SPATIALS
+from grmp_core.errors import InputError
+
+__all__ = ["KADID_NAMES", "MAX_PARTS", "REGISTRY", "Distortion", "compose", "draw_composition", "get"]
+
+REGISTRY: dict[str, Distortion] = {
+    distortion.name: distortion
+    for family in (BLURS, COLOURS, COMPRESSIONS, NOISES, BRIGHTNESSES, SPATIALS, SHARPNESSES)
+    for distortion in family
+}
+"""All distortions by name, in KADID-10k's order."""
+KADID_NAMES: tuple[str, ...] = tuple(name for name, d in REGISTRY.items() if d.kadid_id is not None)
+MAX_PARTS = 4
+"""Distortions a composed picture has at most."""
+
+
+def get(name: str) -> Distortion:
+    """The distortion called `name`. InputError naming the nearest one."""
+    if name not in REGISTRY:
+        near = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(REGISTRY)}"
+        raise InputError(f"distortion '{name}' is unknown; {hint}")
+    return REGISTRY[name]
+
+
+def compose(image_HW3: np.ndarray, parts: Sequence[tuple[str, float]], rng: np.random.Generator) -> np.ndarray:
+    """Apply (name, severity) pairs one after the other. InputError for more than MAX_PARTS or two of one group."""
+    groups = [get(name).group for name, _ in parts]
+    if len(parts) > MAX_PARTS or len(set(groups)) < len(groups):
+        raise InputError(
+            f"a composition takes at most {MAX_PARTS} distortions, one of a group; got {', '.join(n for n, _ in parts)}"
+        )
+    result = image_HW3.copy()
+    for name, severity in parts:
+        result = get(name)(result, severity, rng)
+    return result
+
+
+def draw_composition(rng: np.random.Generator, max_parts: int = MAX_PARTS) -> tuple[tuple[str, float], ...]:
+    """1 to `max_parts` distortions of different groups in random order, each at a severity even in [1, 5]."""
+    if not 1 <= max_parts <= MAX_PARTS:
+        raise InputError(f"max_parts {max_parts}: use 1..{MAX_PARTS}")
+    by_group: dict[str, list[str]] = {}
+    for name in KADID_NAMES:
+        by_group.setdefault(REGISTRY[name].group, []).append(name)
+    groups = rng.permutation(sorted(by_group))[: int(rng.integers(1, max_parts + 1))]
+    return tuple((str(rng.choice(by_group[group])), float(rng.uniform(1, 5))) for group in groups)

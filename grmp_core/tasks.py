@@ -1,0 +1,127 @@
+"""Distortion tasks: one task is one distortion type; its images are views of distorted references with a label.
+
+A row of a task is a pure function of (reference pixels, reference id, task, level, seed): stored, streamed, on one
+machine or on many, it is the same row.
+
+Shapes: views (n, size, size, 3) uint8 RGB; quality (n,) float32 in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from grmp_core.calibration import quality_of
+from grmp_core.distortions import get
+from grmp_core.errors import InputError
+from grmp_core.meta import Episode, MetaConfig
+from grmp_core.seeds import generator_of, seed_of
+from grmp_core.views import at_least, at_most
+
+Part = Literal["support", "query"]
+LEVELS = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """One labelled image of a task."""
+
+    task: str
+    view_HW3: np.ndarray
+    quality: float
+    level: int
+    severity: float
+    reference_id: str
+    part: Part
+    seed: int
+
+
+def split_references(reference_ids: Iterable[str], query_fraction: float, seed: int) -> dict[str, Part]:
+    """Give every reference to support or to query, so that no task shows one picture in both.
+
+    InputError when one part would be empty.
+    """
+    ids = sorted(set(reference_ids), key=lambda reference_id: seed_of("part", seed, reference_id))
+    num_query = round(len(ids) * query_fraction)
+    if not 0 < num_query < len(ids):
+        raise InputError(
+            f"{len(ids)} reference images with synthesize.query_fraction={query_fraction} leave support or query "
+            "empty; give more references or another fraction"
+        )
+    return {reference_id: "query" if rank < num_query else "support" for rank, reference_id in enumerate(ids)}
+
+
+def prepare_reference(image_HW3: np.ndarray, size_px: int, short_side_px: int) -> np.ndarray:
+    """The pristine picture that is distorted: shrunk to `short_side_px` (0: never), enlarged to the view size."""
+    image = at_most(image_HW3, max(short_side_px, size_px)) if short_side_px else image_HW3
+    return at_least(image, size_px)
+
+
+def synthesize_row(
+    reference_HW3: np.ndarray, reference_id: str, part: Part, task: str, level: int, size_px: int, seed: int
+) -> TaskRow:
+    """Distort a prepared reference as a whole, then cut one view out of it."""
+    row_seed = seed_of("row", seed, reference_id, task, level)
+    rng = np.random.Generator(np.random.PCG64(row_seed))
+    top = int(rng.integers(reference_HW3.shape[0] - size_px + 1))
+    left = int(rng.integers(reference_HW3.shape[1] - size_px + 1))
+    distorted = get(task)(reference_HW3, float(level), rng)
+    view = np.ascontiguousarray(distorted[top : top + size_px, left : left + size_px])
+    return TaskRow(task, view, quality_of(task, float(level)), level, float(level), reference_id, part, row_seed)
+
+
+@dataclass(frozen=True)
+class EpisodePlan:
+    """Which rows make one task's batches in one outer step: pairs (index of a reference in its part, level)."""
+
+    task: str
+    step: int
+    support: tuple[tuple[int, int], ...]
+    query: tuple[tuple[int, int], ...]
+
+
+def plan_episode(
+    task: str, step: int, num_references: Mapping[Part, int], config: MetaConfig, seed: int
+) -> EpisodePlan:
+    """Draw an episode's rows from (seed, step, task) alone; none comes twice while there are enough of them."""
+    rng = generator_of("episode", seed, step, task)
+    wanted = config.batch_size * config.inner_steps
+
+    def draw(part: Part) -> tuple[tuple[int, int], ...]:
+        available = num_references[part] * len(LEVELS)
+        rounds = [rng.permutation(available) for _ in range(math.ceil(wanted / available))]
+        return tuple((int(i) // len(LEVELS), LEVELS[int(i) % len(LEVELS)]) for i in np.concatenate(rounds)[:wanted])
+
+    return EpisodePlan(task, step, draw("support"), draw("query"))
+
+
+def tasks_of_step(tasks: Sequence[str], step: int, config: MetaConfig, seed: int) -> list[str]:
+    """The tasks of an outer step: all, or `tasks_per_step` drawn from (seed, step); always in the given order."""
+    if config.tasks_per_step in (0, len(tasks)):
+        return list(tasks)
+    if config.tasks_per_step > len(tasks):
+        raise InputError(f"meta.tasks_per_step {config.tasks_per_step} is more than the {len(tasks)} tasks there are")
+    chosen = generator_of("tasks", seed, step).choice(len(tasks), config.tasks_per_step, replace=False)
+    return [tasks[i] for i in sorted(chosen)]
+
+
+def make_episode(
+    task: str,
+    support: tuple[np.ndarray, np.ndarray],
+    query: tuple[np.ndarray, np.ndarray],
+    config: MetaConfig,
+    device: torch.device,
+) -> Episode:
+    """(views, quality) of each part -> an Episode of batches on `device`."""
+
+    def batches(views: np.ndarray, quality: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        images = torch.from_numpy(np.array(views, copy=True)).to(device)
+        labels = torch.as_tensor(np.array(quality, dtype=np.float32), device=device)
+        return list(zip(images.split(config.batch_size), labels.split(config.batch_size), strict=True))
+
+    return Episode(task, batches(*support), batches(*query))

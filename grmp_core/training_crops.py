@@ -1,0 +1,218 @@
+"""Labelled crops for training a backbone: photos distorted at native resolution, with all that captions can say.
+
+Batch number i is a pure function of (photos, seed, i), so that workers may make batches in any order and a resumed run
+sees what it would have seen.
+
+Shapes: photos and crops (H, W, 3) uint8 RGB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from grmp_core import captions
+from grmp_core.calibration import quality_of, quality_of_composition
+from grmp_core.contrastive import Batch
+from grmp_core.distortions import get
+from grmp_core.images import list_images, read_image
+from grmp_core.references import reference
+from grmp_core.seeds import generator_of
+from grmp_core.views import at_least
+
+TYPES = tuple(captions.DISTORTION_PHRASES)
+"""The distortion types in the order of caption and target columns."""
+PRISTINE_QUALITY = 0.93
+"""Label of an undistorted photo: above the .90 that raters give KADID-10k cells with nothing to see, below 1."""
+
+Parts = list[tuple[str, float]]
+
+_BLURS = ("lens_blur", "gaussian_blur", "motion_blur")
+_LIGHTS = ("darken", "brighten", "mean_shift", "contrast", "saturation_hsv", "saturation_lab")
+_NOISES = ("white_noise", "white_noise_ycbcr", "multiplicative_noise")
+_CODECS = ("jpeg", "jpeg", "jpeg", "jpeg2000")
+_CHAIN = (
+    (_BLURS, 0.6),
+    (_LIGHTS, 0.55),
+    (_NOISES, 0.45),
+    (("denoise",), 0.08),
+    (("sharpen",), 0.12),
+    (_CODECS, 0.5),
+)
+"""(types, share of the windows that get one of them), in the order a camera applies them."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A pristine picture and the words its file name gives."""
+
+    pixels_HW3: np.ndarray
+    class_index: int
+    """-1: unknown."""
+    scene_index: int
+    """-1: unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropConfig:
+    size_px: int = 224
+    window_px: tuple[int, int] = (256, 320)
+    """Short and long side of the piece that is distorted; crops are cut from it, off any grid the distortion has."""
+    crops_per_window: int = 2
+    clean: float = 0.08
+    single: float = 0.5
+    """Shares of undistorted and singly distorted windows; the rest carries two or three distortions."""
+    shrink: float = 0.5
+    """Share of photos that are shrunk (to 0.75 of their size or more) before they are distorted."""
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    photos: list[Photo]
+    class_words: list[str]
+
+
+def held_out(path: Path) -> bool:
+    """True for one file in fourteen, decided by the hash of its content: never trained on."""
+    return int(hashlib.sha256(path.read_bytes()).hexdigest()[:8], 16) % 14 == 0
+
+
+def load_photos(folders: Sequence[str], num_procedural: int, *, validation: bool = False) -> PhotoSet:
+    """Read all photos of the training (or the validation) part, and draw `num_procedural` references.
+
+    Validation references have seeds of their own. InputError for a folder without images or an unreadable file.
+    """
+    paths = [Path(path) for folder in folders for path in list_images(folder)]
+    words = sorted({word for path in paths if (word := captions.class_word(path.stem))})
+    index_of = {word: index for index, word in enumerate(words)}
+    photos = [
+        Photo(read_image(path), index_of.get(captions.class_word(path.stem) or "", -1), _scene_index(path.stem))
+        for path in paths
+        if held_out(path) == validation
+    ]
+    first_seed = 1_000_000 if validation else 0
+    photos += [Photo(reference(first_seed + i), -1, -1) for i in range(num_procedural)]
+    return PhotoSet(photos, words)
+
+
+def make_batch(photos: Sequence[Photo], num_images: int, config: CropConfig, seed: int, index: int) -> Batch:
+    """Batch `index` of a run: `num_images` crops, `crops_per_window` of every distorted window."""
+    rng = generator_of("training batch", seed, index)
+    images, quality, types, severities, chosen = [], [], [], [], []
+    while len(images) < num_images:
+        photo = photos[int(rng.integers(len(photos)))]
+        parts = draw_parts(rng, config)
+        window = apply_parts(cut_window(photo.pixels_HW3, config, rng), parts, rng)
+        for _ in range(min(config.crops_per_window, num_images - len(images))):
+            images.append(_crop(window, config.size_px, rng))
+            quality.append(quality_of_parts(parts))
+            types.append(type_targets(parts))
+            severities.append(severity_targets(parts))
+            chosen.append(photo)
+    return Batch(
+        torch.from_numpy(np.stack(images)),
+        torch.tensor(quality, dtype=torch.float32),
+        torch.from_numpy(np.stack(types)),
+        torch.from_numpy(np.stack(severities)),
+        torch.tensor([photo.class_index for photo in chosen]),
+        torch.tensor([photo.scene_index for photo in chosen]),
+    )
+
+
+def draw_parts(rng: np.random.Generator, config: CropConfig) -> Parts:
+    """What is done to one window: nothing, one type, a chain as of a camera, or two or three types of any kind."""
+    kind = rng.random()
+    if kind < config.clean:
+        return []
+    if kind < config.clean + config.single:
+        return [(TYPES[int(rng.integers(len(TYPES)))], float(rng.uniform(1, 5)))]
+    if rng.random() < 0.7:
+        return _camera_chain(rng)
+    chosen = rng.choice(len(TYPES), int(rng.integers(2, 4)), replace=False)
+    return [(TYPES[int(i)], _mild(rng)) for i in chosen]
+
+
+def apply_parts(image_HW3: np.ndarray, parts: Iterable[tuple[str, float]], rng: np.random.Generator) -> np.ndarray:
+    """Apply (type, severity) one after the other."""
+    for name, severity in parts:
+        image_HW3 = get(name)(image_HW3, severity, rng)
+    return image_HW3
+
+
+def quality_of_parts(parts: Parts) -> float:
+    """The calibrated label in [0,1]."""
+    if not parts:
+        return PRISTINE_QUALITY
+    return float(quality_of(*parts[0]) if len(parts) == 1 else quality_of_composition(parts))
+
+
+def type_targets(parts: Parts) -> np.ndarray:
+    """(T,) weights adding up to 1: of a composition every type by the quality it costs; the last: undistorted."""
+    target = np.zeros(len(TYPES) + 1, dtype=np.float32)
+    if not parts:
+        target[-1] = 1
+    for name, severity in parts:
+        target[TYPES.index(name)] += max(PRISTINE_QUALITY - quality_of(name, severity), 0) + 0.02
+    return target / target.sum()
+
+
+def severity_targets(parts: Parts) -> np.ndarray:
+    """(5·types + 1,) weights over the severity captions; all zero for compositions, which no one of them describes."""
+    target = np.zeros(len(TYPES) * len(captions.SEVERITY_WORDS) + 1, dtype=np.float32)
+    if not parts:
+        target[-1] = 1
+    if len(parts) == 1:
+        name, severity = parts[0]
+        start = TYPES.index(name) * len(captions.SEVERITY_WORDS)
+        target[start : start + len(captions.SEVERITY_WORDS)] = captions.severity_targets(np.array([severity]))[0]
+    return target
+
+
+def cut_window(image_HW3: np.ndarray, config: CropConfig, rng: np.random.Generator) -> np.ndarray:
+    """A random piece of a photo, flipped or not, shrunk or not, a little brighter or darker or as it is."""
+    smallest = max(config.window_px[0], config.size_px)
+    factor = rng.uniform(0.75, 1) if rng.random() < config.shrink else 1.0
+    if factor < 1 and min(image_HW3.shape[:2]) * factor >= smallest:
+        image_HW3 = cv2.resize(image_HW3, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    image_HW3 = at_least(image_HW3, smallest)
+    height, width = image_HW3.shape[:2]
+    sides = config.window_px if height < width else config.window_px[::-1]
+    window = _crop_to(image_HW3, min(sides[0], height), min(sides[1], width), rng)
+    if rng.random() < 0.3:
+        table = (255 * np.linspace(0, 1, 256) ** rng.uniform(0.75, 1.3) + 0.5).astype(np.uint8)
+        window = cv2.LUT(window, table)
+    return np.ascontiguousarray(window[:, ::-1] if rng.random() < 0.5 else window)
+
+
+def _camera_chain(rng: np.random.Generator) -> Parts:
+    """Blur, light, noise and compression in the order a camera has them, each there or not, at least two."""
+    while True:
+        parts = [(str(rng.choice(names)), _mild(rng)) for names, share in _CHAIN if rng.random() < share]
+        if 2 <= len(parts) <= 3:
+            return parts
+
+
+def _mild(rng: np.random.Generator) -> float:
+    """Severity in [1,5], mostly low: what is found together in the wild is seldom extreme."""
+    return 1 + 4 * float(rng.beta(1.1, 1.9))
+
+
+def _crop(image_HW3: np.ndarray, size_px: int, rng: np.random.Generator) -> np.ndarray:
+    return _crop_to(image_HW3, size_px, size_px, rng)
+
+
+def _crop_to(image_HW3: np.ndarray, height_px: int, width_px: int, rng: np.random.Generator) -> np.ndarray:
+    top = int(rng.integers(image_HW3.shape[0] - height_px + 1))
+    left = int(rng.integers(image_HW3.shape[1] - width_px + 1))
+    return image_HW3[top : top + height_px, left : left + width_px]
+
+
+def _scene_index(stem: str) -> int:
+    scene = captions.scene_of(stem)
+    return -1 if scene is None else captions.SCENES.index(scene)

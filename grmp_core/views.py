@@ -1,0 +1,91 @@
+"""What the model sees of a photo: a finite, seeded set of views.
+
+Finite, because then whatever is frozen in front of the learned part can be computed once a view and kept.
+
+Shapes: images (H, W, 3) uint8 RGB; views (V, size, size, 3) uint8 RGB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from grmp_core.errors import InputError
+from grmp_core.seeds import generator_of
+
+OFFICIAL_STRETCH = 244 / 224
+"""The published code stretches an image to 244 x 244 before it takes a 224 px crop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewConfig:
+    mode: Literal["crops", "resize", "official"] = "crops"
+    """`crops`: at native resolution. `resize`: short side to the input size first. `official`: 244 x 244 stretch."""
+    train_views: int = 4
+    """Views an image in training, flips included; the first is drawn like the others."""
+    score_grid: int = 2
+    """Scoring takes score_grid x score_grid evenly spread views and averages their quality; 1: the centre."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("crops", "resize", "official"):
+            raise InputError(f"views.mode '{self.mode}': use crops, resize or official")
+        for name in ("train_views", "score_grid"):
+            if getattr(self, name) < 1:
+                raise InputError(f"views.{name} {getattr(self, name)}: use 1 or more")
+
+
+def training_views(image_HW3: np.ndarray, config: ViewConfig, size_px: int, *seed: object) -> np.ndarray:
+    """`train_views` random crops, each flipped or not, drawn from `seed` alone."""
+    canvas = _canvas(image_HW3, config, size_px)
+    rng = generator_of("view", *seed)
+    views = []
+    for _ in range(config.train_views):
+        top = int(rng.integers(canvas.shape[0] - size_px + 1))
+        left = int(rng.integers(canvas.shape[1] - size_px + 1))
+        view = canvas[top : top + size_px, left : left + size_px]
+        views.append(view[:, ::-1] if rng.random() < 0.5 else view)
+    return np.stack(views)
+
+
+def scoring_views(image_HW3: np.ndarray, config: ViewConfig, size_px: int) -> np.ndarray:
+    """The fixed grid of views; for `resize` and `official` fewer than the grid where its positions coincide."""
+    canvas = _canvas(image_HW3, config, size_px)
+    tops = _positions(canvas.shape[0] - size_px, config.score_grid)
+    lefts = _positions(canvas.shape[1] - size_px, config.score_grid)
+    return np.stack([canvas[t : t + size_px, left : left + size_px] for t in tops for left in lefts])
+
+
+def at_least(image_HW3: np.ndarray, size_px: int) -> np.ndarray:
+    """The image itself, or enlarged so that its short side is `size_px`."""
+    short = min(image_HW3.shape[:2])
+    return image_HW3 if short >= size_px else _resize_short_side(image_HW3, size_px)
+
+
+def at_most(image_HW3: np.ndarray, size_px: int) -> np.ndarray:
+    """The image itself, or shrunk so that its short side is `size_px`."""
+    return image_HW3 if min(image_HW3.shape[:2]) <= size_px else _resize_short_side(image_HW3, size_px)
+
+
+def _canvas(image: np.ndarray, config: ViewConfig, size_px: int) -> np.ndarray:
+    if config.mode == "official":
+        side = round(size_px * OFFICIAL_STRETCH)
+        return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    if config.mode == "resize":
+        return _resize_short_side(image, size_px)
+    return at_least(image, size_px)
+
+
+def _resize_short_side(image: np.ndarray, size_px: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    factor = size_px / min(height, width)
+    shape = (max(size_px, round(width * factor)), max(size_px, round(height * factor)))
+    return cv2.resize(image, shape, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+
+
+def _positions(slack_px: int, count: int) -> list[int]:
+    if count == 1:
+        return [slack_px // 2]
+    return sorted({round(slack_px * i / (count - 1)) for i in range(count)})

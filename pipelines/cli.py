@@ -1,0 +1,122 @@
+"""`grmp …`: one command a workload. Every command also runs as `python -m pipelines.<name>` for `ray job submit`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from grmp_core.errors import InputError
+from pipelines.config import Config, load_config
+
+COMMANDS = {
+    "synthesize": "make distortion tasks from pristine pictures",
+    "pretrain": "meta-learn the prompts over the tasks (Ray Train)",
+    "adapt": "adapt the prompts to a few labelled images",
+    "sweep": "adapt over lambda x labels x splits (Ray Tune)",
+    "evaluate": "score a model on labelled images: SRCC, PLCC, KRCC, RMSE",
+    "report": "the sweep as one HTML page",
+    "register": "put the chosen model into the MLflow registry",
+    "score": "score images (Ray Data)",
+    "demo": "the whole way on embedded data",
+}
+OK, FAILURE, BAD_INPUT = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; -> exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return OK if arguments else BAD_INPUT
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"grmp: '{name}' is no command; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return BAD_INPUT
+    return run_command(name, rest)
+
+
+def run_command(name: str, arguments: Sequence[str]) -> int:
+    """Parse `arguments`, run one workload, print its result; -> exit code."""
+    options = _parser(name).parse_args(arguments)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(ray|mlflow)\b.*")
+    try:
+        config = load_config(options.config, [*options.set, *_positional(name, options)])
+        workload: Callable[[Config], Any] = importlib.import_module(f"pipelines.{name}").run
+        result = workload(config)
+    except InputError as error:
+        print(f"grmp {name}: {error}", file=sys.stderr)
+        return BAD_INPUT
+    print(json.dumps(result.as_json(), indent=2) if options.json else result.as_text())
+    return OK
+
+
+def module_main(name: str) -> None:
+    """Body of `python -m pipelines.<name>`."""
+    sys.exit(run_command(name, sys.argv[1:]))
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"grmp {name}", description=COMMANDS[name], epilog=_defaults(name))
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--config", metavar="FILE", help="YAML configuration (default: built-in values)")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override one value")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    if name == "score":
+        parser.add_argument("images", nargs="*", metavar="IMAGE", help="files, folders, globs or s3://… (score.images)")
+        parser.add_argument("--model", help="bundle folder or models:/name@alias (score.model)")
+        parser.add_argument("--output", help="scores file, .parquet or .csv (score.output)")
+    return parser
+
+
+def _positional(name: str, options: argparse.Namespace) -> list[str]:
+    if name != "score":
+        return []
+    overrides = [f"score.{key}={json.dumps(value)}" for key in ("model", "output") if (value := getattr(options, key))]
+    return overrides + ([f"score.images={json.dumps(options.images)}"] if options.images else [])
+
+
+SECTIONS = {
+    "synthesize": ("synthesize",),
+    "pretrain": ("meta", "prompts", "pretrain", "synthesize"),
+    "adapt": ("adapt", "views", "target"),
+    "sweep": ("sweep", "adapt", "views", "target"),
+    "evaluate": ("score", "target"),
+    "report": (),
+    "register": ("register", "tracking"),
+    "score": ("score", "images"),
+    "demo": (),
+}
+
+
+def _defaults(name: str) -> str:
+    import yaml
+
+    from pipelines.config import as_dict
+
+    everything = as_dict(Config())
+    common = {key: everything[key] for key in ("output", "seed", "precision", "backbone")}
+    shown = {**common, **{section: everything[section] for section in SECTIONS[name]}}
+    return "keys for --set, with their defaults (more in ray_config.yaml):\n\n" + yaml.safe_dump(shown, sort_keys=False)
+
+
+def _overview() -> str:
+    lines = [f"  {name:<11} {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: grmp COMMAND [--config ray_config.yaml] [--set section.key=value] [--json]",
+            "",
+            *lines,
+            "",
+            "`grmp COMMAND --help` shows the settings of a command with their defaults.",
+            "exit codes: 0 done, 2 bad input or configuration (one line says what, where, and the fix), 1 failure",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

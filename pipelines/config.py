@@ -1,0 +1,298 @@
+"""The one configuration of a run: typed sections, filled from `ray_config.yaml` and `--set section.key=value`.
+
+A section lives beside the code that owns it; the ones of the Ray workloads live here. Every field has a default, so an
+empty file is a valid configuration (the embedded demo).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+
+from grmp_core.adapt import AdaptConfig
+from grmp_core.backbone import BackboneConfig, dtype_of
+from grmp_core.errors import InputError
+from grmp_core.images import ImageLimits
+from grmp_core.meta import MetaConfig
+from grmp_core.prompts import PromptConfig
+from grmp_core.views import ViewConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesizeConfig:
+    source: Literal["procedural", "photos"] = "procedural"
+    """Where pristine pictures come from: drawn by this package, or `path`."""
+    path: str | None = None
+    """Folder, glob, or s3://… folder of photos."""
+    references: int = 40
+    """Pictures to use: how many to draw, or at most how many photos (0: all of them)."""
+    tasks: tuple[str, ...] = ()
+    """Distortion types by name; empty: all of KADID-10k's."""
+    query_fraction: float = 0.2
+    """Share of the references that only query batches show."""
+    short_side_px: int = 384
+    """Larger references are shrunk to this before they are distorted (KADID-10k's size); 0: never."""
+    references_per_block: int = 4
+    """References a Ray task works on, and the grain at which an interrupted run goes on."""
+    max_reject_fraction: float = 0.1
+    """Share of the photos that may be unreadable before the run is refused."""
+
+    def __post_init__(self) -> None:
+        if self.source == "photos" and not self.path:
+            raise InputError("synthesize.source photos needs synthesize.path: give the folder of the photos")
+        if not 0 < self.query_fraction < 1:
+            raise InputError(f"synthesize.query_fraction {self.query_fraction}: use a number between 0 and 1")
+        if self.references_per_block < 1:
+            raise InputError(f"synthesize.references_per_block {self.references_per_block}: use 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    episodes: Literal["store", "stream"] = "store"
+    """Read tasks from the store that `grmp synthesize` wrote, or make them on the fly with Ray Data."""
+    workers: int = 1
+    """Ray Train workers; 0: in this process. The result does not depend on it."""
+    cpus_per_worker: float = 1
+    gpus_per_worker: float = 0
+    checkpoint_every: int = 10
+    """Outer steps between two checkpoints."""
+    max_failures: int = 3
+    """Worker failures that are survived by going back to the last checkpoint."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 0 or self.checkpoint_every < 1:
+            raise InputError("pretrain: workers must be 0 or more and checkpoint_every 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetConfig:
+    dataset: Literal["table", "livec", "kadid10k", "tid2013"] = "table"
+    """`table`: a CSV or Parquet file with an image and a score column; else a published set as downloaded."""
+    path: str | None = None
+    """File or folder of the set."""
+    image_column: str = "image"
+    score_column: str = "mos"
+    reference_column: str | None = None
+    score_min: float | None = None
+    score_max: float | None = None
+    higher_is_better: bool = True
+    max_missing_fraction: float = 0.0
+    """Share of the label rows whose image may be missing before the set is refused."""
+    max_rejects: float = 0.0
+    """Share of the label rows that may be unusable (bad score, unreadable image) before the set is refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    lambdas: tuple[float, ...] = (0.0, 1.0, 5.0)
+    shots: tuple[int, ...] = ()
+    """Labelled images of a trial; give this or `ratios`."""
+    ratios: tuple[float, ...] = ()
+    """Data ratios: shots ÷ size of the training part, each in (0, 1]."""
+    split_seeds: tuple[int, ...] = (0, 1, 2)
+    test_fraction: float = 0.2
+    cpus_per_trial: float = 1
+    gpus_per_trial: float = 0
+    """A fraction packs several trials on a GPU."""
+    max_failures: int = 1
+    """Times a failed trial is tried again."""
+
+    def __post_init__(self) -> None:
+        if self.shots and self.ratios:
+            raise InputError("sweep: give either sweep.shots or sweep.ratios, not both")
+        if not self.lambdas or not self.split_seeds:
+            raise InputError("sweep: sweep.lambdas and sweep.split_seeds need at least one value each")
+        if any(not (math.isfinite(x) and x >= 0) for x in self.lambdas):
+            raise InputError(f"sweep.lambdas {list(self.lambdas)}: use finite numbers >= 0")
+        if any(n < 1 for n in self.shots):
+            raise InputError(f"sweep.shots {list(self.shots)}: use whole numbers >= 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    uri: str | None = None
+    """MLflow tracking address; null: the environment's MLFLOW_TRACKING_URI, else a SQLite file in `output`."""
+    experiment: str = "grmp-iqa"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisterConfig:
+    name: str = "grmp-iqa"
+    """Registered model in MLflow."""
+    bundle: str | None = None
+    """Bundle to register; null: the sweep's chosen model."""
+    margin: float = 0.0
+    """SRCC by which a candidate must beat the champion on the same held-out images to take its place."""
+    allow_local_paths: bool = False
+    """Let a served model read image files of its own machine by path; base64 images always work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    images: tuple[str, ...] = ()
+    """Files, folders, globs, Parquet files with an image column, or s3://… folders."""
+    model: str | None = None
+    """A bundle's folder or an MLflow model (`models:/name@alias`); null: the registered champion."""
+    output: str | None = None
+    """.parquet or .csv file; null: `scores.parquet` in `output` (a few single files: the table on screen only)."""
+    batch_size: int = 16
+    workers: int = 0
+    """Model replicas; 0: one per CPU or GPU."""
+    gpus_per_worker: float = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    output: str = "runs/demo"
+    """Folder or s3://… prefix under which every command keeps its results."""
+    seed: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Type of frozen weights and activations; what is learned is always float32."""
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    views: ViewConfig = field(default_factory=ViewConfig)
+    images: ImageLimits = field(default_factory=ImageLimits)
+    synthesize: SynthesizeConfig = field(default_factory=SynthesizeConfig)
+    meta: MetaConfig = field(default_factory=MetaConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
+    adapt: AdaptConfig = field(default_factory=AdaptConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    register: RegisterConfig = field(default_factory=RegisterConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+
+    def __post_init__(self) -> None:
+        dtype_of(self.precision)
+
+
+def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file and apply `section.key=value` overrides on top (values are YAML, too).
+
+    Raises InputError for a missing or unreadable file, an unknown key (naming the nearest one), a value of the wrong
+    type or out of range.
+    """
+    data = {} if path is None else _read_yaml(Path(path))
+    for override in overrides:
+        _apply(data, override)
+    return build(Config, data, "")
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """The configuration as plain JSON types; `build(Config, as_dict(c), "")` gives `c` again."""
+    return _plain(dataclasses.asdict(config))
+
+
+def build(cls: type, data: object, where: str) -> Any:
+    """A dataclass `cls` from a mapping; `where` is its dotted place, for messages."""
+    if not isinstance(data, Mapping):
+        raise InputError(f"configuration: {where or 'the file'} must be a section with keys, not {_describe(data)}")
+    hints = get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}
+    for key in data:
+        if key not in known:
+            raise InputError(_unknown_key(str(key), where, known))
+    return cls(**{key: _convert(hints[key], value, _join(where, key)) for key, value in data.items()})
+
+
+def _convert(hint: Any, value: object, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return build(typing.cast(type, hint), {} if value is None else value, where)
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise InputError(f"configuration: {where} must be one of {', '.join(arguments)}, not {_describe(value)}")
+        return value
+    if origin is tuple:
+        return _convert_tuple(arguments, value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise InputError(f"configuration: {where} must be {_NAMES.get(hint, hint.__name__)}, not {_describe(value)}")
+    return value
+
+
+def _convert_tuple(arguments: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise InputError(f"configuration: {where} must be a list, not {_describe(value)}")
+    if Ellipsis not in arguments and len(value) != len(arguments):
+        raise InputError(f"configuration: {where} must have {len(arguments)} entries, not {len(value)}")
+    return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+
+
+_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _describe(value: object) -> str:
+    return f"{value!r} ({type(value).__name__})"
+
+
+def _unknown_key(key: str, where: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean {_join(where, near[0])}?" if near else f"known here: {', '.join(sorted(known))}"
+    return f"configuration: {_join(where, key)} is unknown; {hint}"
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"configuration file {path} does not exist; give another --config") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"configuration file {path} cannot be read ({error}); check its path and rights") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise InputError(f"configuration file {path}{place}: {problem}; correct the YAML there") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"configuration file {path} must hold sections with keys, not {_describe(content)}")
+    return content
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    path, separator, text = override.partition("=")
+    if not separator or not path:
+        raise InputError(f"--set {override}: write section.key=value")
+    *sections, key = path.split(".")
+    for section in sections:
+        inner = data.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"--set {override}: '{section}' is a value, not a section")
+        data = inner
+    try:
+        data[key] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {override}: the value is not YAML; quote it") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,156 @@
+"""The whole way on embedded data: nothing is downloaded, nothing but this package is needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from grmp_core import references
+from grmp_core.calibration import quality_of_composition
+from grmp_core.distortions import compose, draw_composition
+from grmp_core.errors import InputError
+from grmp_core.seeds import generator_of
+from grmp_core.storage import locate
+from pipelines import pretrain, register, report, score, sweep, synthesize
+from pipelines.config import (
+    AdaptConfig,
+    Config,
+    MetaConfig,
+    PretrainConfig,
+    ScoreConfig,
+    SweepConfig,
+    SynthesizeConfig,
+    TargetConfig,
+)
+from pipelines.session import ray_session, say
+
+NUM_TARGET_IMAGES = 120
+NUM_NEW_IMAGES = 6
+FIRST_TARGET_SEED = 10_000
+"""Reference numbers of the target start here, far from those that pre-training sees."""
+TASKS = ("gaussian_blur", "motion_blur", "jpeg", "jpeg2000", "white_noise", "brighten", "darken", "pixelate")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Result of `grmp demo`."""
+
+    sweep: sweep.Sweep
+    registration: register.Registration
+    scores: pd.DataFrame
+    report: str
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "sweep": self.sweep.as_json(),
+            "model": f"models:/{self.registration.name}/{self.registration.version}",
+            "report": self.report,
+            "seconds": round(self.seconds, 1),
+        }
+
+    def as_text(self) -> str:
+        scored = score.Scoring(self.scores, None, 0.0).as_text().rsplit("\n", 1)[0]
+        return "\n".join(
+            [
+                "Few-shot sweep, test scores (labels are calibrated synthetic ones, not human ratings):",
+                self.sweep.as_text(),
+                "",
+                "Scores of new pictures by the registered model (first a clean one, then ever stronger blur):",
+                scored,
+                "",
+                f"model     models:/{self.registration.name}/{self.registration.version}"
+                f"{' @champion' if self.registration.is_champion else ''}",
+                f"report    {self.report}",
+                f"took      {self.seconds:.0f} s",
+            ]
+        )
+
+
+def run(config: Config) -> Demo:
+    """Synthesize, pre-train, sweep, report, register, score; everything under `output`."""
+    started = time.time()
+    output = locate(config.output)
+    if not output.is_local:
+        raise InputError(f"grmp demo writes pictures to a local folder; output is {config.output}")
+    config = demo_config(config, Path(output.path))
+    with ray_session():
+        say("demo: 1/6 distortion tasks from drawn pictures")
+        synthesize.run(config)
+        say("demo: 2/6 meta-learning the prompts")
+        pretrain.run(config)
+        say("demo: 3/6 few-shot sweep over lambda")
+        draw_target(Path(output.path) / "target", config.seed)
+        result = sweep.run(config)
+        say("demo: 4/6 report")
+        page = report.run(config)
+        say("demo: 5/6 registering the model")
+        registration = register.run(config)
+        say("demo: 6/6 scoring new pictures")
+        draw_new_images(Path(output.path) / "new", config.seed)
+        scored = score.run(config)
+    return Demo(result, registration, scored.scores, str(page.path_html), time.time() - started)
+
+
+def demo_config(config: Config, output: Path) -> Config:
+    """`config` with the demo's data and sizes: minutes on two cores."""
+    return dataclasses.replace(
+        config,
+        synthesize=SynthesizeConfig(references=24, tasks=TASKS),
+        meta=MetaConfig(outer_steps=12, batch_size=12, inner_lr=config.meta.inner_lr, outer_lr=0.5),
+        pretrain=PretrainConfig(workers=2, checkpoint_every=6),
+        target=TargetConfig(
+            dataset="table", path=str(output / "target" / "labels.csv"), score_min=0.0, score_max=100.0
+        ),
+        adapt=AdaptConfig(epochs=12, lr=config.adapt.lr, folds=2, eval_every=2, trainable=config.adapt.trainable),
+        sweep=SweepConfig(lambdas=(0.0, 1.0, 5.0), shots=(16, 48), split_seeds=(0, 1)),
+        score=ScoreConfig(images=(str(output / "new"),)),
+    )
+
+
+def draw_target(folder: Path, seed: int) -> None:
+    """Labelled pictures as a user would bring them: PNG files and a CSV with a score of 0 to 100.
+
+    The label is the calibrated one of the picture's distortions. Nothing is drawn twice.
+    """
+    labels = folder / "labels.csv"
+    if labels.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for i in range(NUM_TARGET_IMAGES):
+        rng = generator_of("demo target", seed, i)
+        parts = draw_composition(rng, max_parts=2)
+        image = compose(references.reference(FIRST_TARGET_SEED + i), parts, rng)
+        name = f"photo_{i:03d}.png"
+        _write_png(folder / name, image)
+        rows.append({"image": name, "mos": round(100 * quality_of_composition(parts), 2)})
+    pd.DataFrame(rows).to_csv(labels, index=False)
+
+
+def draw_new_images(folder: Path, seed: int) -> None:
+    """One new picture, clean and under growing Gaussian blur: its scores should fall."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clean = references.reference(FIRST_TARGET_SEED + NUM_TARGET_IMAGES + 1 + seed)
+    _write_png(folder / "blur_0.png", clean)
+    for level in range(1, NUM_NEW_IMAGES):
+        rng = generator_of("demo new", seed, level)
+        _write_png(folder / f"blur_{level}.png", compose(clean, (("gaussian_blur", float(level)),), rng))
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+        raise InputError(f"cannot write {path}; choose another output")
+
+
+if __name__ == "__main__":
+    from pipelines.cli import module_main
+
+    module_main("demo")

@@ -1,0 +1,330 @@
+"""Meta-prompt pre-training with Ray Train: tasks are spread over workers, one all-reduce an outer step."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from safetensors.torch import load, save
+from torch import Tensor
+
+from grmp_core.backbone import load_backbone
+from grmp_core.bundle import Bundle, write_bundle
+from grmp_core.errors import InputError
+from grmp_core.meta import Episode, MetaState, OuterRecord, meta_train
+from grmp_core.model import QualityModel
+from grmp_core.objectives import quality_loss
+from grmp_core.storage import Location, locate
+from grmp_core.task_store import TaskStore
+from grmp_core.tasks import make_episode
+from pipelines.config import Config, as_dict, build
+from pipelines.session import config_hash, output_place, ray_session, say, table, versions, write_manifest
+from pipelines.synthesize import Reference, scan_references, stream_episodes, task_names, view_size_px, worker_plans
+
+History = list[dict[str, float]]
+Save = Callable[[MetaState, History], None]
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Result of `grmp pretrain`."""
+
+    bundle: str
+    tasks: int
+    history: History
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def as_text(self) -> str:
+        picked = sorted({0, len(self.history) // 2, len(self.history) - 1})
+        shown = [{key: self.history[i][key] for key in ("step", "support_loss", "query_loss")} for i in picked]
+        return f"{table(shown)}\n{self.tasks} tasks, {self.seconds:.0f} s\n{self.bundle}"
+
+
+def run(config: Config) -> Pretraining:
+    """Pre-train and write the prompt bundle `<output>/pretrain/bundle`. An interrupted run goes on where it was."""
+    started = time.time()
+    place = output_place(config, "pretrain")
+    backbone = load_backbone(config.backbone)
+    QualityModel(backbone, config.prompts, seed=config.seed)  # refuses prompts that do not fit before workers start
+    identity = config_hash(
+        config.seed, config.precision, config.backbone, config.prompts, config.meta, config.synthesize, config.images
+    )
+    with ray_session():
+        if config.pretrain.episodes == "stream":
+            usable, rejected = scan_references(config)
+            source: Any = usable
+            tasks: tuple[str, ...] = task_names(config)
+        else:
+            store = TaskStore(output_place(config, "tasks"))
+            _check_store(store, config)
+            source, rejected, tasks = None, [], store.tasks
+        arguments = {"config": as_dict(config), "source": source}
+        if config.pretrain.workers == 0:
+            state, history = _learn_here(arguments, place / "state" / identity)
+        else:
+            state, history = _learn_on_workers(arguments, config, place, identity)
+    bundle = Bundle(
+        kind="prompts",
+        backbone=config.backbone,
+        backbone_sha256=backbone.weights_sha256,
+        prompts=config.prompts,
+        views=config.views,
+        precision=config.precision,
+        parameters=state.parameters,
+        metrics={"query_loss": history[-1]["query_loss"]},
+        provenance={
+            "tasks": list(tasks),
+            "meta": dataclasses.asdict(config.meta),
+            "seed": config.seed,
+            "versions": versions(),
+        },
+    )
+    write_bundle(place / "bundle", bundle)
+    (place / "history.json").write_json({"history": history})
+    counts = {"tasks": len(tasks), "outer_steps": state.step}
+    write_manifest(place, "pretrain", config, started, inputs={"identity": identity}, counts=counts, rejected=rejected)
+    return Pretraining((place / "bundle").uri, len(tasks), history, time.time() - started)
+
+
+def learn(
+    config: Config,
+    source: list[Reference] | None,
+    device: torch.device,
+    restored: tuple[MetaState, History] | None,
+    save_state: Save,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    reduce: Callable[[Tensor], None] | None = None,
+) -> tuple[MetaState, History]:
+    """The loop of one worker, free of Ray Train. All workers return the same state.
+
+    Args:
+        source: references to stream episodes from; null reads the task store.
+        save_state: called by every worker after every `checkpoint_every` outer steps and after the last.
+    """
+    model = QualityModel(load_backbone(config.backbone), config.prompts, precision=config.precision, seed=config.seed)
+    model = model.to(device)
+    state, history = restored or (MetaState(0, model.prompt_parameters()), [])
+    state = MetaState(state.step, _to(state.parameters, device), _to(state.drifted, device))
+
+    def loss_function(parameters: Mapping[str, Tensor], images: Tensor, quality: Tensor) -> Tensor:
+        return quality_loss(model.predict(parameters, images).quality_logits_BK, quality)
+
+    steps = range(state.step, config.meta.outer_steps)
+    if source is None:
+        episodes_of = _stored_episodes(config, rank, world_size, device)
+    else:
+        episodes_of = _streamed_episodes(config, source, steps, rank, world_size, device)
+    outer_steps = meta_train(
+        state, loss_function, episodes_of, config.meta, world_size=world_size, reduce=reduce or _alone
+    )
+    for record, reached in outer_steps:
+        state = reached
+        history.append(dataclasses.asdict(record))
+        _progress(record, config, rank)
+        if record.step % config.pretrain.checkpoint_every == 0 or record.step == config.meta.outer_steps:
+            save_state(state, history)
+    return state, history
+
+
+def write_state(place: Location, state: MetaState, history: History) -> None:
+    """A checkpoint: tensors, then the step and history (read last-written-first, so never half)."""
+    tensors = {f"shared/{n}": t.detach().cpu().contiguous() for n, t in state.parameters.items()}
+    tensors |= {f"drifted/{n}": t.detach().cpu().contiguous() for n, t in (state.drifted or {}).items()}
+    (place / f"state-{state.step}.safetensors").write_bytes(save(tensors))
+    (place / "state.json").write_json({"step": state.step, "history": history})
+
+
+def read_state(place: Location) -> tuple[MetaState, History] | None:
+    """What `write_state` wrote, or None when there is nothing."""
+    if not (place / "state.json").exists():
+        return None
+    content = (place / "state.json").read_json()
+    tensors = load((place / f"state-{content['step']}.safetensors").read_bytes())
+    shared = {n.removeprefix("shared/"): t for n, t in tensors.items() if n.startswith("shared/")}
+    drifted = {n.removeprefix("drifted/"): t for n, t in tensors.items() if n.startswith("drifted/")}
+    return MetaState(content["step"], shared, drifted or None), content["history"]
+
+
+def _learn_here(arguments: dict[str, Any], place: Location) -> tuple[MetaState, History]:
+    config = build(Config, arguments["config"], "")
+    device = torch.device("cuda" if torch.cuda.is_available() and config.pretrain.gpus_per_worker else "cpu")
+    return learn(
+        config,
+        arguments["source"],
+        device,
+        read_state(place),
+        lambda state, history: write_state(place, state, history),
+    )
+
+
+def _learn_on_workers(
+    arguments: dict[str, Any], config: Config, place: Location, identity: str
+) -> tuple[MetaState, History]:
+    wanted = config.pretrain
+    _check_resources(config)
+    resources = {"CPU": wanted.cpus_per_worker, "GPU": wanted.gpus_per_worker}
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config=arguments,
+        scaling_config=ScalingConfig(
+            num_workers=wanted.workers, use_gpu=wanted.gpus_per_worker > 0, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name=identity,  # a run of the same settings goes on from its last checkpoint, any other starts anew
+            storage_path=(place / "train").uri,
+            failure_config=FailureConfig(
+                max_failures=wanted.max_failures,
+                controller_failure_limit=0,  # type: ignore[call-arg]  # Train V2's; mypy sees V1's class
+            ),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            logging_config=LoggingConfig(log_level="WARNING"),
+        ),
+    )
+    checkpoint = trainer.fit().checkpoint
+    restored = _restore(checkpoint)
+    if restored is None:
+        raise RuntimeError(f"Ray Train left no usable checkpoint in {(place / 'train').uri}")
+    return restored
+
+
+def _worker(arguments: dict[str, Any]) -> None:
+    """The train loop of Ray Train."""
+    config = build(Config, arguments["config"], "")
+    torch.set_num_threads(max(1, int(config.pretrain.cpus_per_worker)))
+    context = ray.train.get_context()
+    logging.getLogger().setLevel(logging.WARNING)
+    restored = _restore(ray.train.get_checkpoint())
+    if restored is not None and restored[0].step >= config.meta.outer_steps:
+        return
+    learn(
+        config,
+        arguments["source"],
+        ray.train.torch.get_device(),
+        restored,
+        _report_checkpoint,
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        reduce=_all_reduce if context.get_world_size() > 1 else _alone,
+    )
+
+
+def _all_reduce(flat: Tensor) -> None:
+    torch.distributed.all_reduce(flat)
+
+
+def _alone(flat: Tensor) -> None:
+    """One worker's sum is the sum."""
+
+
+def _restore(checkpoint: ray.train.Checkpoint | None) -> tuple[MetaState, History] | None:
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        return read_state(locate(folder))
+
+
+def _report_checkpoint(state: MetaState, history: History) -> None:
+    """All ranks report, the first one with the state."""
+    metrics = {key: float(value) for key, value in history[-1].items()}
+    if ray.train.get_context().get_world_rank() != 0:
+        ray.train.report(metrics, checkpoint=None)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_state(locate(folder), state, history)
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _stored_episodes(
+    config: Config, rank: int, world_size: int, device: torch.device
+) -> Callable[[int], Iterator[Episode]]:
+    store = TaskStore(output_place(config, "tasks"))
+
+    def episodes_of(step: int) -> Iterator[Episode]:
+        for plan in worker_plans(store.tasks, step, store.num_references, config.meta, config.seed, rank, world_size):
+            yield make_episode(plan.task, store.read(plan, "support"), store.read(plan, "query"), config.meta, device)
+
+    return episodes_of
+
+
+def _streamed_episodes(
+    config: Config, usable: list[Reference], steps: range, rank: int, world_size: int, device: torch.device
+) -> Callable[[int], Iterator[Episode]]:
+    rows = stream_episodes(config, usable, steps, rank, world_size)
+    waiting: list[dict[str, Any]] = []
+
+    def episodes_of(step: int) -> Iterator[Episode]:
+        while row := (waiting.pop() if waiting else next(rows, None)):
+            if row["step"] != step:
+                waiting.append(row)
+                return
+            support = (row["support_views"], row["support_quality"])
+            query = (row["query_views"], row["query_quality"])
+            yield make_episode(row["task"], support, query, config.meta, device)
+
+    return episodes_of
+
+
+def _check_store(store: TaskStore, config: Config) -> None:
+    """InputError when the store does not hold what the configuration asks for."""
+    size_px = view_size_px(config)
+    if store.size_px != size_px:
+        raise InputError(
+            f"task store {store.root.uri} holds {store.size_px} px views, {config.backbone.name} wants {size_px} px; "
+            "synthesize again into another output"
+        )
+    wanted = set(task_names(config))
+    if wanted != set(store.tasks):
+        different = sorted(wanted ^ set(store.tasks))
+        raise InputError(
+            f"task store {store.root.uri} and synthesize.tasks differ in {', '.join(different[:5])}; "
+            "run `grmp synthesize` with these settings into another output"
+        )
+
+
+def _check_resources(config: Config) -> None:
+    """InputError when the cluster cannot hold the workers: Ray would wait for them without a word."""
+    wanted, have = config.pretrain, ray.cluster_resources()
+    cpus, gpus = wanted.workers * wanted.cpus_per_worker, wanted.workers * wanted.gpus_per_worker
+    free = 1 if wanted.episodes == "stream" else 0
+    if cpus + free > have.get("CPU", 0) or gpus > have.get("GPU", 0):
+        raise InputError(
+            f"pretrain.workers={wanted.workers} need {cpus:g} CPUs{' and 1 to make tasks' if free else ''} and "
+            f"{gpus:g} GPUs, the cluster has {have.get('CPU', 0):g} and {have.get('GPU', 0):g}; "
+            "lower pretrain.workers or pretrain.cpus_per_worker"
+        )
+
+
+def _progress(record: OuterRecord, config: Config, rank: int) -> None:
+    every = max(1, config.meta.outer_steps // 20)
+    if rank == 0 and (record.step % every == 0 or record.step in (1, config.meta.outer_steps)):
+        say(
+            f"pretrain: outer step {record.step}/{config.meta.outer_steps}, "
+            f"support loss {record.support_loss:.4f}, query loss {record.query_loss:.4f}"
+        )
+
+
+def _to(parameters: dict[str, Tensor] | None, device: torch.device) -> Any:
+    return None if parameters is None else {name: tensor.to(device) for name, tensor in parameters.items()}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    from pipelines.cli import module_main
+
+    module_main("pretrain")

@@ -1,0 +1,146 @@
+"""What every workload shares: a Ray session, the console, and the manifest of an output folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from grmp_core.errors import InputError
+from grmp_core.seeds import seed_of
+from grmp_core.storage import Location, locate
+from pipelines.config import Config, as_dict
+
+QUIET = {
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # they fill job logs; the workloads print lines of their own
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # otherwise every line of a worker appears twice
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of a configuration keep their meaning
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+WORKER_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "OPENCV_FOR_THREADS_NUM": "1"}
+PACKAGES = ("grmp-iqa", "torch", "open_clip_torch", "ray", "mlflow", "pyarrow", "numpy", "opencv-python-headless")
+
+
+@contextmanager
+def ray_session() -> Iterator[None]:
+    """Join the cluster of RAY_ADDRESS (set inside `ray job submit`), or start Ray on this machine for the time.
+
+    A session that is already there is used and left running.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
+    root = str(Path(__file__).resolve().parents[1])
+    environment = {**QUIET, **WORKER_ENVIRONMENT}
+    if os.environ.get("RAY_ADDRESS") is None:  # a cluster's workers have the package or get it by the working dir
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    try:
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS"),
+            runtime_env={"env_vars": environment},
+            logging_level=logging.WARNING,
+            log_to_driver=True,
+        )
+    except ConnectionError as error:
+        raise InputError(
+            f"no Ray cluster answers at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}; correct or unset it ({error})"
+        ) from error
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def say(message: str) -> None:
+    """One line of progress, at once, on stderr: stdout is for results."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as an aligned text table; columns of the first row."""
+    if not rows:
+        return "(nothing)"
+    cells = [list(rows[0])] + [[_cell(row.get(name)) for name in rows[0]] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in cells)
+
+
+def output_place(config: Config, name: str) -> Location:
+    """The folder of one workload's results."""
+    return locate(config.output) / name
+
+
+def config_hash(*parts: object) -> str:
+    """Ten hex digits that differ when any part of what determines a result differs."""
+    return f"{seed_of(*parts):016x}"[:10]
+
+
+def write_manifest(
+    place: Location,
+    command: str,
+    config: Config,
+    started: float,
+    *,
+    inputs: dict[str, Any],
+    counts: dict[str, Any],
+    rejected: Sequence[dict[str, str]] = (),
+) -> None:
+    """`manifest.json`: what made this folder."""
+    (place / "manifest.json").write_json(
+        {
+            "command": command,
+            "config": as_dict(config),
+            "git_commit": git_commit(),
+            "versions": versions(),
+            "inputs": inputs,
+            "counts": counts,
+            "rejected": list(rejected),
+            "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - started, 1),
+        }
+    )
+
+
+def git_commit() -> str | None:
+    """Commit of the source tree, `-dirty` with uncommitted changes; null for an installed package."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None  # no git program, or no commit yet
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that decide about results."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "source tree"
+    return found
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "" if value is None else str(value)

@@ -1,0 +1,192 @@
+"""The labelled target, encoded once with Ray Data: what every adaptation and every trial shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.data import ActorPoolStrategy
+
+from grmp_core import datasets
+from grmp_core.adapt import LabelledViews, prepare_views
+from grmp_core.backbone import load_backbone
+from grmp_core.bundle import Bundle, check_backbone
+from grmp_core.datasets import LabelledSet
+from grmp_core.errors import InputError
+from grmp_core.images import ImageError, read_image
+from grmp_core.model import QualityModel
+from grmp_core.storage import locate
+from grmp_core.views import scoring_views, training_views
+from pipelines.config import Config, TargetConfig, as_dict, build
+from pipelines.session import say
+
+
+@dataclass(frozen=True)
+class EncodedTarget:
+    """Labels, and everything about the images that no trial changes. Row i of all of them is one image."""
+
+    image_path: tuple[str, ...]
+    reference_ids: tuple[str, ...]
+    mos: np.ndarray
+    quality: np.ndarray
+    arrays: dict[str, np.ndarray]
+    """train_tokens (N, V, T, D), teacher_logits (N, V, S), score_tokens (N, G, T, D); bf16 as int16."""
+    rejected: tuple[dict[str, str], ...]
+
+    def views(self, rows: np.ndarray, dtype: torch.dtype, device: torch.device) -> LabelledViews:
+        """The rows as the adaptation wants them."""
+        return LabelledViews(
+            _tensor(self.arrays["train_tokens"][rows], dtype).to(device),
+            _tensor(self.arrays["teacher_logits"][rows], torch.float32).to(device),
+            _tensor(self.arrays["score_tokens"][rows], dtype).to(device),
+            torch.from_numpy(self.quality[rows].astype(np.float32)).to(device),
+            tuple(self.reference_ids[i] for i in rows),
+        )
+
+
+def load_target(config: TargetConfig) -> LabelledSet:
+    """The labelled set a configuration names. InputError as the loaders raise it."""
+    if not config.path:
+        raise InputError("target.path is not set: give the folder or file of the labelled images (target.dataset, too)")
+    return datasets.load(
+        config.dataset,
+        config.path,
+        image_column=config.image_column,
+        score_column=config.score_column,
+        reference_column=config.reference_column,
+        score_min=config.score_min,
+        score_max=config.score_max,
+        higher_is_better=config.higher_is_better,
+        max_rejects=config.max_rejects,
+        max_missing_fraction=config.max_missing_fraction,
+    )
+
+
+def encode_target(config: Config, target: LabelledSet, start: Bundle, gpus_per_worker: float = 0) -> EncodedTarget:
+    """Decode every image and run the frozen part of the model over its views, on all CPUs or GPUs of the cluster.
+
+    Unreadable images are left out and listed. InputError when they are more than target.max_rejects allows.
+    """
+    columns = target.table.to_pydict()
+    rows = [{"row": i, "path": path, "quality": columns["quality"][i]} for i, path in enumerate(columns["image_path"])]
+    resources = ray.cluster_resources()
+    pool = int(resources["GPU"] / gpus_per_worker) if gpus_per_worker else int(resources["CPU"])
+    encoded = (
+        ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * pool))  # small blocks keep the pool busy
+        .map_batches(
+            _Encoder,
+            fn_constructor_args=(as_dict(config), ray.put(start)),
+            batch_size=16,
+            compute=ActorPoolStrategy(size=pool),
+            num_gpus=gpus_per_worker or None,
+        )
+        .iter_rows()
+    )
+    kept = sorted(encoded, key=lambda row: row["row"])
+    good = [row for row in kept if not row["error"]]
+    rejected = tuple({"path": row["path"], "reason": row["error"]} for row in kept if row["error"])
+    check_rejects(config.target, target.table.num_rows, rejected)
+    order = [row["row"] for row in good]
+    return EncodedTarget(
+        tuple(row["path"] for row in good),
+        tuple(columns["reference_id"][i] for i in order),
+        np.array([columns["mos"][i] for i in order]),
+        np.array([columns["quality"][i] for i in order]),
+        {name: np.stack([row[name] for row in good]) for name in ("train_tokens", "teacher_logits", "score_tokens")},
+        (*({"path": r.path, "reason": r.reason} for r in target.rejected), *rejected),
+    )
+
+
+def adapting_model(config: Config, start: Bundle, device: torch.device) -> QualityModel:
+    """The model that adapts, on `device`, from the backbone of `config`; it must be the one `start` was made with."""
+    backbone = load_backbone(config.backbone)
+    check_backbone(start, backbone, "of pre-training")
+    model = QualityModel(
+        backbone, start.prompts, precision=config.precision, seed=config.seed, trainable=config.adapt.trainable
+    )
+    return model.to(device)
+
+
+def initial_prompts(config: Config) -> Bundle:
+    """The pre-trained prompts `<output>/pretrain/bundle`. InputError when there are none."""
+    from grmp_core.bundle import read_bundle
+
+    place = locate(config.output) / "pretrain" / "bundle"
+    if not (place / "bundle.json").exists():
+        raise InputError(f"no pre-trained prompts at {place.uri}: run `grmp pretrain` with this output first")
+    return read_bundle(place)
+
+
+def compute_device(gpus: float) -> torch.device:
+    """The GPU that Ray assigned where one was asked for, else the CPU."""
+    return torch.device("cuda" if gpus > 0 else "cpu")
+
+
+class _Encoder:
+    """A Ray Data worker that holds the model."""
+
+    def __init__(self, config: dict[str, Any], start: ray.ObjectRef) -> None:
+        torch.set_num_threads(1)
+        self.config: Config = build(Config, config, "")
+        bundle = ray.get(start)
+        self.start = bundle.parameters
+        self.model = adapting_model(self.config, bundle, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        output: dict[str, list[Any]] = {
+            name: [] for name in ("row", "path", "error", "train_tokens", "teacher_logits", "score_tokens")
+        }
+        for row, path, quality in zip(batch["row"], batch["path"], batch["quality"], strict=True):
+            output["row"].append(int(row))
+            output["path"].append(str(path))
+            try:
+                encoded = self._encode(str(path), float(quality))
+            except ImageError as error:
+                output["error"].append(error.reason)
+                encoded = None
+            else:
+                output["error"].append("")
+            for name in ("train_tokens", "teacher_logits", "score_tokens"):
+                output[name].append(None if encoded is None else encoded[name])
+        return output
+
+    def _encode(self, path: str, quality: float) -> dict[str, np.ndarray]:
+        try:
+            data = locate(path).read_bytes()
+        except OSError as error:
+            raise ImageError(f"cannot be read ({error.strerror or error})", path) from error
+        image = read_image(data, self.config.images)
+        size_px = self.model.image_size_px
+        train = training_views(image, self.config.views, size_px, self.config.seed, path.rsplit("/", 1)[-1])
+        score = scoring_views(image, self.config.views, size_px)
+        views = prepare_views(self.model, self.start, train[None], score[None], np.array([quality]), [path])
+        return {
+            "train_tokens": _array(views.train_tokens_NVTD[0]),
+            "teacher_logits": _array(views.teacher_logits_NVS[0]),
+            "score_tokens": _array(views.score_tokens_NGTD[0]),
+        }
+
+
+def check_rejects(config: TargetConfig, num_images: int, rejected: Sequence[dict[str, str]]) -> None:
+    """Say what is left out. InputError when that is more than target.max_rejects allows."""
+    for reject in rejected:
+        say(f"target: skipped {reject['path']}: {reject['reason']}")
+    if len(rejected) > config.max_rejects * num_images:
+        raise InputError(
+            f"{len(rejected)} of {num_images} target images cannot be used (first: {rejected[0]['path']}: "
+            f"{rejected[0]['reason']}); repair them or raise target.max_rejects"
+        )
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _tensor(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.view(torch.bfloat16) if array.dtype == np.int16 else tensor.to(dtype)
