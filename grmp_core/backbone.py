@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -159,7 +160,7 @@ def _without_missing_weights_warning() -> Iterator[None]:
 
 
 def _image_size(clip: nn.Module) -> int:
-    size = clip.visual.image_size
+    size: Any = clip.get_submodule("visual").image_size
     height, width = (size, size) if isinstance(size, int) else size
     if height != width:
         raise InputError(f"backbone wants {height}x{width} px images; only square ones are supported")

@@ -60,6 +60,9 @@ class QualityModel(nn.Module):
     Raises InputError for prompts that do not fit the backbone.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         backbone: Backbone,
@@ -85,7 +88,7 @@ class QualityModel(nn.Module):
         )
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
-        self.scale = float(backbone.clip.logit_scale.detach().float().exp())
+        self.scale = float(backbone.clip.get_parameter("logit_scale").detach().float().exp())
         prefixes = self._adaptable_prefixes(trainable) if trainable is not None else ()
         self._adaptable = [n for n, _ in self.named_parameters() if n.startswith(prefixes)]
         self._first_adapting_block = self._find_first_adapting_block(trainable)

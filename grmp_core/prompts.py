@@ -33,6 +33,10 @@ class PromptConfig:
 class TextPrompt(nn.Module):
     """M learned vectors in the place of the first M words of every class phrase (CoOp; GRMP-IQA's text prompt)."""
 
+    token_ids_KN: Tensor
+    before_KD: Tensor
+    after_KD: Tensor
+
     def __init__(self, config: PromptConfig, tokenize, tower: TextTower, generator: torch.Generator) -> None:
         super().__init__()
         ids_KN, positions = _with_placeholders(config, tokenize)
@@ -65,6 +69,8 @@ class TextPrompt(nn.Module):
 
 class FixedText(nn.Module):
     """Sentences without learned words, through the (possibly adapting) text tower."""
+
+    token_ids_SN: Tensor
 
     def __init__(self, sentences: list[str], tokenize, tower: TextTower) -> None:
         super().__init__()

@@ -14,6 +14,7 @@ MLP, and nothing of it depends on the image.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import open_clip
 import torch
@@ -157,7 +158,7 @@ class OpaqueVisionTower(VisionTower):
     """A tower without transformer blocks (ResNet, ConvNeXt): one piece, no place for visual prompts."""
 
     def __init__(self, visual: nn.Module) -> None:
-        self.visual = visual  # type: ignore[assignment]
+        self.visual = visual
         self.blocks = []
         self.width = 0
         self.final_modules = ()
@@ -173,12 +174,12 @@ class OpaqueVisionTower(VisionTower):
 class TextTower:
     """The text side of an open_clip model, fed with token embeddings instead of token numbers."""
 
-    def __init__(self, text: nn.Module, prefix: str) -> None:
-        self.text = text
+    def __init__(self, text: Any, prefix: str) -> None:
+        self.text = text  # an open_clip CLIP or TextTransformer: both hold the same parts under the same names
         self.blocks: Sequence[nn.Module] = text.transformer.resblocks
         self.width: int = text.token_embedding.embedding_dim
         self.context_length = int(text.positional_embedding.shape[0]) - (getattr(text, "cls_emb", None) is not None)
-        self.pool_type: str = getattr(text, "text_pool_type", None) or getattr(text, "pool_type", "argmax")
+        self.pool_type: str = text.text_pool_type if isinstance(text, open_clip.CLIP) else text.pool_type
         self.eos_id: int | None = getattr(text, "text_eos_id", getattr(text, "eos_id", None))
         self.final_modules = ((f"{prefix}ln_final", text.ln_final),)
         self.block_prefix = f"{prefix}transformer.resblocks"
@@ -187,7 +188,7 @@ class TextTower:
         """Tokens that can matter. A causal tower read at its end token never sees what comes behind that token."""
         if self.text.attn_mask is None or self._has_class_token() or self.pool_type not in ("argmax", "eos"):
             return token_ids_KN.shape[1]
-        ends = token_ids_KN.argmax(-1) if self.pool_type == "argmax" else (token_ids_KN == self.eos_id).int().argmax(-1)
+        ends = (token_ids_KN if self.pool_type == "argmax" else token_ids_KN.eq(self.eos_id or 0).int()).argmax(-1)
         return int(ends.max()) + 1
 
     def token_embeddings(self, token_ids_KN: Tensor) -> Tensor:
@@ -239,7 +240,7 @@ class TextTower:
         return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
 
 
-def open_vision_tower(clip: nn.Module) -> VisionTower:
+def open_vision_tower(clip: Any) -> VisionTower:
     """The vision tower of an open_clip model; a tower without blocks is opaque and takes no visual prompts."""
     visual = clip.visual
     if isinstance(visual, VisionTransformer):
@@ -252,7 +253,7 @@ def open_vision_tower(clip: nn.Module) -> VisionTower:
     return OpaqueVisionTower(visual)
 
 
-def open_text_tower(clip: nn.Module) -> TextTower:
+def open_text_tower(clip: Any) -> TextTower:
     """The text tower of an open_clip model. InputError for text encoders of other libraries (no token embeddings)."""
     if isinstance(clip, open_clip.CLIP):
         return TextTower(clip, "")

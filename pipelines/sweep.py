@@ -300,9 +300,9 @@ def _collect(place: Location, cells: list[dict[str, Any]], identity: str, errors
     rows = []
     for cell in cells:
         row = None if cell["trial"] in errors else _finished(place, cell, identity)
-        failed = {**cell, "val_srcc": math.nan, **dict.fromkeys(METRICS, math.nan), "logistic_converged": False}
-        failed |= {"epochs": 0, "seconds": math.nan, "bundle": None}
-        rows.append(row or {**failed, "error": errors.get(cell["trial"], "was not finished")})
+        nothing: dict[str, Any] = dict.fromkeys(("val_srcc", *METRICS, "seconds"), math.nan)
+        nothing |= {"logistic_converged": False, "epochs": 0, "bundle": None}
+        rows.append(row or {**cell, **nothing, "error": errors.get(cell["trial"], "was not finished")})
     columns = [*cells[0], "val_srcc", *METRICS, "logistic_converged", "epochs", "seconds", "bundle", "error"]
     return pd.DataFrame(rows, columns=columns).sort_values(["shots", "lambda", "split_seed"], ignore_index=True)
 

@@ -1,0 +1,145 @@
+"""Distortion tasks and their store."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from grmp_core.calibration import quality_of
+from grmp_core.errors import InputError
+from grmp_core.meta import MetaConfig
+from grmp_core.storage import locate
+from grmp_core.task_store import TaskStore, write_task_file
+from grmp_core.tasks import (
+    LEVELS,
+    make_episode,
+    plan_episode,
+    prepare_reference,
+    split_references,
+    synthesize_row,
+    tasks_of_step,
+)
+
+TASKS = ("gaussian_blur", "jpeg")
+IDS = tuple(f"ref{i}" for i in range(6))
+
+
+def picture(seed: int, height: int = 60, width: int = 80) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_no_reference_is_in_both_parts_and_rows_do_not_decide():
+    parts = split_references(IDS, 0.3, seed=1)
+    assert sorted(parts) == sorted(IDS)
+    assert list(parts.values()).count("query") == 2
+    assert split_references(reversed(IDS), 0.3, seed=1) == parts
+    assert split_references(IDS, 0.3, seed=2) != parts
+
+
+@pytest.mark.parametrize(("ids", "fraction"), [(IDS[:1], 0.5), (IDS[:3], 0.1), ((), 0.5)])
+def test_an_empty_part_is_refused(ids, fraction):
+    with pytest.raises(InputError, match="leave support or query"):
+        split_references(ids, fraction, seed=0)
+
+
+def test_a_row_is_a_function_of_its_names_alone():
+    row = synthesize_row(picture(0), "ref0", "support", "white_noise", 3, 32, seed=5)
+    again = synthesize_row(picture(0), "ref0", "support", "white_noise", 3, 32, seed=5)
+    assert np.array_equal(row.view_HW3, again.view_HW3)
+    assert row.view_HW3.shape == (32, 32, 3)
+    assert row.quality == pytest.approx(quality_of("white_noise", 3.0))
+    for other in (
+        synthesize_row(picture(0), "ref1", "support", "white_noise", 3, 32, seed=5),
+        synthesize_row(picture(0), "ref0", "support", "white_noise", 3, 32, seed=6),
+    ):
+        assert not np.array_equal(row.view_HW3, other.view_HW3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "short_side", "expected"), [((60, 80), 0, 60), ((60, 80), 40, 40), ((20, 80), 0, 32), ((60, 80), 16, 32)]
+)
+def test_references_are_shrunk_to_the_wanted_size_and_never_below_the_view(shape, short_side, expected):
+    assert min(prepare_reference(picture(0, *shape), 32, short_side).shape[:2]) == expected
+
+
+def store_at(folder, tasks=TASKS, ids=IDS):
+    parts = split_references(IDS, 0.34, seed=0)
+    rows = {}
+    for task in tasks:
+        for block in (0, 1):
+            made = [
+                synthesize_row(picture(i), name, parts[name], task, level, 32, seed=0)
+                for i, name in enumerate(ids)
+                if i % 2 == block
+                for level in LEVELS
+            ]
+            rows |= {(task, row.reference_id, row.level): row for row in made}
+            write_task_file(locate(folder) / f"task={task}" / f"part-{block:05d}.parquet", made, 32)
+    return rows
+
+
+def test_an_episode_from_the_store_is_the_planned_rows(tmp_path):
+    rows = store_at(tmp_path)
+    store = TaskStore(locate(tmp_path))
+    assert store.tasks == TASKS
+    assert store.size_px == 32
+    assert store.num_references == {"support": 4, "query": 2}
+    plan = plan_episode("jpeg", 3, store.num_references, MetaConfig(batch_size=7), seed=1)
+    for part, wanted in (("support", plan.support), ("query", plan.query)):
+        views, quality = store.read(plan, part)
+        expected = [rows["jpeg", store.reference_ids[part][i], level] for i, level in wanted]
+        assert np.array_equal(views, np.stack([row.view_HW3 for row in expected]))
+        assert quality == pytest.approx([row.quality for row in expected])
+        assert {row.part for row in expected} == {part}
+
+
+def test_a_store_reads_back_as_plain_parquet(tmp_path):
+    store_at(tmp_path)
+    table = pq.read_table(tmp_path / "task=jpeg" / "part-00000.parquet")
+    assert table.column_names == ["image", "quality", "level", "severity", "reference_id", "part", "seed"]
+    assert table["image"].combine_chunks().to_numpy_ndarray().shape == (15, 32, 32, 3)
+
+
+def test_plans_follow_seed_step_and_task_only():
+    sizes = {"support": 4, "query": 2}
+    plan = plan_episode("jpeg", 3, sizes, MetaConfig(batch_size=8), seed=1)
+    assert plan == plan_episode("jpeg", 3, sizes, MetaConfig(batch_size=8), seed=1)
+    assert plan.support != plan_episode("jpeg", 4, sizes, MetaConfig(batch_size=8), seed=1).support
+    assert len(set(plan.support)) == 8
+    many = plan_episode("jpeg", 3, sizes, MetaConfig(batch_size=30), seed=1)
+    assert len(many.query) == 30
+    assert set(many.query) == {(i, level) for i in range(2) for level in LEVELS}
+
+
+def test_tasks_of_a_step():
+    names = tuple("abcdef")
+    assert tasks_of_step(names, 0, MetaConfig(), 0) == list(names)
+    some = tasks_of_step(names, 0, MetaConfig(tasks_per_step=3), 0)
+    assert len(set(some)) == 3
+    assert some == sorted(some)
+    assert len({tuple(tasks_of_step(names, step, MetaConfig(tasks_per_step=3), 0)) for step in range(20)}) > 5
+    with pytest.raises(InputError, match="more than the 6 tasks"):
+        tasks_of_step(names, 0, MetaConfig(tasks_per_step=7), 0)
+
+
+def test_an_episode_is_cut_into_batches():
+    views, quality = np.zeros((6, 4, 4, 3), np.uint8), np.linspace(0, 1, 6)
+    episode = make_episode("jpeg", (views, quality), (views, quality), MetaConfig(batch_size=4), torch.device("cpu"))
+    assert [len(images) for images, _ in episode.support] == [4, 2]
+    assert episode.query[1][1].tolist() == pytest.approx([0.8, 1.0])
+
+
+def test_missing_foreign_and_incomplete_stores_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no task store"):
+        TaskStore(locate(tmp_path / "nothing"))
+    store_at(tmp_path / "half", tasks=("jpeg",))
+    store_at(tmp_path / "half", tasks=("gaussian_blur",), ids=IDS[:4])
+    with pytest.raises(InputError, match="other references or levels"):
+        TaskStore(locate(tmp_path / "half"))
+    store_at(tmp_path / "torn")
+    torn = tmp_path / "torn" / "task=jpeg" / "part-00001.parquet"
+    torn.write_bytes(torn.read_bytes()[:1000])
+    with pytest.raises(InputError, match="not a readable task file"):
+        TaskStore(locate(tmp_path / "torn"))
