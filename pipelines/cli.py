@@ -8,21 +8,36 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 from grmp_core.errors import InputError
-from pipelines.config import Config, load_config
+from pipelines.config import Config, as_dict, load_config
+
+
+@dataclass(frozen=True)
+class Command:
+    summary: str
+    sections: tuple[str, ...] = ()
+    """Parts of the configuration that its --help shows."""
+    function: str = "run"
+    module: str | None = None
+    """Of `pipelines`, where it is not called like the command."""
+
 
 COMMANDS = {
-    "synthesize": "make distortion tasks from pristine pictures",
-    "pretrain": "meta-learn the prompts over the tasks (Ray Train)",
-    "adapt": "adapt the prompts to a few labelled images",
-    "sweep": "adapt over lambda x labels x splits (Ray Tune)",
-    "evaluate": "score a model on labelled images: SRCC, PLCC, KRCC, RMSE",
-    "report": "the sweep as one HTML page",
-    "register": "put the chosen model into the MLflow registry",
-    "score": "score images (Ray Data)",
-    "demo": "the whole way on embedded data",
+    "synthesize": Command("make distortion tasks from pristine pictures", ("synthesize",)),
+    "pretrain": Command("meta-learn the prompts over the tasks (Ray Train)", ("meta", "prompts", "pretrain")),
+    "adapt": Command("adapt the prompts to all labelled images", ("adapt", "views", "target")),
+    "sweep": Command("adapt over lambda x labels x splits (Ray Tune)", ("sweep", "adapt", "views", "target")),
+    "evaluate": Command("score a model on labelled images: SRCC, PLCC, KRCC, RMSE", ("score", "target")),
+    "report": Command("write the sweep's report again", ("report",)),
+    "register": Command("put the chosen model into the MLflow registry", ("register", "tracking")),
+    "score": Command("score images (Ray Data)", ("score", "images")),
+    "sync": Command("log to MLflow what could not be logged earlier", ("tracking",), "sync", "tracking"),
+    "demo": Command("the whole way on embedded data"),
 }
 OK, FAILURE, BAD_INPUT = 0, 1, 2
 
@@ -46,7 +61,9 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(ray|mlflow)\b.*")
     try:
         config = load_config(options.config, [*options.set, *_positional(name, options)])
-        workload: Callable[[Config], Any] = importlib.import_module(f"pipelines.{name}").run
+        command = COMMANDS[name]
+        module = importlib.import_module(f"pipelines.{command.module or name}")
+        workload: Callable[[Config], Any] = getattr(module, command.function)
         result = workload(config)
     except InputError as error:
         print(f"grmp {name}: {error}", file=sys.stderr)
@@ -61,7 +78,7 @@ def module_main(name: str) -> None:
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"grmp {name}", description=COMMANDS[name], epilog=_defaults(name))
+    parser = argparse.ArgumentParser(prog=f"grmp {name}", description=COMMANDS[name].summary, epilog=_defaults(name))
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--config", metavar="FILE", help="YAML configuration (default: built-in values)")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override one value")
@@ -80,32 +97,15 @@ def _positional(name: str, options: argparse.Namespace) -> list[str]:
     return overrides + ([f"score.images={json.dumps(options.images)}"] if options.images else [])
 
 
-SECTIONS = {
-    "synthesize": ("synthesize",),
-    "pretrain": ("meta", "prompts", "pretrain", "synthesize"),
-    "adapt": ("adapt", "views", "target"),
-    "sweep": ("sweep", "adapt", "views", "target"),
-    "evaluate": ("score", "target"),
-    "report": (),
-    "register": ("register", "tracking"),
-    "score": ("score", "images"),
-    "demo": (),
-}
-
-
 def _defaults(name: str) -> str:
-    import yaml
-
-    from pipelines.config import as_dict
-
     everything = as_dict(Config())
     common = {key: everything[key] for key in ("output", "seed", "precision", "backbone")}
-    shown = {**common, **{section: everything[section] for section in SECTIONS[name]}}
+    shown = {**common, **{section: everything[section] for section in COMMANDS[name].sections}}
     return "keys for --set, with their defaults (more in ray_config.yaml):\n\n" + yaml.safe_dump(shown, sort_keys=False)
 
 
 def _overview() -> str:
-    lines = [f"  {name:<11} {what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:<11} {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "usage: grmp COMMAND [--config ray_config.yaml] [--set section.key=value] [--json]",

@@ -25,6 +25,7 @@ from grmp_core.images import ImageLimits
 from grmp_core.meta import MetaConfig
 from grmp_core.prompts import PromptConfig
 from grmp_core.views import ViewConfig
+from pipelines.analysis import ReportConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +169,7 @@ class Config:
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     register: RegisterConfig = field(default_factory=RegisterConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
 

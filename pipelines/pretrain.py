@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from grmp_core.tasks import make_episode
 from pipelines.config import Config, as_dict, build
 from pipelines.session import config_hash, output_place, ray_session, say, table, versions, write_manifest
 from pipelines.synthesize import Reference, scan_references, stream_episodes, task_names, view_size_px, worker_plans
+from pipelines.tracking import open_tracking
 
 History = list[dict[str, float]]
 Save = Callable[[MetaState, History], None]
@@ -63,7 +64,8 @@ def run(config: Config) -> Pretraining:
     identity = config_hash(
         config.seed, config.precision, config.backbone, config.prompts, config.meta, config.synthesize, config.images
     )
-    with ray_session():
+    alone = config.pretrain.workers == 0 and config.pretrain.episodes == "store"
+    with nullcontext() if alone else ray_session():
         if config.pretrain.episodes == "stream":
             usable, rejected = scan_references(config)
             source: Any = usable
@@ -97,6 +99,7 @@ def run(config: Config) -> Pretraining:
     (place / "history.json").write_json({"history": history})
     counts = {"tasks": len(tasks), "outer_steps": state.step}
     write_manifest(place, "pretrain", config, started, inputs={"identity": identity}, counts=counts, rejected=rejected)
+    open_tracking(config).log_pretrain(place)
     return Pretraining((place / "bundle").uri, len(tasks), history, time.time() - started)
 
 
@@ -324,7 +327,6 @@ def _to(parameters: dict[str, Tensor] | None, device: torch.device) -> Any:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     from pipelines.cli import module_main
 
     module_main("pretrain")

@@ -93,7 +93,7 @@ def score_paths(config: Config, bundle: Bundle, where: str, paths: Sequence[str]
         rows = [{"index": i, "path": path} for i, path in enumerate(paths)]
         scored = ray.data.from_items(rows, override_num_blocks=min(len(rows), 8 * pool)).map_batches(
             _Worker,
-            fn_constructor_args=(ray.put(bundle), where, config.images, wanted.batch_size, wanted.gpus_per_worker),
+            fn_constructor_args=(bundle, where, config.images, wanted.batch_size, wanted.gpus_per_worker),
             batch_size=wanted.batch_size,
             compute=ActorPoolStrategy(size=pool),
             num_gpus=wanted.gpus_per_worker or None,
@@ -112,11 +112,11 @@ class _Worker:
     """A Ray Data worker that holds the model."""
 
     def __init__(
-        self, bundle: ray.ObjectRef, where: str, limits: ImageLimits, batch_size: int, gpus_per_worker: float
+        self, bundle: Bundle, where: str, limits: ImageLimits, batch_size: int, gpus_per_worker: float
     ) -> None:
         torch.set_num_threads(1)
         device = "cuda" if gpus_per_worker else "cpu"
-        self.scorer = Scorer(ray.get(bundle), where, limits=limits, device=device, batch_size=batch_size)
+        self.scorer = Scorer(bundle, where, limits=limits, device=device, batch_size=batch_size)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         paths = [str(path) for path in batch["path"]]

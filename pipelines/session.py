@@ -25,10 +25,10 @@ from pipelines.config import Config, as_dict
 QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # they fill job logs; the workloads print lines of their own
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # otherwise every line of a worker appears twice
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of a configuration keep their meaning
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 WORKER_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "OPENCV_FOR_THREADS_NUM": "1"}
 PACKAGES = ("grmp-iqa", "torch", "open_clip_torch", "ray", "mlflow", "pyarrow", "numpy", "opencv-python-headless")

@@ -25,10 +25,12 @@ from grmp_core.errors import InputError
 from grmp_core.metrics import Scores, evaluate
 from grmp_core.model import QualityModel
 from grmp_core.storage import Location
+from pipelines import report
 from pipelines.adapt import adapted_bundle
 from pipelines.config import Config, as_dict, build
 from pipelines.session import config_hash, output_place, ray_session, say, table, write_manifest
 from pipelines.target import EncodedTarget, adapting_model, compute_device, encode_target, initial_prompts, load_target
+from pipelines.tracking import open_tracking
 
 METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
 
@@ -68,7 +70,10 @@ class Sweep:
 
 
 def run(config: Config) -> Sweep:
-    """Adapt once per lambda, number of shots, and split; write `<output>/sweep`. Finished trials are not run again."""
+    """Adapt once per lambda, number of shots, and split; write `<output>/sweep` with its report, and log it to MLflow.
+
+    Finished trials are not run again.
+    """
     started = time.time()
     place = output_place(config, "sweep")
     start = initial_prompts(config)
@@ -98,6 +103,8 @@ def run(config: Config) -> Sweep:
         counts={"images": target.table.num_rows, "trials": len(cells), "failed": len(errors)},
         rejected=rejected or [{"path": r.path, "reason": r.reason} for r in target.rejected],
     )
+    report.run(config)
+    open_tracking(config).log_sweep(place)
     if len(errors) == len(cells):
         raise RuntimeError(f"all {len(cells)} trials failed; the first: {next(iter(errors.values()))}")
     return Sweep(results, chosen, place.uri)
@@ -166,7 +173,9 @@ def _run_trials(
     tuner = tune.Tuner(
         trainable,
         param_space={"cell": tune.grid_search(todo)},
-        tune_config=tune.TuneConfig(reuse_actors=True, metric="val_srcc", mode="max"),
+        tune_config=tune.TuneConfig(
+            reuse_actors=True, metric="val_srcc", mode="max", trial_dirname_creator=lambda trial: trial.trial_id
+        ),
         run_config=tune.RunConfig(
             name=f"tune-{identity}-{int(time.time())}",
             storage_path=place.uri,

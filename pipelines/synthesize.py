@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -99,14 +100,14 @@ def run(config: Config) -> Synthesis:
     """Write the task store `<output>/tasks`. Blocks of references that are already there are not made again."""
     started = time.time()
     place = output_place(config, "tasks")
-    plan = _fingerprint(config)
-    existing = _existing_plan(place)
-    if existing not in (None, plan):
-        raise InputError(
-            f"{place.uri} holds tasks made with other settings; choose another output, or delete that folder"
-        )
     with ray_session():
         usable, rejected = scan_references(config)
+        plan = _fingerprint(config, usable)
+        if _existing_plan(place) not in (None, plan):
+            raise InputError(
+                f"{place.uri} holds tasks made with other settings or photos; choose another output, "
+                "or delete that folder"
+            )
         parts = split_references([r.reference_id for r in usable], config.synthesize.query_fraction, config.seed)
         (place / "plan.json").write_json({"fingerprint": plan, "references": parts})
         size = config.synthesize.references_per_block
@@ -169,7 +170,8 @@ def scan_references(config: Config) -> tuple[list[Reference], list[dict[str, str
     uris = list_photos(wanted.path or "")
     if wanted.references:
         uris = uris[: wanted.references]
-    candidates = [Reference(uri, uri, 0) for uri in uris]
+    root = os.path.commonprefix(uris).rpartition("/")[0]  # noqa: RUF071  # cut at a slash: ids travel with a folder
+    candidates = [Reference(uri.removeprefix(root).lstrip("/"), uri, 0) for uri in uris]
     synthesizer = synthesizer_of(config)
 
     def check(row: dict[str, Any]) -> dict[str, Any]:
@@ -303,8 +305,11 @@ class BlockWriter:
         return {"rows": num_rows, "bytes": num_bytes}
 
 
-def _fingerprint(config: Config) -> str:
-    return config_hash(config.synthesize, config.seed, view_size_px(config), config.images)
+def _fingerprint(config: Config, usable: Sequence[Reference]) -> str:
+    """Differs when anything that decides about a row, or about the block it is in, differs."""
+    ids = [reference.reference_id for reference in usable]
+    wanted = (config.synthesize.query_fraction, config.synthesize.references_per_block)
+    return config_hash(synthesizer_of(config), task_names(config), ids, wanted)
 
 
 def _existing_plan(place: Location) -> str | None:

@@ -79,7 +79,7 @@ def encode_target(config: Config, target: LabelledSet, start: Bundle, gpus_per_w
         ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * pool))  # small blocks keep the pool busy
         .map_batches(
             _Encoder,
-            fn_constructor_args=(as_dict(config), ray.put(start)),
+            fn_constructor_args=(as_dict(config), start),
             batch_size=16,
             compute=ActorPoolStrategy(size=pool),
             num_gpus=gpus_per_worker or None,
@@ -129,12 +129,11 @@ def compute_device(gpus: float) -> torch.device:
 class _Encoder:
     """A Ray Data worker that holds the model."""
 
-    def __init__(self, config: dict[str, Any], start: ray.ObjectRef) -> None:
+    def __init__(self, config: dict[str, Any], start: Bundle) -> None:
         torch.set_num_threads(1)
         self.config: Config = build(Config, config, "")
-        bundle = ray.get(start)
-        self.start = bundle.parameters
-        self.model = adapting_model(self.config, bundle, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        self.start = start.parameters
+        self.model = adapting_model(self.config, start, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         output: dict[str, list[Any]] = {

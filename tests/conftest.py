@@ -117,3 +117,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no development data at {folder}; set GRMP_SHARED_DATA")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def ray_instance():
+    """The one Ray of the whole test run."""
+    from pipelines.session import ray_session
+
+    with ray_session():
+        yield

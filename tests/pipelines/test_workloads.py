@@ -1,0 +1,285 @@
+"""The workloads on a real Ray, small: same results however the work is spread, interrupted, or submitted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import ray
+import torch
+
+from grmp_core import references
+from grmp_core.bundle import read_bundle
+from grmp_core.errors import InputError
+from grmp_core.meta import MetaConfig
+from grmp_core.storage import locate
+from grmp_core.task_store import TaskStore
+from grmp_core.tasks import plan_episode, prepare_reference, split_references, synthesize_row
+from pipelines import adapt, evaluate, pretrain, score, sweep, synthesize
+from pipelines.cli import run_command
+from pipelines.config import (
+    AdaptConfig,
+    Config,
+    PretrainConfig,
+    ScoreConfig,
+    SweepConfig,
+    SynthesizeConfig,
+    TargetConfig,
+    ViewConfig,
+)
+
+pytestmark = pytest.mark.ray
+ROOT = Path(__file__).resolve().parents[2]
+TASKS = ("gaussian_blur", "white_noise")
+NUM_IMAGES = 15
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory, ray_instance) -> Path:
+    return tmp_path_factory.mktemp("workloads")
+
+
+@pytest.fixture(scope="module")
+def config(output) -> Config:
+    return Config(
+        output=str(output / "run"),
+        views=ViewConfig(train_views=2, score_grid=1),
+        synthesize=SynthesizeConfig(references=5, tasks=TASKS, references_per_block=2),
+        meta=MetaConfig(outer_steps=4, batch_size=3, outer_lr=0.5),
+        pretrain=PretrainConfig(workers=0, checkpoint_every=1),
+        target=TargetConfig(path=str(labelled_folder(output / "target")), score_min=0, score_max=10),
+        adapt=AdaptConfig(epochs=2, folds=2, lr=0.01),
+        sweep=SweepConfig(lambdas=(0.0, 5.0), shots=(6,), split_seeds=(0,)),
+    )
+
+
+@pytest.fixture(scope="module")
+def store(config) -> TaskStore:
+    synthesize.run(config)
+    return TaskStore(locate(config.output) / "tasks")
+
+
+@pytest.fixture(scope="module")
+def prompts(config, store) -> dict[str, torch.Tensor]:
+    """Pre-training in one process, undisturbed: what every other way must equal."""
+    return read_bundle(locate(pretrain.run(config).bundle)).parameters
+
+
+def labelled_folder(folder: Path) -> Path:
+    folder.mkdir()
+    for i in range(NUM_IMAGES):
+        write_png(folder / f"{i}.png", references.reference(500 + i, 230, 240))
+    frame = {"image": [f"{i}.png" for i in range(NUM_IMAGES)], "mos": np.linspace(1, 9, NUM_IMAGES)}
+    pd.DataFrame(frame).to_csv(folder / "labels.csv", index=False)
+    return folder / "labels.csv"
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def moved(config: Config, output: Path, name: str, **pretraining) -> Config:
+    """The same run with its own output and the shared task store."""
+    folder = output / name
+    folder.mkdir()
+    (folder / "tasks").symlink_to(Path(config.output) / "tasks")
+    return dataclasses.replace(config, output=str(folder), pretrain=dataclasses.replace(config.pretrain, **pretraining))
+
+
+def assert_same(ours: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], rtol: float = 1e-6) -> None:
+    assert ours.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=rtol, atol=1e-9)
+
+
+def test_the_store_is_what_one_process_makes(config, store):
+    ids = [references.reference_id(i) for i in range(5)]
+    parts = split_references(ids, 0.2, config.seed)
+    plan = plan_episode("white_noise", 0, store.num_references, config.meta, config.seed)
+    views, quality = store.read(plan, "support")
+    for (index, level), view, label in zip(plan.support, views, quality, strict=True):
+        name = store.reference_ids["support"][index]
+        pristine = prepare_reference(references.reference(ids.index(name)), 224, 384)
+        row = synthesize_row(pristine, name, parts[name], "white_noise", level, 224, config.seed)
+        assert np.array_equal(row.view_HW3, view)
+        assert row.quality == pytest.approx(label)
+
+
+def test_finished_blocks_are_not_made_again_and_other_settings_are_refused(config, store):
+    files = sorted(Path(store.root.path).rglob("*.parquet"))
+    before = [file.stat().st_mtime_ns for file in files]
+    (Path(store.root.path) / "blocks" / "00001.json").unlink()
+    again = synthesize.run(config)
+    assert again.rows == 5 * 5 * len(TASKS)
+    changed = {file.name for file, old in zip(files, before, strict=True) if file.stat().st_mtime_ns != old}
+    assert changed == {"part-00001.parquet"}
+    with pytest.raises(InputError, match="other settings"):
+        synthesize.run(dataclasses.replace(config, seed=1))
+
+
+def test_a_bad_photo_is_listed_and_too_many_are_refused(config, output):
+    folder = output / "photos"
+    folder.mkdir()
+    for i in range(4):
+        write_png(folder / f"{i}.png", references.reference(i, 230, 240))
+    (folder / "torn.png").write_bytes((folder / "0.png").read_bytes()[:2000])
+    photos = SynthesizeConfig(source="photos", path=str(folder), references=0, tasks=("jpeg",), max_reject_fraction=0.3)
+    one = dataclasses.replace(config, output=str(output / "from_photos"), synthesize=photos)
+    done = synthesize.run(one)
+    assert done.references == 4
+    assert [Path(reject["path"]).name for reject in done.rejected] == ["torn.png"]
+    manifest = json.loads((output / "from_photos" / "tasks" / "manifest.json").read_text())
+    assert manifest["rejected"] == list(done.rejected)
+    with pytest.raises(InputError, match=r"torn\.png"):
+        synthesize.run(dataclasses.replace(one, synthesize=dataclasses.replace(photos, max_reject_fraction=0.1)))
+
+
+def test_streamed_tasks_give_the_stored_tasks_prompts(config, output, prompts):
+    streamed = moved(config, output, "streamed", episodes="stream")
+    assert_same(read_bundle(locate(pretrain.run(streamed).bundle)).parameters, prompts)
+
+
+def test_resumed_in_one_process_is_bit_for_bit_the_same(config, output, prompts):
+    interrupted = moved(config, output, "interrupted")
+    half = dataclasses.replace(interrupted, meta=dataclasses.replace(config.meta, outer_steps=2))
+    kept = []
+    pretrain.learn(half, None, torch.device("cpu"), None, lambda state, history: kept.append((state, list(history))))
+    place = locate(output / "kept")
+    pretrain.write_state(place, *kept[-1])
+    restored = pretrain.read_state(place)
+    state, history = pretrain.learn(interrupted, None, torch.device("cpu"), restored, lambda *a: None)
+    assert [record["step"] for record in history] == [1, 2, 3, 4]
+    for name, tensor in prompts.items():
+        assert torch.equal(state.parameters[name], tensor)
+
+
+def test_two_workers_and_a_killed_one_give_one_process_prompts(config, output, prompts):
+    spread = moved(config, output, "killed", workers=2)
+    killed: list[int] = []
+    stop = threading.Event()
+    thread = threading.Thread(target=kill_a_train_worker, args=(Path(spread.output), killed, stop))
+    thread.start()
+    try:
+        result = pretrain.run(spread)
+    finally:
+        stop.set()
+        thread.join()
+    assert len(killed) == 1, "the run was over before a worker could be killed"
+    assert [record["step"] for record in result.history] == [1, 2, 3, 4]
+    assert_same(read_bundle(locate(result.bundle)).parameters, prompts)
+
+
+def kill_a_train_worker(output: Path, killed: list[int], stop: threading.Event) -> None:
+    """SIGKILL to one Ray Train worker as soon as the first checkpoint is there."""
+    while not stop.is_set():
+        if list(output.glob("pretrain/train/*/checkpoint_*")):
+            for process in psutil.process_iter(["name", "cmdline"]):
+                if any("RayTrainWorker" in part for part in process.info["cmdline"] or []):
+                    os.kill(process.pid, signal.SIGKILL)
+                    killed.append(process.pid)
+                    return
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def swept(config, prompts) -> sweep.Sweep:
+    return sweep.run(config)
+
+
+def test_a_sweep_has_a_row_for_every_cell(swept):
+    assert swept.results["trial"].tolist() == ["lambda=0-shots=6-seed=0", "lambda=5-shots=6-seed=0"]
+    assert swept.results["error"].isna().all()
+    assert swept.results["srcc"].between(-1, 1).all()
+    assert swept.chosen is not None
+    best = swept.results.sort_values("val_srcc", ascending=False, kind="stable").iloc[0]
+    assert swept.chosen["lambda"] == best["lambda"]
+
+
+def test_a_bundle_of_the_sweep_scores_the_test_images_as_the_trial_did(config, swept):
+    for trial in swept.results.itertuples():
+        predictions = pd.read_parquet(Path(swept.place) / "trials" / trial.trial / "predictions.parquet")
+        bundle = read_bundle(locate(trial.bundle))
+        frame = score.score_paths(config, bundle, trial.bundle, predictions["image_path"].tolist())
+        np.testing.assert_allclose(frame["quality"], predictions["quality"], atol=1e-5)
+
+
+def test_finished_trials_are_not_run_again_and_failed_ones_are(config, swept):
+    markers = {path: path.stat().st_mtime_ns for path in Path(swept.place).glob("trials/*/trial.json")}
+    lost = next(path for path in markers if "lambda=5" in str(path))
+    lost.unlink()
+    again = sweep.run(config)
+    pd.testing.assert_frame_equal(
+        again.results.drop(columns="seconds"), swept.results.drop(columns="seconds"), check_exact=True
+    )
+    assert {path for path, old in markers.items() if path.stat().st_mtime_ns != old} == {lost}
+
+
+def test_more_shots_than_images_are_refused_before_anything_runs(config, prompts):
+    greedy = dataclasses.replace(config, sweep=SweepConfig(shots=(500,)))
+    with pytest.raises(InputError, match="500"):
+        sweep.run(greedy)
+
+
+def test_adapt_evaluate_and_score_go_together(config, output, prompts):
+    adapted = adapt.run(config)
+    scoring = ScoreConfig(model=adapted.bundle, images=(str(output / "target"),), output=str(output / "s.csv"))
+    chosen = dataclasses.replace(config, score=scoring)
+    evaluation = evaluate.run(chosen)
+    (output / "target" / "empty.jpg").write_bytes(b"")
+    for i in range(3):
+        write_png(output / "target" / f"more_{i}.png", references.reference(700 + i, 300, 250))
+    scored = score.run(chosen)
+    (output / "target" / "empty.jpg").unlink()
+    assert len(scored.scores) == NUM_IMAGES + 4
+    assert scored.scores["error"].notna().sum() == 1
+    assert pd.read_csv(output / "s.csv")["image_path"].tolist() == scored.scores["image_path"].tolist()
+    assert scored.scores["mos_scale_score"].dropna().between(0, 10).all()
+    assert evaluation.srcc_low <= evaluation.scores.srcc <= evaluation.srcc_high
+
+
+def test_a_submitted_job_does_the_same_and_a_bad_one_says_why(config, output, store):
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    client = JobSubmissionClient(f"http://{ray._private.worker.global_worker.node.address_info['webui_url']}")
+    settings = [f"output={output / 'job'}", "synthesize.references=4", "synthesize.tasks=[jpeg]"]
+    command = "python -m pipelines.synthesize --json " + " ".join(f"--set {setting}" for setting in settings)
+    environment = {"env_vars": {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}}
+    jobs = {
+        "good": client.submit_job(entrypoint=command, runtime_env=environment),
+        "bad": client.submit_job(entrypoint=command + " --set swep.shots=[1]", runtime_env=environment),
+    }
+    deadline = time.time() + 240
+    while time.time() < deadline and not all(client.get_job_status(job).is_terminal() for job in jobs.values()):
+        time.sleep(1)
+    assert client.get_job_status(jobs["good"]) == JobStatus.SUCCEEDED, client.get_job_logs(jobs["good"])
+    assert TaskStore(locate(output / "job" / "tasks")).tasks == ("jpeg",)
+    assert client.get_job_status(jobs["bad"]) == JobStatus.FAILED
+    assert client.get_job_info(jobs["bad"]).driver_exit_code == 2
+    assert "swep is unknown; did you mean sweep?" in client.get_job_logs(jobs["bad"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pretrain", "--set", "output=/tmp/grmp-nothing-here"], "no task store"),
+        (["sweep", "--set", "output=/tmp/grmp-nothing-here"], "no pre-trained prompts"),
+        (["score"], "nothing to score"),
+        (["pretrain", "--config", "none.yaml"], "does not exist"),
+        (["synthesize", "--set", "synthesize.tasks=[gausian_blur]"], "gaussian_blur"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, ray_instance):
+    assert run_command(arguments[0], arguments[1:]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error
+    assert error.startswith(f"grmp {arguments[0]}: ")
