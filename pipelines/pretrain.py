@@ -7,7 +7,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,9 +64,9 @@ def run(config: Config) -> Pretraining:
     identity = config_hash(
         config.seed, config.precision, config.backbone, config.prompts, config.meta, config.synthesize, config.images
     )
-    alone = config.pretrain.workers == 0 and config.pretrain.episodes == "store"
-    with nullcontext() if alone else ray_session():
+    with ExitStack() as stack:
         if config.pretrain.episodes == "stream":
+            stack.enter_context(ray_session())
             usable, rejected = scan_references(config)
             source: Any = usable
             tasks: tuple[str, ...] = task_names(config)
@@ -78,6 +78,7 @@ def run(config: Config) -> Pretraining:
         if config.pretrain.workers == 0:
             state, history = _learn_here(arguments, place / "state" / identity)
         else:
+            stack.enter_context(ray_session())
             state, history = _learn_on_workers(arguments, config, place, identity)
     bundle = Bundle(
         kind="prompts",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from grmp_core.errors import InputError
@@ -41,3 +43,12 @@ def test_a_place_that_cannot_be_made_is_refused(tmp_path):
 def test_unknown_kinds_of_uri_are_refused(uri):
     with pytest.raises(InputError, match="use a local path"):
         locate(uri)
+
+
+def test_a_place_without_permission_is_refused(tmp_path, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(InputError, match="Permission denied.*choose another output"):
+        (locate(tmp_path) / "new" / "file").write_bytes(b"x")

@@ -1,0 +1,50 @@
+"""The command line without Ray: help, exit codes, one line for bad input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pipelines.cli import COMMANDS, main
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_shows_its_settings(name, capsys):
+    with pytest.raises(SystemExit) as left:
+        main([name, "--help"])
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    assert COMMANDS[name].summary in shown
+    assert "output: runs/demo" in shown
+
+
+def test_no_command_shows_all_of_them(capsys):
+    assert main([]) == 2
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["swep"], "'swep' is no command"),
+        (["sweep", "--set", "sweep.lamdas=[1]"], "sweep.lamdas is unknown; did you mean sweep.lambdas?"),
+        (["sweep", "--config", "none.yaml"], "none.yaml does not exist"),
+        (["report", "--set", "output=/tmp/grmp-nothing-here"], "sweep"),
+        (["score", "missing.jpg", "--model", "/tmp/grmp-nothing-here"], "/tmp/grmp-nothing-here"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "\n" not in error
+
+
+def test_a_module_runs_like_its_command():
+    command = [sys.executable, "-m", "pipelines.pretrain", "--set", "output=/tmp/grmp-nothing-here"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("grmp pretrain: no task store at /tmp/grmp-nothing-here")
