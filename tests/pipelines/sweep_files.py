@@ -1,0 +1,128 @@
+"""A sweep's folder as the sweep command leaves it, filled with made-up results of a known law."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from grmp_core.storage import locate
+
+
+def true_srcc(strength: float, shots: int) -> float:
+    """The law behind the made-up results: it rises with labels, levels off, and is best near lambda 2."""
+    return 0.86 - 0.012 * (np.log1p(strength) - np.log1p(2)) ** 2 - 0.9 * shots**-0.6
+
+
+def write_sweep(
+    folder: Path,
+    lambdas: Sequence[float] = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0),
+    shots: Sequence[int] = (10, 25, 50, 100, 200),
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    n_train: int = 650,
+    n_test: int = 160,
+    fail: Sequence[str] = (),
+    config: dict | None = None,
+    images: bool = True,
+) -> Path:
+    """Write `<folder>/sweep`; trials named in `fail` have failed (`*`: all). Returns the sweep's folder."""
+    sweep = folder / "sweep"
+    sweep.mkdir(parents=True, exist_ok=True)
+    pictures = _pictures(folder / "images", n_test) if images else [f"/nowhere/{i:03d}.jpg" for i in range(n_test)]
+    rows = []
+    for strength in lambdas:
+        for n in shots:
+            for seed in seeds:
+                trial = f"lambda={strength:g}-shots={n}-seed={seed}"
+                failed = trial in fail or "*" in fail
+                rows.append(_trial(sweep, trial, strength, n, seed, n_train, pictures, failed))
+    table = pd.DataFrame(rows)
+    table.to_parquet(sweep / "results.parquet")
+    table.to_csv(sweep / "results.csv", index=False)
+    good = table[table["error"].isna() & (table["shots"] == max(shots))]
+    if len(good):
+        strength = good.groupby("lambda")["val_srcc"].median().idxmax()
+        best = good.loc[good[good["lambda"] == strength]["val_srcc"].idxmax()]
+        chosen = {"lambda": float(strength), "shots": int(best["shots"])}
+        chosen |= {"trial": best["trial"], "bundle": best["bundle"]}
+        (sweep / "chosen.json").write_text(json.dumps(chosen | {"reason": "best median validation SRCC"}))
+    sweep_config = {"lambdas": list(lambdas), "shots": list(shots), "ratios": [], "split_seeds": list(seeds)}
+    manifest = {
+        "command": "sweep",
+        "config": config or {"output": str(folder), "seed": 0, "sweep": sweep_config, "adapt": {"lr": 0.001}},
+        "git_commit": "0123456789abcdef0123456789abcdef01234567",
+        "versions": {"python": "3.11.9", "torch": "2.15.0", "ray": "2.60.0"},
+        "inputs": {"target": "sha256:feed"},
+        "counts": {"trials": len(rows), "finished": int(table["error"].isna().sum())},
+        "rejected": [{"path": "broken.jpg", "reason": "damaged or truncated"}],
+        "created_utc": "2025-01-02T03:04:05Z",
+        "seconds": 4711.0,
+    }
+    (sweep / "manifest.json").write_text(json.dumps(manifest))
+    return sweep
+
+
+def _trial(
+    sweep: Path, trial: str, strength: float, shots: int, seed: int, n_train: int, pictures: list[str], failed: bool
+) -> dict:
+    place = sweep / "trials" / trial
+    row = {
+        "trial": trial, "lambda": strength, "data_ratio": shots / n_train, "shots": shots, "split_seed": seed,
+        "val_srcc": np.nan, "srcc": np.nan, "plcc": np.nan, "plcc_logistic": np.nan, "krcc": np.nan, "rmse": np.nan,
+        "logistic_converged": False, "epochs": 0, "seconds": np.nan, "bundle": str(place / "bundle"), "error": None,
+    }  # fmt: skip
+    if failed:
+        return row | {"error": "NonFiniteLossError: epoch 3, batch 1: quality loss is nan <not a number>"}
+    rng = np.random.default_rng([seed, shots, int(strength * 10)])
+    split = np.random.default_rng([seed]).normal(0, 0.012)
+    wanted = true_srcc(strength, shots) + split + rng.normal(0, 0.004)
+    quality, mos = _predictions(rng, wanted, len(pictures))
+    plcc = float(np.corrcoef(quality, mos)[0, 1])
+    place.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame({"image_path": pictures, "mos": mos, "quality": quality}).to_parquet(place / "predictions.parquet")
+    epochs = 12
+    history = [
+        {
+            "epoch": e,
+            "quality_loss": 0.7 - 0.02 * e,
+            "semantic_loss": 0.1 if strength else float("nan"),
+            "angle_deg": 88.0,
+            "projected_share": 0.4,
+        }
+        for e in range(1, epochs + 1)
+    ]
+    curve = [[e, wanted - 0.1 / e] for e in range(1, 31)]
+    (place / "history.json").write_text(json.dumps({"history": history, "val_srcc_by_epoch": curve}))
+    measured = {"plcc": plcc, "plcc_logistic": plcc + 0.01, "krcc": 0.7 * wanted, "rmse": 9.0}
+    measured |= {"logistic_converged": True}
+    noisy = wanted + rng.normal(0, 0.2 / np.sqrt(shots))
+    return row | measured | {"srcc": wanted, "val_srcc": noisy, "epochs": epochs, "seconds": 20 + 0.9 * shots}
+
+
+def _predictions(rng: np.random.Generator, srcc: float, n: int) -> tuple[np.ndarray, np.ndarray]:
+    human = rng.normal(size=n)
+    guess = srcc * human + np.sqrt(max(1 - srcc**2, 0)) * rng.normal(size=n)
+    return 1 / (1 + np.exp(-guess)), 58 + 17 * human
+
+
+def _pictures(folder: Path, n: int) -> list[str]:
+    """`n` paths; a dozen small files behind them, so that they are quick to write, and one of them broken."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    paths = []
+    for i in range(n):
+        path = folder / f"photo-{i:03d}.jpg"
+        if i % 13 == 12:
+            path.write_bytes(b"not a picture")
+        else:
+            small = rng.integers(0, 255, size=(3, 4 + i % 3, 3), dtype=np.uint8)
+            buffer = io.BytesIO()
+            Image.fromarray(small).resize((96, 64 + 8 * (i % 5)), Image.Resampling.BICUBIC).save(buffer, "JPEG")
+            path.write_bytes(buffer.getvalue())
+        paths.append(str(locate(path).path))
+    return paths
