@@ -1,8 +1,15 @@
 """Labels of synthesized pictures: what people said of the same damage at the same level.
 
-`assets/kadid10k_mean_dmos.csv` holds KADID-10k's mean score (1..5, 5 best) of each type and level, over 81 references
-with 30 ratings each. A label looked up there ranks KADID-10k's own images at SRCC .938; the level alone is no label,
-since some types are not monotone.
+KADID-10k types take its mean score of the type and level (1..5, 5 best; 81 references with 30 ratings each, in
+`assets/kadid10k_mean_dmos.csv`). Looked up that way, a label ranks KADID-10k's own images at SRCC .938; the level alone
+is no label, since some types are not monotone.
+
+Types that only TID2013 has take its mean score (0..9, 25 references), brought to KADID-10k's scale by a monotone map.
+Its anchors are nine types that both sets share, compared at equal PSNR (`assets/tid_to_kadid_anchors.csv`). TID2013
+made its levels for 33, 30, 27, 24 and 21 dB; KADID-10k's PSNR was measured on photos distorted by this package, and its
+score interpolated there. The map is piecewise linear, its inner knots least squares over the 35 anchors, its ends set:
+0 is KADID-10k's worst, and 6.2 (TID2013's mildest damage) is the mean of KADID-10k's invisible damage. The anchors
+scatter around it by .36 of the 1..5 scale (Pearson .88 before any fit): these labels are less certain than the others.
 """
 
 from __future__ import annotations
@@ -13,11 +20,15 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
+import numpy as np
+
 from grmp_core.distortions import REGISTRY, get
 from grmp_core.errors import InputError
 
 PRISTINE_QUALITY = (4.61 - 1) / 4
-"""Quality of an undistorted picture: the mean score of the near-identity cells, not the end of the scale."""
+"""Quality of an undistorted picture: the mean score of the invisible cells, not the end of the scale."""
+TID_MOS_KNOTS = (0.0, 2.0, 3.5, 5.0, 6.2)
+KADID_DMOS_KNOTS = (1.0, 1.5, 2.36, 3.42, 4.6)
 
 
 def quality_of(name: str, severity: float) -> float:
@@ -25,34 +36,50 @@ def quality_of(name: str, severity: float) -> float:
 
     InputError for an unknown name or a severity outside the range.
     """
+    distortion = get(name)
     if not 1 <= severity <= 5:
         raise InputError(f"severity {severity} of {name} is outside 1..5; use a number in that range")
-    means = _means()[get(name).name]
-    lower = min(int(severity), 4)
-    share = severity - lower
-    mean = (1 - share) * means[lower - 1] + share * means[lower]
-    return (mean - 1) / 4
+    return float(np.interp(severity, range(1, 6), _qualities()[distortion.name]))
 
 
 def quality_of_composition(parts: Sequence[tuple[str, float]]) -> float:
-    """Quality of several distortions on top of each other, in [0, 1].
+    """Quality in [0, 1] of several distortions (name, severity) on top of each other; none gives PRISTINE_QUALITY.
 
-    Each one multiplies what is left: pristine quality times the product of each part's quality relative to it. No part
-    can make a picture better than another leaves it, and one ruined part ruins the picture. Published data has single
-    distortions only, so this is an assumption.
+    Each part does damage d = pristine / quality - 1 (0: invisible; a part rated above pristine counts as 0). Damages
+    add like independent errors, D = sqrt(sum of d²), and the quality is pristine / (1 + D). So the worst part rules,
+    the order does not matter, and no part makes a picture better than the others leave it.
+
+    The published sets rate single distortions only, so the rule was chosen by a measure instead of by raters: over 160
+    random compositions of 13 types on photos, with a quality that follows from multi-scale structural similarity, it
+    predicts the composition from its parts with an error of .039 (SRCC .92). The lowest part alone errs by .049 (.91),
+    the product of the parts by .112 (.82), the sum of the losses by .190 (.64).
     """
-    factors = [min(1.0, quality_of(name, severity) / PRISTINE_QUALITY) for name, severity in parts]
-    return PRISTINE_QUALITY * math.prod(factors)
+    damages = [PRISTINE_QUALITY / min(PRISTINE_QUALITY, quality_of(name, severity)) - 1 for name, severity in parts]
+    return PRISTINE_QUALITY / (1 + math.hypot(*damages))
+
+
+def quality_of_tid_mos(mos: float) -> float:
+    """A TID2013 mean score (0..9) on this package's quality scale; clipped to that of the map's ends."""
+    return (float(np.interp(mos, TID_MOS_KNOTS, KADID_DMOS_KNOTS)) - 1) / 4
 
 
 @cache
-def _means() -> dict[str, tuple[float, ...]]:
-    by_id: dict[int, dict[int, float]] = {}
-    with (resources.files("grmp_core") / "assets" / "kadid10k_mean_dmos.csv").open() as file:
-        for row in csv.DictReader(file):
-            by_id.setdefault(int(row["type_id"]), {})[int(row["level"])] = float(row["mean"])
-    return {
-        name: tuple(by_id[distortion.kadid_id][level] for level in range(1, 6))
-        for name, distortion in REGISTRY.items()
-        if distortion.kadid_id is not None
-    }
+def _qualities() -> dict[str, tuple[float, ...]]:
+    """Quality at levels 1..5 of every registered distortion."""
+    kadid, tid = _table("kadid10k_mean_dmos.csv"), _table("tid2013_mean_mos.csv")
+    result = {}
+    for name, distortion in REGISTRY.items():
+        if distortion.kadid_id is not None:
+            result[name] = tuple((mean - 1) / 4 for mean in kadid[distortion.kadid_id])
+        elif distortion.tid_id is not None:
+            result[name] = tuple(quality_of_tid_mos(mean) for mean in tid[distortion.tid_id])
+    return result
+
+
+def _table(file_name: str) -> dict[int, list[float]]:
+    """Type id -> mean score at levels 1..5."""
+    means: dict[int, list[float]] = {}
+    with (resources.files("grmp_core") / "assets" / file_name).open() as file:
+        for row in sorted(csv.DictReader(file), key=lambda row: int(row["level"])):
+            means.setdefault(int(row["type_id"]), []).append(float(row["mean"]))
+    return means

@@ -13,22 +13,22 @@ import numpy as np
 
 from grmp_core.distortions.blur import BLURS
 from grmp_core.distortions.brightness import BRIGHTNESSES
-from grmp_core.distortions.colour import COLOURS
+from grmp_core.distortions.colour import COLOURS, TID_COLOURS
 from grmp_core.distortions.compression import COMPRESSIONS
 from grmp_core.distortions.noise import NOISES
 from grmp_core.distortions.registry import Distortion
+from grmp_core.distortions.shaped_noise import SHAPED_NOISES
 from grmp_core.distortions.sharpness import SHARPNESSES
 from grmp_core.distortions.spatial import SPATIALS
+from grmp_core.distortions.transmission import LOSSES
 from grmp_core.errors import InputError
 
 __all__ = ["KADID_NAMES", "MAX_PARTS", "REGISTRY", "Distortion", "compose", "draw_composition", "get"]
 
-REGISTRY: dict[str, Distortion] = {
-    distortion.name: distortion
-    for family in (BLURS, COLOURS, COMPRESSIONS, NOISES, BRIGHTNESSES, SPATIALS, SHARPNESSES)
-    for distortion in family
-}
-"""All distortions by name, in KADID-10k's order."""
+_KADID = (*BLURS, *COLOURS, *COMPRESSIONS, *NOISES, *BRIGHTNESSES, *SPATIALS, *SHARPNESSES)
+_TID_ONLY = sorted((*SHAPED_NOISES, *TID_COLOURS, *LOSSES), key=lambda distortion: distortion.tid_id or 0)
+REGISTRY: dict[str, Distortion] = {distortion.name: distortion for distortion in (*_KADID, *_TID_ONLY)}
+"""All distortions by name: KADID-10k's in its order, then those that only TID2013 has, in its order."""
 KADID_NAMES: tuple[str, ...] = tuple(name for name, d in REGISTRY.items() if d.kadid_id is not None)
 MAX_PARTS = 4
 """Distortions a composed picture has at most."""

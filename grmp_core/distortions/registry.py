@@ -53,9 +53,6 @@ class Distortion:
             raise InputError(
                 f"{self.name} wants uint8 RGB (H, W, 3), got {image_HW3.dtype} {image_HW3.shape}; convert it first"
             )
+        if image_HW3.size == 0:
+            raise InputError(f"{self.name} got an empty image {image_HW3.shape}; drop it before")
         return self.apply(np.ascontiguousarray(image_HW3), self.parameter(severity), rng)
-
-
-def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Round and clip float pixels on the 0..255 scale."""
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)

@@ -5,22 +5,35 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from grmp_core.distortions.registry import Distortion, to_uint8
+from grmp_core.distortions.registry import Distortion
+
+_SHARPEN_SIGMA_PX = 3.0
 
 
 def sharpen(image: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
-    """Unsharp mask of the lightness with a 1 px Gaussian."""
-    ycc = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
-    luma = np.ascontiguousarray(ycc[..., 0]).astype(np.float32)
-    blurred = cv2.GaussianBlur(luma, (5, 5), 1.0, borderType=cv2.BORDER_REFLECT)
-    ycc[..., 0] = to_uint8(luma + amount * (luma - blurred))
-    return cv2.cvtColor(ycc, cv2.COLOR_YCrCb2RGB)
+    """Unsharp mask of the lightness of Lab with a Gaussian of 3 px, cut at two sigmas."""
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2Lab)
+    light = np.ascontiguousarray(lab[..., 0])
+    blurred = cv2.GaussianBlur(light, (13, 13), _SHARPEN_SIGMA_PX, borderType=cv2.BORDER_REFLECT)
+    lab[..., 0] = cv2.addWeighted(light, 1 + amount, blurred, -amount, 0)
+    return cv2.cvtColor(lab, cv2.COLOR_Lab2RGB)
+
+
+def contrast_curve(amount: float) -> np.ndarray:
+    """256 values of the cubic spline through (0, 0), (.3, .25 − amount/4), (.5, .5), (.7, .75 + amount/4), (1, 1)."""
+    cubic = (0.2 - (0.25 + amount / 4)) / 0.042  # by symmetry the spline is one polynomial, odd about (.5, .5)
+    offset = np.arange(256) / 255 - 0.5
+    values = 0.5 + (1 - cubic / 4) * offset + cubic * offset**3
+    return np.clip(np.rint(255 * values), 0, 255).astype(np.uint8)
 
 
 def contrast(image: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
-    """A tone curve through (¼, ¼ − amount/4) and (¾, ¾ + amount/4): steeper for positive amounts, flatter else."""
-    tones = np.interp(np.arange(256) / 255, [0, 0.25, 0.75, 1], [0, 0.25 - amount / 4, 0.75 + amount / 4, 1])
-    return cv2.LUT(image, to_uint8(255 * tones))
+    """An S-shaped tone curve on every channel.
+
+    The knots lie at .3 and .7, so that amount 0 already steepens the mid tones a little and −0.2 is the identity; the
+    human means agree: level 3 is rated 4.29, the identities of other types 4.6.
+    """
+    return cv2.LUT(image, contrast_curve(amount))
 
 
 SHARPNESSES = (
@@ -40,6 +53,7 @@ SHARPNESSES = (
         tid_id=17,
         levels=(0.3, 0.15, 0.0, -0.4, -0.6),
         apply=contrast,
-        description="tones pulled apart or together; level 3 is the picture itself (parameter: bend of the tone curve)",
+        description="tones pulled apart (levels 1 to 3, least at 3) or together (4 and 5) (parameter: bend of the "
+        "tone curve)",
     ),
 )

@@ -36,6 +36,18 @@ class Pyramid:
         """All bands, finest first, the low band last."""
         return [band for level in self.details for band in level] + [self.low]
 
+    def flat(self) -> np.ndarray:
+        """All coefficients in one new vector, in the order of `bands`."""
+        return np.concatenate([band.reshape(-1) for band in self.bands()])
+
+    def with_flat(self, coefficients: np.ndarray) -> Pyramid:
+        """A pyramid of these shapes that holds the given coefficients (views of them)."""
+        shapes = [band.shape for band in self.bands()]
+        ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
+        views = [coefficients[a:b].reshape(s) for a, b, s in zip(ends[:-1], ends[1:], shapes, strict=True)]
+        details = [(views[i], views[i + 1], views[i + 2]) for i in range(0, len(views) - 1, 3)]
+        return Pyramid(views[-1], details, self.shapes)
+
 
 def decompose(image_HWC: np.ndarray, num_steps: int) -> Pyramid:
     """Forward transform; stops early at a single pixel."""

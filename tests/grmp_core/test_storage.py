@@ -50,5 +50,5 @@ def test_a_place_without_permission_is_refused(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(InputError, match="Permission denied.*choose another output"):
+    with pytest.raises(InputError, match=r"Permission denied.*choose another output"):
         (locate(tmp_path) / "new" / "file").write_bytes(b"x")

@@ -66,7 +66,7 @@ def test_missing_and_unreadable_files_are_named(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         load_config(str(tmp_path))
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\xd8")
-    with pytest.raises(InputError, match="cannot be read|not YAML|special characters"):
+    with pytest.raises(InputError, match=r"cannot be read|not YAML|special characters"):
         load_config(str(tmp_path / "binary.yaml"))
 
 
