@@ -7,6 +7,7 @@ U token numbers in use, F = 3·patch² values of a patch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +25,12 @@ class CaptionModel(nn.Module):
         used_tokens: token numbers that captions may hold; any other raises at `forward`.
     """
 
+    clip: Any
     row_of_token: Tensor
     mean: Tensor
     std: Tensor
 
-    def __init__(self, clip: nn.Module, used_tokens: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, clip: Any, used_tokens: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.clip = clip
         self.vision = open_vision_tower(clip)
@@ -91,10 +93,9 @@ def start_from_whitened_patches(model: CaptionModel, images_BHWC: Tensor, genera
     covariance = torch.cov(patches.T.double())
     filters = whitening_filters(covariance, width, generator)
     with torch.no_grad():
-        visual.conv1.weight.copy_(0.5 * filters.view_as(visual.conv1.weight))
-        constant = torch.randn(width, generator=generator)
+        visual.conv1.weight.copy_(filters.view_as(visual.conv1.weight))
         shape = visual.positional_embedding.shape
-        visual.positional_embedding.copy_(constant + 0.05 * torch.randn(shape, generator=generator))
+        visual.positional_embedding.copy_(0.05 * torch.randn(shape, generator=generator))
 
 
 def whitening_filters(covariance_FF: Tensor, count: int, generator: torch.Generator, floor: float = 1e-3) -> Tensor:

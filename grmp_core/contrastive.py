@@ -59,13 +59,13 @@ class Batch:
 class TrainConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
-    warmup_steps: int = 200
+    warmup_steps: int = 150
     clip_norm: float = 1.0
     ema_decay: float = 0.998
     """Of the averaged weights that are exported; reached gradually, as (1 + step) / (10 + step) allows."""
     keep_fraction: float = 0.5
     """Patches that the image tower sees in the first part of training: half of them take less than half the time."""
-    full_from: float = 0.7
+    full_from: float = 0.85
     """Progress in [0,1] from which on it sees all of them."""
     pairs_per_step: int = 5
     ranking_gap: float = 0.1

@@ -104,24 +104,22 @@ def load_photos(folders: Sequence[str], num_procedural: int, *, validation: bool
 def make_batch(photos: Sequence[Photo], num_images: int, config: CropConfig, seed: int, index: int) -> Batch:
     """Batch `index` of a run: `num_images` crops, `crops_per_window` of every distorted window."""
     rng = generator_of("training batch", seed, index)
-    images, quality, types, severities, chosen = [], [], [], [], []
+    images: list[np.ndarray] = []
+    made: list[tuple[Photo, Parts]] = []
     while len(images) < num_images:
         photo = photos[int(rng.integers(len(photos)))]
         parts = draw_parts(rng, config)
         window = apply_parts(cut_window(photo.pixels_HW3, config, rng), parts, rng)
         for _ in range(min(config.crops_per_window, num_images - len(images))):
             images.append(_crop(window, config.size_px, rng))
-            quality.append(quality_of_parts(parts))
-            types.append(type_targets(parts))
-            severities.append(severity_targets(parts))
-            chosen.append(photo)
+            made.append((photo, parts))
     return Batch(
         torch.from_numpy(np.stack(images)),
-        torch.tensor(quality, dtype=torch.float32),
-        torch.from_numpy(np.stack(types)),
-        torch.from_numpy(np.stack(severities)),
-        torch.tensor([photo.class_index for photo in chosen]),
-        torch.tensor([photo.scene_index for photo in chosen]),
+        torch.tensor([quality_of_parts(parts) for _, parts in made], dtype=torch.float32),
+        torch.from_numpy(np.stack([type_targets(parts) for _, parts in made])),
+        torch.from_numpy(np.stack([severity_targets(parts) for _, parts in made])),
+        torch.tensor([photo.class_index for photo, _ in made]),
+        torch.tensor([photo.scene_index for photo, _ in made]),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,12 +41,13 @@ def image_features(backbone: Backbone, batches: Iterable[np.ndarray]) -> ImageFe
     tower = open_vision_tower(backbone.clip)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (backbone.mean, backbone.std))
     dtype = next(backbone.clip.parameters()).dtype
+    visual: Any = backbone.clip.visual
     pooled = []
     for crops in batches:
         tokens_BND = tower.run(tower.embed(normalize(torch.from_numpy(crops), mean, std).to(dtype)), None, 0)
-        pooled.append(tower.visual._pool(tokens_BND)[0])
+        pooled.append(visual._pool(tokens_BND)[0])
     pooled_ND = torch.cat(pooled)
-    unit_NE = F.normalize((pooled_ND @ tower.visual.proj).float(), dim=-1)
+    unit_NE = F.normalize((pooled_ND @ visual.proj).float(), dim=-1)
     return ImageFeatures(pooled_ND.float().numpy(), unit_NE)
 
 
@@ -55,7 +57,8 @@ def caption_logits(backbone: Backbone, unit_NE: Tensor, sentences: list[str]) ->
     tower = open_text_tower(backbone.clip)
     tokens_KC = backbone.tokenize(sentences)
     text_KE = F.normalize(tower.encode(tower.token_embeddings(tokens_KC), tokens_KC).float(), dim=-1)
-    return (backbone.clip.logit_scale.float().exp() * unit_NE @ text_KE.T).numpy()
+    clip: Any = backbone.clip
+    return (clip.logit_scale.float().exp() * unit_NE @ text_KE.T).numpy()
 
 
 def zero_shot_quality(backbone: Backbone, unit_NE: Tensor) -> np.ndarray:

@@ -5,67 +5,18 @@ import re
 
 from grmp_core.datasets.labelled import LabelledSet, LabelRow, RejectLimits, ScoreRange, build
 from grmp_core.datasets.tabular import read_csv
+from grmp_core.distortions import REGISTRY
 from grmp_core.errors import InputError
 
 KADID10K_RANGE = ScoreRange(mos_min=1.0, mos_max=5.0)
 TID2013_RANGE = ScoreRange(mos_min=0.0, mos_max=9.0)
 
-KADID10K_TYPES = (
-    "gaussian_blur",
-    "lens_blur",
-    "motion_blur",
-    "color_diffusion",
-    "color_shift",
-    "color_quantization",
-    "color_saturation_hsv",
-    "color_saturation_lab",
-    "jpeg2000",
-    "jpeg",
-    "white_noise",
-    "white_noise_ycbcr",
-    "impulse_noise",
-    "multiplicative_noise",
-    "denoise",
-    "brighten",
-    "darken",
-    "mean_shift",
-    "jitter",
-    "non_eccentricity_patch",
-    "pixelate",
-    "quantization",
-    "color_block",
-    "high_sharpen",
-    "contrast_change",
-)
-"""Names of KADID-10k's distortion types 1..25."""
-
-TID2013_TYPES = (
-    "additive_gaussian_noise",
-    "color_component_noise",
-    "spatially_correlated_noise",
-    "masked_noise",
-    "high_frequency_noise",
-    "impulse_noise",
-    "quantization_noise",
-    "gaussian_blur",
-    "denoising",
-    "jpeg",
-    "jpeg2000",
-    "jpeg_transmission_errors",
-    "jpeg2000_transmission_errors",
-    "non_eccentricity_pattern_noise",
-    "local_blockwise_distortion",
-    "mean_shift",
-    "contrast_change",
-    "color_saturation_change",
-    "multiplicative_gaussian_noise",
-    "comfort_noise",
-    "lossy_compression_of_noisy_images",
-    "color_quantization_dither",
-    "chromatic_aberration",
-    "sparse_sampling_reconstruction",
-)
-"""Names of TID2013's distortion types 1..24."""
+_BY_KADID_ID = {d.kadid_id: name for name, d in REGISTRY.items()}
+_BY_TID_ID = {d.tid_id: name for name, d in REGISTRY.items()}
+KADID10K_TYPES = tuple(_BY_KADID_ID[i] for i in range(1, 26))
+"""Names of KADID-10k's distortion types 1..25, as the distortion registry spells them."""
+TID2013_TYPES = tuple(_BY_TID_ID[i] for i in range(1, 25))
+"""Names of TID2013's distortion types 1..24, likewise."""
 
 _NAME = re.compile(r"^(?P<reference>i\d{2})_(?P<type>\d{2})_(?P<level>\d{1,2})\.\w+$", re.IGNORECASE)
 

@@ -1,0 +1,265 @@
+"""Train the embedded backbone from photos: `python -m pipelines.backbone --photos DIR ... --minutes 40 --out DIR`.
+
+One process trains, worker processes make batches. The run is stopped and resumed at will: `OUT/checkpoint.pt` is
+written every few minutes, and the same command goes on from it. `OUT/weights.safetensors` always holds the averaged
+weights so far in half precision, as the package's assets want them. `--measure WEIGHTS` trains nothing and prints what
+weights can do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import multiprocessing as mp
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+from safetensors.torch import save_file
+
+from grmp_core import captions
+from grmp_core.backbone import (
+    EMBEDDED,
+    OPENAI_MEAN,
+    OPENAI_STD,
+    Backbone,
+    BackboneConfig,
+    load_backbone,
+    register_embedded,
+)
+from grmp_core.caption_model import CaptionModel, start_from_whitened_patches, used_tokens
+from grmp_core.contrastive import Batch, FamilyCaptions, TrainConfig, Trainer
+from grmp_core.datasets import load as load_dataset
+from grmp_core.errors import InputError
+from grmp_core.images import read_image
+from grmp_core.metrics import srcc
+from grmp_core.training_crops import TYPES, CropConfig, PhotoSet, apply_parts, load_photos, make_batch, quality_of_parts
+from grmp_core.zero_shot import five_crops, image_features, probe_srcc, recognize_type, zero_shot_quality
+
+log = logging.getLogger("grmp.backbone")
+_worker: dict[str, PhotoSet] = {}
+
+
+@dataclass
+class Clock:
+    """Progress of the run in [0,1], by steps where they are given, else by the time spent in this and earlier runs."""
+
+    steps: int | None
+    minutes: float
+    spent_s: float = 0.0
+    started_s: float = 0.0
+
+    def elapsed_s(self) -> float:
+        return self.spent_s + time.monotonic() - self.started_s
+
+    def progress(self, step: int) -> float:
+        return step / self.steps if self.steps else self.elapsed_s() / (60 * self.minutes)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parse(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)
+    torch.set_num_threads(options.threads)
+    try:
+        if options.measure:
+            print(json.dumps(measure(options.measure, options.photos, options.livec), indent=2))
+        else:
+            train(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train until the clock says so; checkpoint and export on the way and at the end."""
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    config = TrainConfig(learning_rate=options.learning_rate)
+    photo_set = load_photos(options.photos, 0)
+    log.info("%d training photos, %d class words", len(photo_set.photos), len(photo_set.class_words))
+    trainer = make_trainer(photo_set.class_words, config, options.seed)
+    clock = Clock(options.steps, options.minutes)
+    if (out / "checkpoint.pt").exists():
+        clock.spent_s = load_checkpoint(out / "checkpoint.pt", trainer)
+        log.info("resumed at step %d after %.1f minutes", trainer.step, clock.spent_s / 60)
+    with make_pool(options) as pool:
+        if trainer.step == 0:
+            images = torch.cat([b.images_BHWC for b in pool.imap(_make_batch, _jobs(options, -8, 0))])
+            start_from_whitened_patches(trainer.model, images, torch.Generator().manual_seed(options.seed))
+            trainer.reset_average()
+        clock.started_s = time.monotonic()
+        batches = bounded(pool, _jobs(options, trainer.step, None), ahead=4 * options.workers)
+        run(trainer, batches, clock, out, options.checkpoint_minutes)
+
+
+def run(trainer: Trainer, batches: Iterator[Batch], clock: Clock, out: Path, checkpoint_minutes: float) -> None:
+    """The loop: step, now and then a line of progress, now and then a checkpoint with an export."""
+    recent: list[dict[str, float]] = []
+    seen, waited_s, saved_s, since_s = 0, 0.0, clock.elapsed_s(), time.monotonic()
+    while (progress := clock.progress(trainer.step)) < 1:
+        asked_s = time.monotonic()
+        batch = next(batches)
+        waited_s += time.monotonic() - asked_s
+        recent.append(trainer.train_step(batch, progress))
+        seen += len(batch.images_BHWC)
+        if trainer.step % 50 == 0:
+            rate = seen / (time.monotonic() - since_s)
+            log.info(
+                "step %d %.0f%%, %.0f images/s, waited %.0f s: %s",
+                *(trainer.step, 100 * progress, rate, waited_s, _mean_losses(recent)),
+            )
+            recent, seen, waited_s, since_s = [], 0, 0.0, time.monotonic()
+        if clock.elapsed_s() - saved_s > 60 * checkpoint_minutes:
+            save(trainer, clock, out)
+            saved_s = clock.elapsed_s()
+    save(trainer, clock, out)
+
+
+def _mean_losses(recent: list[dict[str, float]]) -> str:
+    sums: dict[str, list[float]] = {}
+    for losses in recent:
+        for name, loss in losses.items():
+            sums.setdefault(name, []).append(loss)
+    return " ".join(f"{name} {np.mean(values):.3f}" for name, values in sums.items())
+
+
+def make_trainer(class_words: list[str], config: TrainConfig, seed: int) -> Trainer:
+    """A trainer of a fresh `grmp-nano`."""
+    register_embedded()
+    torch.manual_seed(seed)
+    clip = open_clip.create_model(EMBEDDED, load_weights=False)
+    tokenize = open_clip.get_tokenizer(EMBEDDED)
+    tokens = used_tokens(tokenize, captions.all_captions(TYPES, class_words))
+    model = CaptionModel(clip, tokens, OPENAI_MEAN, OPENAI_STD)
+    return Trainer(model, FamilyCaptions(TYPES, class_words, config), tokenize, config, seed)
+
+
+def save(trainer: Trainer, clock: Clock, out: Path) -> None:
+    """Checkpoint and export, each written whole or not at all."""
+    torch.save({"trainer": trainer.state_dict(), "spent_s": clock.elapsed_s()}, out / "checkpoint.pt.tmp")
+    os.replace(out / "checkpoint.pt.tmp", out / "checkpoint.pt")
+    save_file(trainer.averaged_model().export_state(), out / "weights.safetensors.tmp")
+    os.replace(out / "weights.safetensors.tmp", out / "weights.safetensors")
+    log.info("step %d saved in %s", trainer.step, out)
+
+
+def load_checkpoint(path: Path, trainer: Trainer) -> float:
+    """Put a checkpoint into the trainer; -> seconds that were spent on it."""
+    content = torch.load(path, weights_only=True)
+    trainer.load_state_dict(content["trainer"])
+    return float(content["spent_s"])
+
+
+def make_pool(options: argparse.Namespace) -> mp.pool.Pool:
+    """Workers that hold the photos in memory."""
+    context = mp.get_context("spawn")  # a fork would copy the threads' locks of the training process
+    return context.Pool(options.workers, _start_worker, (options.photos, options.procedural))
+
+
+def bounded(pool: mp.pool.Pool, jobs: Iterator[tuple[int, int, int]], ahead: int) -> Iterator[Batch]:
+    """Results in order, with at most `ahead` batches made in advance."""
+    pending = [pool.apply_async(_make_batch, (next(jobs),)) for _ in range(ahead)]
+    while True:
+        pending.append(pool.apply_async(_make_batch, (next(jobs),)))
+        yield pending.pop(0).get()
+
+
+def measure(weights: str, folders: list[str], livec: str | None) -> dict[str, object]:
+    """Zero-shot numbers on held-out photos, and on LIVEC with a linear probe where its folder is given."""
+    backbone = load_backbone(BackboneConfig(name=EMBEDDED, checkpoint=weights))
+    report: dict[str, object] = {"weights_sha256": backbone.weights_sha256, **_measure_synthetic(backbone, folders)}
+    return {**report, **(_measure_livec(backbone, livec) if livec else {})}
+
+
+def _measure_synthetic(backbone: Backbone, folders: list[str]) -> dict[str, object]:
+    photos = load_photos(folders, 0, validation=True).photos
+    rng = np.random.default_rng(0)
+    size_px = backbone.image_size_px
+    crops, quality, types, levels = [], [], [], []
+    for number, photo in enumerate(photos):
+        for name in TYPES:
+            level = int(rng.integers(1, 6))
+            distorted = apply_parts(photo.pixels_HW3, [(name, float(level))], rng)
+            crops.append(five_crops(distorted, size_px)[number % 5])
+            quality.append(quality_of_parts([(name, float(level))]))
+            types.append(TYPES.index(name))
+            levels.append(level)
+    features = image_features(backbone, np.array_split(np.stack(crops), max(1, len(crops) // 64)))
+    found, strong = recognize_type(backbone, features.unit_NE, TYPES), np.array(levels) >= 3
+    right = found == np.array(types)
+    by_type = {name: round(float(right[strong & (np.array(types) == i)].mean()), 3) for i, name in enumerate(TYPES)}
+    return {
+        "held_out_photos": len(photos),
+        "synthetic_images": len(crops),
+        "synthetic_srcc": round(srcc(zero_shot_quality(backbone, features.unit_NE), quality), 4),
+        "type_top1_levels_3_5": round(float(right[strong].mean()), 4),
+        "type_top1_by_type": by_type,
+    }
+
+
+def _measure_livec(backbone: Backbone, folder: str) -> dict[str, object]:
+    table = load_dataset("livec", folder, max_missing_fraction=1.0).table
+    paths, mos = table["image_path"].to_pylist(), table["mos"].to_numpy()
+    ids = table["reference_id"].to_pylist()
+    crops = (five_crops(read_image(path), backbone.image_size_px) for path in paths)
+    features = image_features(backbone, crops)
+    quality_N = zero_shot_quality(backbone, features.unit_NE).reshape(-1, 5).mean(axis=1)
+    pooled_ND = features.pooled_ND.reshape(len(paths), 5, -1).mean(axis=1)
+    report: dict[str, object] = {"livec_photos": len(paths), "livec_zero_shot_srcc": round(srcc(quality_N, mos), 4)}
+    for shots in (10, 25, 50, 100, 200):
+        values = probe_srcc(pooled_ND, mos, ids, shots)
+        report[f"livec_ridge_srcc_{shots}"] = [round(float(v), 3) for v in np.percentile(values, (50, 25, 75))]
+    return report
+
+
+def _jobs(options: argparse.Namespace, first: int, stop: int | None) -> Iterator[tuple[int, int, int]]:
+    index = first
+    while stop is None or index < stop:
+        yield options.batch_size, options.seed, index
+        index += 1
+
+
+def _start_worker(folders: list[str], num_procedural: int) -> None:
+    torch.set_num_threads(1)
+    import cv2
+
+    cv2.setNumThreads(1)
+    _worker["photos"] = load_photos(folders, num_procedural)
+
+
+def _make_batch(job: tuple[int, int, int]) -> Batch:
+    batch_size, seed, index = job
+    return make_batch(_worker["photos"].photos, batch_size, CropConfig(), seed, index)
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.backbone", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--photos", nargs="+", required=True, metavar="DIR", help="folders of pristine photos")
+    parser.add_argument("--out", default="backbone", help="checkpoint and weights go here (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=120, help="length of the run (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help="length of the run in steps instead; reproducible on any machine")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument(
+        "--procedural", type=int, default=150, help="drawn references beside photos (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, default=2, help="of the training process")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make batches")
+    parser.add_argument("--checkpoint-minutes", type=float, default=4)
+    parser.add_argument("--measure", metavar="WEIGHTS", help="train nothing; print what these weights can do")
+    parser.add_argument("--livec", metavar="DIR", help="with --measure: ChallengeDB_release, never trained on")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
