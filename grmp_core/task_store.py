@@ -18,8 +18,8 @@ from grmp_core.errors import InputError
 from grmp_core.storage import Location
 from grmp_core.tasks import EpisodePlan, Part, TaskRow
 
-ROWS_PER_GROUP = 8
-"""Small groups: an episode reads single rows from all over a task."""
+ROWS_PER_GROUP = 1
+"""An episode reads single rows from all over a task; of a larger group, all rows are decoded for the one wanted."""
 
 
 def task_schema(size_px: int) -> pa.Schema:
