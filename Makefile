@@ -19,7 +19,8 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+	$(BIN)/python -m tests.benchmarks.bench_distortions
+	$(BIN)/python -m tests.benchmarks.bench_steps
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

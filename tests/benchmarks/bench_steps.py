@@ -1,6 +1,6 @@
 """One meta-training step and one adaptation step on ViT-B/16 shapes against the plain float32 reference.
 
-    python tests/benchmarks/bench_steps.py [--batch 16] [--repeats 3] [--threads 2]
+    python -m tests.benchmarks.bench_steps [--batch 16] [--repeats 3] [--threads 2]
 
 Random weights, all variants interleaved in one process; medians, and ratios to the plain reference of the same run.
 The plain reference (tests/reference.py) is the same mathematics without the savings; the tests check that gradients
@@ -11,16 +11,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import open_clip
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from grmp_core.adapt import AdaptConfig, Batch, adaptation_step, prepare_views
 from grmp_core.backbone import OPENAI_MEAN, OPENAI_STD, Backbone, BackboneConfig
