@@ -1,7 +1,7 @@
 """CLIP with prompts as a quality model: images in, quality in [0,1] out.
 
-The module itself always holds the frozen backbone and the initial prompts. What is learned lives outside, in a dict of
-float32 tensors named like the module's parameters, and is handed to `predict`: an inner loop, a second-order
+The module itself holds the frozen backbone and the prompts it starts from (`put`). What is learned lives outside, in a
+dict of float32 tensors named like the module's parameters, and is handed to `predict`: an inner loop, a second-order
 gradient, two workers or a checkpoint then are plain functions of that dict.
 
 Shapes: B images, H = W image size, N tokens, D width, E joint embedding, K = 2 class phrases, S scenes, L blocks.
@@ -147,6 +147,17 @@ class QualityModel(nn.Module):
                     f"{tuple(own[name].shape)}: use the backbone and prompt sizes it was made with"
                 )
 
+    def put(self, learned: Mapping[str, Tensor]) -> None:
+        """Make `learned` the values that hold wherever a call gives no others: frozen prompts of an adaptation, or a
+        finished model's tensors. InputError for tensors that do not fit."""
+        self.check_parameters(learned)
+        own = dict(self.named_parameters())
+        with torch.no_grad():
+            for name, tensor in learned.items():
+                own[name].copy_(tensor)
+                if name in self._masters:
+                    self._masters[name] = tensor.detach().float().clone()
+
     # --- what is computed ------------------------------------------------------------------------------------------
 
     def predict(
@@ -203,11 +214,8 @@ class Predictor:
     """
 
     def __init__(self, model: QualityModel, parameters: Mapping[str, Tensor]) -> None:
-        model.check_parameters(parameters)
-        own = dict(model.named_parameters())
+        model.put(parameters)
         with torch.no_grad():
-            for name, tensor in parameters.items():
-                own[name].copy_(tensor)
             self.text_KE = unit(model.text_prompt())
         self.model = model
 

@@ -221,7 +221,7 @@ def _trial(
     cell = params["cell"]
     settings: Config = build(Config, config, "")
     device = compute_device(settings.sweep.gpus_per_trial)
-    model = _model(json.dumps(config, sort_keys=True), device, _Held(start))
+    model = _model(identity, device, _Held(settings, start))
     qgr = dataclasses.replace(settings.adapt.qgr, strength=cell["lambda"])
     settings = dataclasses.replace(settings, adapt=dataclasses.replace(settings.adapt, qgr=qgr))
     split = protocol.split(encoded.reference_ids, cell["split_seed"], settings.sweep.test_fraction)
@@ -244,7 +244,8 @@ def _trial(
 class _Held:
     """Lets `cache` ignore an argument that the others determine."""
 
-    bundle: Bundle
+    config: Config
+    start: Bundle
 
     def __hash__(self) -> int:
         return 0
@@ -254,9 +255,9 @@ class _Held:
 
 
 @cache
-def _model(config: str, device: torch.device, start: _Held) -> QualityModel:
+def _model(identity: str, device: torch.device, held: _Held) -> QualityModel:
     """Trials that follow each other in one worker share the model: no trial changes it."""
-    return adapting_model(build(Config, json.loads(config), ""), start.bundle, device)
+    return adapting_model(held.config, held.start, device)
 
 
 def _result_row(cell: dict[str, Any], result: AdaptResult, scores: Scores, seconds: float) -> dict[str, Any]:

@@ -108,6 +108,7 @@ def adapting_model(config: Config, start: Bundle, device: torch.device) -> Quali
     model = QualityModel(
         backbone, start.prompts, precision=config.precision, seed=config.seed, trainable=config.adapt.trainable
     )
+    model.put(start.parameters)
     return model.to(device)
 
 

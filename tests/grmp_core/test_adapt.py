@@ -14,7 +14,7 @@ from grmp_core.adapt import AdaptConfig, Batch, adapt, adaptation_step, predict_
 from grmp_core.errors import InputError
 from grmp_core.gradients import QgrConfig, regularize
 from grmp_core.meta import NonFiniteLossError
-from grmp_core.model import QualityModel, TrainableConfig
+from grmp_core.model import Predictor, QualityModel, TrainableConfig
 from grmp_core.prompts import PromptConfig
 from tests.reference import PlainModel, plain_adaptation_gradients, split_prompts
 
@@ -146,6 +146,18 @@ def test_scoring_averages_the_views(make_backbone):
     quality = predict_quality(model, parameters, views.score_tokens_NGTD, batch_size=5)
     single = [predict_quality(model, parameters, views.score_tokens_NGTD[:, g : g + 1]) for g in range(3)]
     torch.testing.assert_close(quality, torch.stack(single).mean(dim=0))
+
+
+def test_frozen_prompts_act_in_adapting_blocks_as_in_the_finished_model(make_backbone):
+    model = QualityModel(make_backbone(), PROMPTS, trainable=TRAINABLE)
+    generator = torch.Generator().manual_seed(4)
+    learned = {n: t + 0.3 * torch.randn(t.shape, generator=generator) for n, t in model.prompt_parameters().items()}
+    model.put(learned)
+    pictures = images(5, 1)
+    views = prepare_views(model, learned, pictures, pictures, np.zeros(5), list("abcde"))
+    during = predict_quality(model, model.adaptable_parameters(learned), views.score_tokens_NGTD)
+    finished = Predictor(QualityModel(make_backbone(), PROMPTS), learned)
+    torch.testing.assert_close(during, finished(torch.from_numpy(pictures[:, 0])))
 
 
 def test_a_loss_that_is_not_finite_names_epoch_and_batch(make_backbone):
