@@ -104,7 +104,7 @@ def demo_config(config: Config, output: Path) -> Config:
     """`config` with the demo's data and sizes: minutes on two cores."""
     return dataclasses.replace(
         config,
-        prompts=PromptConfig(visual_tokens=0),  # random visual prompts cost this small tower more than they learn
+        prompts=PromptConfig(visual_tokens=0),  # a few outer steps do not make up for random ones here
         synthesize=SynthesizeConfig(references=24, tasks=TASKS),
         meta=MetaConfig(outer_steps=8, inner_steps=2, batch_size=12, inner_lr=1e-3, outer_lr=1.0),
         pretrain=PretrainConfig(workers=2, checkpoint_every=4),
