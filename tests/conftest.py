@@ -7,11 +7,16 @@ import json
 import os
 from pathlib import Path
 
+import hypothesis
 import open_clip
 import pytest
 import torch
 
 from grmp_core.backbone import Backbone, BackboneConfig, load_backbone
+
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):  # the same examples for the same code: a red CI means a change, not luck
+    hypothesis.settings.load_profile("ci")
 
 torch.set_num_threads(1)  # sums in one order on every machine; the cores go to the other processes
 
