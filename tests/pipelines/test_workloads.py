@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -252,8 +253,8 @@ def test_a_submitted_job_does_the_same_and_a_bad_one_says_why(config, output, st
 
     client = JobSubmissionClient(f"http://{ray._private.worker.global_worker.node.address_info['webui_url']}")
     settings = [f"output={output / 'job'}", "synthesize.references=4", "synthesize.tasks=[jpeg]"]
-    command = "python -m pipelines.synthesize --json " + " ".join(f"--set {setting}" for setting in settings)
-    environment = {"env_vars": {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}}
+    command = f"{sys.executable} -m pipelines.synthesize --json " + " ".join(f"--set {setting}" for setting in settings)
+    environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
     jobs = {
         "good": client.submit_job(entrypoint=command, runtime_env=environment),
         "bad": client.submit_job(entrypoint=command + " --set swep.shots=[1]", runtime_env=environment),
