@@ -1,7 +1,7 @@
 """An open_clip model as it is trained from scratch: few rows of the token table, filters that see fine detail.
 
 Shapes: B images, K captions, E joint embedding, N tokens of the image tower, C token numbers of a caption, D width,
-U token numbers in use, F = 3·patch² values of a patch.
+U token numbers in use, F = 3·patch² values of a patch, V visual prompt tokens a block, L blocks.
 """
 
 from __future__ import annotations
@@ -44,15 +44,48 @@ class CaptionModel(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, images_BHWC: Tensor, tokens_KC: Tensor, kept_N: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """uint8 images and token numbers -> unit features (B, E) and (K, E), float32. `kept_N`: patches to look at."""
-        return self.image_features(images_BHWC, kept_N), self.text_features(tokens_KC)
+    def forward(
+        self,
+        images_BHWC: Tensor,
+        tokens_KC: Tensor,
+        kept_N: Tensor | None = None,
+        prompts_LVD: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """uint8 images and token numbers -> unit features (B, E) and (K, E), float32.
 
-    def image_features(self, images_BHWC: Tensor, kept_N: Tensor | None = None) -> Tensor:
-        tokens_BND = self.vision.embed(normalize(images_BHWC, self.mean, self.std).to(self.rows_UD.dtype))
+        `kept_N`: patches to look at; `prompts_LVD`: visual prompts, V tokens for each of L blocks.
+        """
+        return self.image_features(images_BHWC, kept_N, prompts_LVD), self.text_features(tokens_KC)
+
+    def image_features(
+        self, images_BHWC: Tensor, kept_N: Tensor | None = None, prompts_LVD: Tensor | None = None
+    ) -> Tensor:
+        dtype = self.rows_UD.dtype
+        tokens_BND = self._embed(images_BHWC, kept_N, dtype)
+        if prompts_LVD is not None:
+            prompts_LVD = prompts_LVD.to(dtype)
+        return F.normalize(self.vision.finish(self.vision.run(tokens_BND, prompts_LVD, 0)).float(), dim=-1)
+
+    def _embed(self, images_BHWC: Tensor, kept_N: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """The class token and the kept patches' tokens as open_clip's `_embeds` makes them, (B, 1 + kept, D).
+
+        Patches are chosen as bytes, and the normalization is folded into the filters: x - 128 is exact in bfloat16,
+        and nothing of the size of the images is ever held in floating point.
+        """
+        visual = self.clip.visual
+        side = visual.conv1.kernel_size[0]
+        centred = (images_BHWC ^ 128).view(torch.int8)  # x - 128 in two's complement
+        patches_BNHWC = centred.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3).flatten(1, 2)
+        positions_ND = visual.positional_embedding[1:]
         if kept_N is not None:
-            tokens_BND = tokens_BND[:, torch.cat([kept_N.new_zeros(1), kept_N + 1])]  # the class token stays
-        return F.normalize(self.vision.finish(self.vision.run(tokens_BND, None, 0)).float(), dim=-1)
+            patches_BNHWC, positions_ND = patches_BNHWC[:, kept_N], positions_ND[kept_N]
+        filters_DHWC = visual.conv1.weight.float().permute(0, 2, 3, 1)
+        mean, std = self.mean.flatten(), self.std.flatten()
+        bias_D = (filters_DHWC * ((128 / 255 - mean) / std)).sum(dim=(1, 2, 3))
+        weight_DF = (filters_DHWC / (255 * std)).flatten(1)
+        tokens_BND = F.linear(patches_BNHWC.flatten(2).to(dtype), weight_DF.to(dtype), bias_D.to(dtype)) + positions_ND
+        first = (visual.class_embedding + visual.positional_embedding[0]).expand(len(images_BHWC), 1, -1)
+        return visual.ln_pre(torch.cat([first, tokens_BND], dim=1))
 
     def text_features(self, tokens_KC: Tensor) -> Tensor:
         tokens_KC = tokens_KC[:, : self.text.used_length(tokens_KC)]

@@ -21,15 +21,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from grmp_core import captions
 from grmp_core.caption_model import CaptionModel
 from grmp_core.errors import InputError
+from grmp_core.prompts import PromptConfig, VisualPrompt, num_visual_tokens
 
 _WEIGHTS = {
     "pairs": 1.0,
     "grades": 0.5,
-    "types": 0.5,
+    "types": 0.8,
     "severities": 0.3,
     "classes": 0.15,
     "scenes": 0.15,
@@ -67,6 +69,9 @@ class TrainConfig:
     """Patches that the image tower sees in the first part of training: half of them take less than half the time."""
     full_from: float = 0.85
     """Progress in [0,1] from which on it sees all of them."""
+    prompted: float = 0.5
+    """Share of the steps in which the image tower also sees random visual prompts, as an untrained `VisualPrompt` makes
+    them: it learns to let them pass, so that learned prompts start from what the tower can do without any."""
     pairs_per_step: int = 5
     ranking_gap: float = 0.1
     """Difference of quality that makes an order of two images 73 % certain."""
@@ -75,6 +80,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not 0 < self.keep_fraction <= 1 or not 0 <= self.full_from <= 1:
             raise InputError(f"keep_fraction {self.keep_fraction}, full_from {self.full_from}: both lie in (0,1]")
+        if not 0 <= self.prompted <= 1:
+            raise InputError(f"prompted {self.prompted}: a share of the steps lies in [0,1]")
 
 
 def soft_caption_loss(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:
@@ -178,7 +185,7 @@ class Trainer:
         decayed = [p for n, p in self.parameters.items() if p.dim() > 1 and "positional" not in n and n != "rows_UD"]
         others = [p for p in self.parameters.values() if all(p is not d for d in decayed)]
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
         self.step = 0
 
     def train_step(self, batch: Batch, progress: float) -> dict[str, float]:
@@ -187,8 +194,10 @@ class Trainer:
         rng = np.random.default_rng([self.seed, self.step])
         texts, places, present = self.captions_of.draw(rng, batch)
         kept_N = self._kept_patches(rng) if progress < config.full_from else None
+        prompts_LVD = self._random_prompts(rng) if rng.random() < config.prompted else None
         narrow = {n: p.to(self.dtype) if p.dim() else p for n, p in self.parameters.items()}
-        image_BE, text_KE = functional_call(self.model, narrow, (batch.images_BHWC, self.tokenize(texts), kept_N))
+        inputs = (batch.images_BHWC, self.tokenize(texts), kept_N, prompts_LVD)
+        image_BE, text_KE = functional_call(self.model, narrow, inputs)
         scale = self.parameters["clip.logit_scale"].exp().clamp(max=100)
         losses = family_losses(scale * image_BE @ text_KE.T, batch, places, present, config)
         total = sum((config.weights[name] * loss for name, loss in losses.items()), torch.zeros(()))
@@ -240,11 +249,17 @@ class Trainer:
         kept = rng.permutation(num_patches)[: max(1, round(num_patches * self.config.keep_fraction))]
         return torch.from_numpy(np.sort(kept))
 
+    def _random_prompts(self, rng: np.random.Generator) -> Tensor:
+        tower = self.model.vision
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        patch_size_px = self.model.clip.visual.conv1.kernel_size[0]
+        prompt = VisualPrompt(num_visual_tokens(PromptConfig(), tower), tower, patch_size_px, generator)
+        return prompt().detach()
+
     def _update_average(self) -> None:
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for name, tensor in self.average.items():
-                tensor.lerp_(self.parameters[name], 1 - decay)
+        own = [self.parameters[name].detach() for name in self.average]
+        get_ema_multi_avg_fn(decay)(list(self.average.values()), own, self.step)
 
 
 def rate(step: int, progress: float, warmup_steps: int) -> float:

@@ -22,6 +22,7 @@ from grmp_core.contrastive import (
     soft_caption_loss,
 )
 from grmp_core.errors import InputError
+from grmp_core.prompts import VisualPrompt
 
 TYPES = ("jpeg", "white_noise")
 WORDS = ["tench", "daisy"]
@@ -125,11 +126,24 @@ def test_whitening_filters_start_with_the_axis_of_largest_variance():
     torch.testing.assert_close(first, torch.tensor([0, 1 / 3, 0, 0, 0, 0]), atol=1e-4, rtol=0)
 
 
+def test_random_prompts_move_a_tower_less_that_was_trained_among_them():
+    def moved(prompted: float) -> float:
+        trainer = tiny_trainer(keep_fraction=1.0, prompted=prompted)
+        for step in range(150):
+            trainer.train_step(noisy_batch(step), step / 150)
+        model, images = trainer.averaged_model(), noisy_batch(999, 32).images_BHWC
+        prompt = VisualPrompt(8, model.vision, 16, torch.Generator().manual_seed(7))
+        with torch.no_grad():
+            return float((model.image_features(images) - model.image_features(images, None, prompt())).norm())
+
+    assert moved(1.0) < 0.8 * moved(0.0)
+
+
 def test_training_lowers_every_loss_and_learns_to_rank_unseen_noise():
-    trainer = tiny_trainer(keep_fraction=0.5, full_from=0.5)
+    trainer = tiny_trainer(keep_fraction=0.5, full_from=0.5, prompted=0.0)
     first = trainer.train_step(noisy_batch(0), 0.0)
-    for step in range(1, 60):
-        last = trainer.train_step(noisy_batch(step), step / 60)
+    for step in range(1, 100):
+        last = trainer.train_step(noisy_batch(step), step / 100)
     assert last["pairs"] < first["pairs"]
     assert last["ranking"] < first["ranking"]
     assert last["severities"] < first["severities"]
