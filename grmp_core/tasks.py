@@ -1,5 +1,7 @@
 """Distortion tasks: one task is one distortion type; its images are views of distorted references with a label.
 
+A composed task applies two to four types one after the other, all at the row's level; its name is theirs, joined by `-`.
+
 A row of a task is a pure function of (reference pixels, reference id, task, level, seed): stored, streamed, on one
 machine or on many, it is the same row.
 
@@ -16,8 +18,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from grmp_core.calibration import quality_of
-from grmp_core.distortions import get
+from grmp_core.calibration import quality_of, quality_of_composition
+from grmp_core.distortions import check_composition, compose, draw_composition
 from grmp_core.errors import InputError
 from grmp_core.meta import Episode, MetaConfig
 from grmp_core.seeds import generator_of, seed_of
@@ -25,6 +27,7 @@ from grmp_core.views import at_least, at_most
 
 Part = Literal["support", "query"]
 LEVELS = (1, 2, 3, 4, 5)
+_JOIN = "-"  # no type has it in its name, and it is safe in file names
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,32 @@ class TaskRow:
     reference_id: str
     part: Part
     seed: int
+
+
+def types_of(task: str) -> tuple[str, ...]:
+    """`jpeg` -> (jpeg,); `darken-jpeg` -> (darken, jpeg). InputError for what cannot be composed."""
+    types = tuple(task.split(_JOIN))
+    check_composition(types)
+    return types
+
+
+def draw_composed_tasks(count: int, seed: int) -> tuple[str, ...]:
+    """Names of `count` different compositions of two to four KADID-10k types, of different groups, in random order."""
+    rng = generator_of("composed tasks", seed)
+    names: dict[str, None] = {}
+    while len(names) < count:
+        types = [name for name, _ in draw_composition(rng)]
+        if len(types) > 1:
+            names[_JOIN.join(types)] = None
+    return tuple(names)
+
+
+def quality_of_task(task: str, severity: float) -> float:
+    """The calibrated label in [0, 1] of a task at `severity` in [1, 5]."""
+    types = types_of(task)
+    if len(types) == 1:
+        return quality_of(task, severity)
+    return quality_of_composition([(name, severity) for name in types])
 
 
 def split_references(reference_ids: Iterable[str], query_fraction: float, seed: int) -> dict[str, Part]:
@@ -70,9 +99,9 @@ def synthesize_row(
     rng = np.random.Generator(np.random.PCG64(row_seed))
     top = int(rng.integers(reference_HW3.shape[0] - size_px + 1))
     left = int(rng.integers(reference_HW3.shape[1] - size_px + 1))
-    distorted = get(task)(reference_HW3, float(level), rng)
+    distorted = compose(reference_HW3, [(name, float(level)) for name in types_of(task)], rng)
     view = np.ascontiguousarray(distorted[top : top + size_px, left : left + size_px])
-    return TaskRow(task, view, quality_of(task, float(level)), level, float(level), reference_id, part, row_seed)
+    return TaskRow(task, view, quality_of_task(task, float(level)), level, float(level), reference_id, part, row_seed)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,16 @@ from grmp_core.distortions.spatial import SPATIALS
 from grmp_core.distortions.transmission import LOSSES
 from grmp_core.errors import InputError
 
-__all__ = ["KADID_NAMES", "MAX_PARTS", "REGISTRY", "Distortion", "compose", "draw_composition", "get"]
+__all__ = [
+    "KADID_NAMES",
+    "MAX_PARTS",
+    "REGISTRY",
+    "Distortion",
+    "check_composition",
+    "compose",
+    "draw_composition",
+    "get",
+]
 
 _KADID = (*BLURS, *COLOURS, *COMPRESSIONS, *NOISES, *BRIGHTNESSES, *SPATIALS, *SHARPNESSES)
 _TID_ONLY = sorted((*SHAPED_NOISES, *TID_COLOURS, *LOSSES), key=lambda distortion: distortion.tid_id or 0)
@@ -43,13 +52,16 @@ def get(name: str) -> Distortion:
     return REGISTRY[name]
 
 
+def check_composition(names: Sequence[str]) -> None:
+    """InputError for an unknown name, for more than MAX_PARTS, and for two of one group."""
+    groups = [get(name).group for name in names]
+    if len(names) > MAX_PARTS or len(set(groups)) < len(groups):
+        raise InputError(f"a composition takes at most {MAX_PARTS} distortions, one of a group; got {', '.join(names)}")
+
+
 def compose(image_HW3: np.ndarray, parts: Sequence[tuple[str, float]], rng: np.random.Generator) -> np.ndarray:
-    """Apply (name, severity) pairs one after the other. InputError for more than MAX_PARTS or two of one group."""
-    groups = [get(name).group for name, _ in parts]
-    if len(parts) > MAX_PARTS or len(set(groups)) < len(groups):
-        raise InputError(
-            f"a composition takes at most {MAX_PARTS} distortions, one of a group; got {', '.join(n for n, _ in parts)}"
-        )
+    """Apply (name, severity) pairs one after the other. InputError as `check_composition` raises it."""
+    check_composition([name for name, _ in parts])
     result = image_HW3.copy()
     for name, severity in parts:
         result = get(name)(result, severity, rng)

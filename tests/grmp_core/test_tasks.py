@@ -7,19 +7,22 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from grmp_core.calibration import quality_of
+from grmp_core.calibration import quality_of, quality_of_composition
+from grmp_core.distortions import get
 from grmp_core.errors import InputError
 from grmp_core.meta import MetaConfig
 from grmp_core.storage import locate
 from grmp_core.task_store import TaskStore, write_task_file
 from grmp_core.tasks import (
     LEVELS,
+    draw_composed_tasks,
     make_episode,
     plan_episode,
     prepare_reference,
     split_references,
     synthesize_row,
     tasks_of_step,
+    types_of,
 )
 
 TASKS = ("gaussian_blur", "jpeg")
@@ -28,6 +31,26 @@ IDS = tuple(f"ref{i}" for i in range(6))
 
 def picture(seed: int, height: int = 60, width: int = 80) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_a_composed_row_is_its_types_in_order_with_the_label_of_the_composition():
+    row = synthesize_row(picture(0, 32, 32), "ref0", "support", "darken-jpeg", 4, 32, seed=5)
+    expected = get("jpeg")(get("darken")(picture(0, 32, 32), 4, rng := np.random.default_rng(0)), 4, rng)
+    assert np.array_equal(row.view_HW3, expected)
+    assert row.quality == pytest.approx(quality_of_composition([("darken", 4.0), ("jpeg", 4.0)]))
+
+
+def test_drawn_compositions_are_different_and_can_be_applied():
+    names = draw_composed_tasks(30, seed=0)
+    assert len(set(names)) == 30
+    assert all(2 <= len(types_of(name)) <= 4 for name in names)
+    assert names == draw_composed_tasks(30, seed=0) != draw_composed_tasks(30, seed=1)
+
+
+@pytest.mark.parametrize("task", ["jpeg-nosuchtype", "jpeg-jpeg2000", "jpeg-", "jpeg-darken-denoise-jitter-sharpen"])
+def test_what_cannot_be_composed_is_refused(task):
+    with pytest.raises(InputError):
+        types_of(task)
 
 
 def test_no_reference_is_in_both_parts_and_rows_do_not_decide():
