@@ -12,6 +12,7 @@ N tokens of the image tower, C token numbers of a caption.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from grmp_core import captions
 from grmp_core.caption_model import CaptionModel
 from grmp_core.errors import InputError
 from grmp_core.prompts import PromptConfig, VisualPrompt, num_visual_tokens
+
+Average = Callable[[Tensor], None]
 
 _WEIGHTS = {
     "pairs": 1.0,
@@ -55,6 +58,9 @@ class Batch:
     """int64 index into the class words, -1 unknown."""
     scenes_B: Tensor
     """int64 index into `captions.SCENES`, -1 unknown."""
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(getattr(self, f.name).to(device) for f in dataclasses.fields(self)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +151,7 @@ def family_losses(
 ) -> dict[str, Tensor]:
     """All losses of a step, unweighted, by name. `present`: the class indices behind the class captions."""
     by_family = {name: logits_BK[:, place] for name, place in places.items()}
-    grade_targets = torch.from_numpy(captions.grade_targets(batch.quality_B.numpy()))
+    grade_targets = torch.from_numpy(captions.grade_targets(batch.quality_B.cpu().numpy())).to(logits_BK.device)
     logits_BPC = by_family["pairs"].unflatten(1, (-1, 2))
     losses = {
         "pairs": pair_loss(logits_BPC, batch.quality_B),
@@ -157,7 +163,7 @@ def family_losses(
     }
     if len(present) > 1:
         local = {index: place for place, index in enumerate(present)}
-        index_B = torch.tensor([local.get(int(i), -1) for i in batch.classes_B])
+        index_B = torch.tensor([local.get(int(i), -1) for i in batch.classes_B], device=logits_BK.device)
         losses["classes"] = soft_caption_loss(by_family["classes"], one_hot_where_known(index_B, len(present)))
     return losses
 
@@ -166,7 +172,10 @@ class Trainer:
     """Float32 master weights, their running average, AdamW; forward and backward in `dtype`.
 
     `tokenize` maps captions to token numbers (K, C). Random choices of step s come from (seed, s) alone, so that a
-    resumed run goes on as it would have.
+    resumed run goes on as it would have, and several workers ask with the same captions.
+
+    `average`: of several workers, replaces a flat tensor by its mean over all of them, in place; each worker then takes
+    the step that one with all their batches would take (the ranking loss compares inside a worker's batch only).
     """
 
     def __init__(
@@ -177,7 +186,11 @@ class Trainer:
         config: TrainConfig,
         seed: int,
         dtype: torch.dtype = torch.bfloat16,
+        device: torch.device = torch.device("cpu"),  # noqa: B008  # a constant
+        average: Average | None = None,
     ) -> None:
+        model = model.to(device)
+        self.device, self.average_over_workers = device, average
         self.model, self.captions_of, self.tokenize = model, captions_of, tokenize
         self.config, self.seed, self.dtype = config, seed, dtype
         self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
@@ -196,15 +209,17 @@ class Trainer:
         kept_N = self._kept_patches(rng) if progress < config.full_from else None
         prompts_LVD = self._random_prompts(rng) if rng.random() < config.prompted else None
         narrow = {n: p.to(self.dtype) if p.dim() else p for n, p in self.parameters.items()}
-        inputs = (batch.images_BHWC, self.tokenize(texts), kept_N, prompts_LVD)
+        batch = batch.to(self.device)
+        inputs = (batch.images_BHWC, self.tokenize(texts).to(self.device), kept_N, prompts_LVD)
         image_BE, text_KE = functional_call(self.model, narrow, inputs)
         scale = self.parameters["clip.logit_scale"].exp().clamp(max=100)
         losses = family_losses(scale * image_BE @ text_KE.T, batch, places, present, config)
-        total = sum((config.weights[name] * loss for name, loss in losses.items()), torch.zeros(()))
+        total = torch.stack([config.weights[name] * loss for name, loss in losses.items()]).sum()
         if not bool(torch.isfinite(total)):
             raise FloatingPointError(f"loss is {float(total.detach())} at step {self.step}: no update was made")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
+        self._average_gradients()
         nn.utils.clip_grad_norm_(self.parameters.values(), config.clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * rate(self.step, progress, config.warmup_steps)
@@ -244,17 +259,25 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
         self.step = int(state["step"])  # type: ignore[call-overload]
 
+    def _average_gradients(self) -> None:
+        if self.average_over_workers is None:
+            return
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        flat = nn.utils.parameters_to_vector(gradients)
+        self.average_over_workers(flat)
+        nn.utils.vector_to_parameters(flat, gradients)
+
     def _kept_patches(self, rng: np.random.Generator) -> Tensor:
         num_patches = self.model.clip.visual.positional_embedding.shape[0] - 1
         kept = rng.permutation(num_patches)[: max(1, round(num_patches * self.config.keep_fraction))]
-        return torch.from_numpy(np.sort(kept))
+        return torch.from_numpy(np.sort(kept)).to(self.device)
 
     def _random_prompts(self, rng: np.random.Generator) -> Tensor:
         tower = self.model.vision
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         patch_size_px = self.model.clip.visual.conv1.kernel_size[0]
         prompt = VisualPrompt(num_visual_tokens(PromptConfig(), tower), tower, patch_size_px, generator)
-        return prompt().detach()
+        return prompt().detach().to(self.device)
 
     def _update_average(self) -> None:
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))

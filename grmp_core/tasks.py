@@ -1,6 +1,6 @@
 """Distortion tasks: one task is one distortion type; its images are views of distorted references with a label.
 
-A composed task applies two to four types one after the other, all at the row's level; its name is theirs, joined by `-`.
+A composed task applies two to four types one after the other, all at the row's level; its name joins theirs by `-`.
 
 A row of a task is a pure function of (reference pixels, reference id, task, level, seed): stored, streamed, on one
 machine or on many, it is the same row.

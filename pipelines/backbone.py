@@ -1,6 +1,7 @@
 """Train the embedded backbone from photos: `python -m pipelines.backbone --photos DIR ... --minutes 40 --out DIR`.
 
-One process trains, worker processes make batches. The run is stopped and resumed at will: `OUT/checkpoint.pt` is
+This process trains, or `--train-workers N` of Ray Train do, each on batches of its own with one all-reduce of the
+gradients a step; other processes make the batches. The run is stopped and resumed at will: `OUT/checkpoint.pt` is
 written every few minutes, and the same command goes on from it. `OUT/weights.safetensors` always holds the averaged
 weights so far in half precision, as the package's assets want them. `--measure WEIGHTS` trains nothing and prints what
 weights can do.
@@ -18,6 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -35,16 +37,30 @@ from grmp_core.backbone import (
     register_embedded,
 )
 from grmp_core.caption_model import CaptionModel, start_from_whitened_patches, used_tokens
-from grmp_core.contrastive import Batch, FamilyCaptions, TrainConfig, Trainer
+from grmp_core.contrastive import Average, Batch, FamilyCaptions, TrainConfig, Trainer
 from grmp_core.datasets import load as load_dataset
 from grmp_core.errors import InputError
 from grmp_core.images import read_image
 from grmp_core.metrics import srcc
 from grmp_core.training_crops import TYPES, CropConfig, PhotoSet, apply_parts, load_photos, make_batch, quality_of_parts
 from grmp_core.zero_shot import five_crops, image_features, probe_srcc, recognize_type, zero_shot_quality
+from pipelines.session import ray_session
 
 log = logging.getLogger("grmp.backbone")
 _worker: dict[str, PhotoSet] = {}
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Which of the training processes this is."""
+
+    rank: int = 0
+    world_size: int = 1
+    device: str = "cpu"
+
+    @property
+    def average(self) -> Average | None:
+        return _average_over_workers if self.world_size > 1 else None
 
 
 @dataclass
@@ -71,22 +87,70 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.measure:
             print(json.dumps(measure(options.measure, options.photos, options.livec), indent=2))
+        elif options.train_workers:
+            train_on_workers(options)
         else:
-            train(options)
+            train(options, Rank())
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def train(options: argparse.Namespace) -> None:
-    """Train until the clock says so; checkpoint and export on the way and at the end."""
+def train_on_workers(options: argparse.Namespace) -> None:
+    """Train on Ray Train workers. All see `--photos` and `--out`; a worker that dies costs the time since the last
+    checkpoint there."""
+    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    out = Path(options.out).absolute()
+    settings = {**vars(options), "out": str(out), "photos": [str(Path(folder).absolute()) for folder in options.photos]}
+    with ray_session():
+        TorchTrainer(
+            _train_worker,
+            train_loop_config=settings,
+            scaling_config=ScalingConfig(
+                num_workers=options.train_workers,
+                use_gpu=options.gpus_per_worker > 0,
+                resources_per_worker={"CPU": options.threads, "GPU": options.gpus_per_worker},
+            ),
+            run_config=RunConfig(
+                name=f"train-{int(time.time())}",  # what a run goes on from is OUT/checkpoint.pt
+                storage_path=str(out / "ray"),
+                failure_config=FailureConfig(
+                    max_failures=3,
+                    controller_failure_limit=0,  # type: ignore[call-arg]  # Train V2's; mypy sees V1's class
+                ),
+                logging_config=LoggingConfig(log_level="WARNING"),
+            ),
+        ).fit()
+
+
+def _train_worker(settings: dict[str, Any]) -> None:
+    """The train loop of Ray Train."""
+    import ray.train.torch
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
+    context = ray.train.get_context()
+    log.setLevel(logging.INFO if context.get_world_rank() == 0 else logging.WARNING)
+    torch.set_num_threads(int(settings["threads"]))
+    rank = Rank(context.get_world_rank(), context.get_world_size(), str(ray.train.torch.get_device()))
+    train(argparse.Namespace(**settings), rank)
+
+
+def _average_over_workers(flat: torch.Tensor) -> None:
+    torch.distributed.all_reduce(flat)
+    flat /= torch.distributed.get_world_size()
+
+
+def train(options: argparse.Namespace, rank: Rank) -> None:
+    """Train until the clock says so; the first rank checkpoints and exports on the way and at the end."""
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     config = TrainConfig(learning_rate=options.learning_rate)
     photo_set = load_photos(options.photos, 0)
     log.info("%d training photos, %d class words", len(photo_set.photos), len(photo_set.class_words))
-    trainer = make_trainer(photo_set.class_words, config, options.seed)
+    trainer = make_trainer(photo_set.class_words, config, options.seed, rank)
     clock = Clock(options.steps, options.minutes)
     if (out / "checkpoint.pt").exists():
         clock.spent_s = load_checkpoint(out / "checkpoint.pt", trainer)
@@ -97,20 +161,23 @@ def train(options: argparse.Namespace) -> None:
             start_from_whitened_patches(trainer.model, images, torch.Generator().manual_seed(options.seed))
             trainer.reset_average()
         clock.started_s = time.monotonic()
-        batches = bounded(pool, _jobs(options, trainer.step, None), ahead=4 * options.workers)
-        run(trainer, batches, clock, out, options.checkpoint_minutes)
+        first = trainer.step * rank.world_size + rank.rank
+        batches = bounded(pool, _jobs(options, first, None, rank.world_size), ahead=4 * options.workers)
+        run(trainer, batches, clock, out, options.checkpoint_minutes, rank)
 
 
-def run(trainer: Trainer, batches: Iterator[Batch], clock: Clock, out: Path, checkpoint_minutes: float) -> None:
+def run(
+    trainer: Trainer, batches: Iterator[Batch], clock: Clock, out: Path, checkpoint_minutes: float, rank: Rank
+) -> None:
     """The loop: step, now and then a line of progress, now and then a checkpoint with an export."""
     recent: list[dict[str, float]] = []
     seen, waited_s, saved_s, since_s = 0, 0.0, clock.elapsed_s(), time.monotonic()
-    while (progress := clock.progress(trainer.step)) < 1:
+    while (progress := _agreed(clock.progress(trainer.step), rank)) < 1:
         asked_s = time.monotonic()
         batch = next(batches)
         waited_s += time.monotonic() - asked_s
         recent.append(trainer.train_step(batch, progress))
-        seen += len(batch.images_BHWC)
+        seen += len(batch.images_BHWC) * rank.world_size
         if trainer.step % 50 == 0:
             rate = seen / (time.monotonic() - since_s)
             log.info(
@@ -118,10 +185,20 @@ def run(trainer: Trainer, batches: Iterator[Batch], clock: Clock, out: Path, che
                 *(trainer.step, 100 * progress, rate, waited_s, _mean_losses(recent)),
             )
             recent, seen, waited_s, since_s = [], 0, 0.0, time.monotonic()
-        if clock.elapsed_s() - saved_s > 60 * checkpoint_minutes:
+        if rank.rank == 0 and clock.elapsed_s() - saved_s > 60 * checkpoint_minutes:
             save(trainer, clock, out)
             saved_s = clock.elapsed_s()
-    save(trainer, clock, out)
+    if rank.rank == 0:
+        save(trainer, clock, out)
+
+
+def _agreed(progress: float, rank: Rank) -> float:
+    """The mean over the workers, so that all end with the same step."""
+    if rank.average is None:
+        return progress
+    shared = torch.tensor([progress], device=rank.device)
+    rank.average(shared)
+    return float(shared)
 
 
 def _mean_losses(recent: list[dict[str, float]]) -> str:
@@ -132,7 +209,7 @@ def _mean_losses(recent: list[dict[str, float]]) -> str:
     return " ".join(f"{name} {np.mean(values):.3f}" for name, values in sums.items())
 
 
-def make_trainer(class_words: list[str], config: TrainConfig, seed: int) -> Trainer:
+def make_trainer(class_words: list[str], config: TrainConfig, seed: int, rank: Rank) -> Trainer:
     """A trainer of a fresh `grmp-nano`."""
     register_embedded()
     torch.manual_seed(seed)
@@ -140,7 +217,8 @@ def make_trainer(class_words: list[str], config: TrainConfig, seed: int) -> Trai
     tokenize = open_clip.get_tokenizer(EMBEDDED)
     tokens = used_tokens(tokenize, captions.all_captions(TYPES, class_words))
     model = CaptionModel(clip, tokens, OPENAI_MEAN, OPENAI_STD)
-    return Trainer(model, FamilyCaptions(TYPES, class_words, config), tokenize, config, seed)
+    families = FamilyCaptions(TYPES, class_words, config)
+    return Trainer(model, families, tokenize, config, seed, device=torch.device(rank.device), average=rank.average)
 
 
 def save(trainer: Trainer, clock: Clock, out: Path) -> None:
@@ -221,11 +299,11 @@ def _measure_livec(backbone: Backbone, folder: str) -> dict[str, object]:
     return report
 
 
-def _jobs(options: argparse.Namespace, first: int, stop: int | None) -> Iterator[tuple[int, int, int]]:
+def _jobs(options: argparse.Namespace, first: int, stop: int | None, stride: int = 1) -> Iterator[tuple[int, int, int]]:
     index = first
     while stop is None or index < stop:
         yield options.batch_size, options.seed, index
-        index += 1
+        index += stride
 
 
 def _start_worker(folders: list[str], num_procedural: int) -> None:
@@ -253,8 +331,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--procedural", type=int, default=150, help="drawn references beside photos (default: %(default)s)"
     )
-    parser.add_argument("--threads", type=int, default=2, help="of the training process")
-    parser.add_argument("--workers", type=int, default=1, help="processes that make batches")
+    parser.add_argument("--threads", type=int, default=2, help="of a training process")
+    parser.add_argument("--train-workers", type=int, default=0, help="training processes of Ray Train; 0: this one")
+    parser.add_argument("--gpus-per-worker", type=float, default=0, help="of a Ray Train worker")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make batches, for each that trains")
     parser.add_argument("--checkpoint-minutes", type=float, default=4)
     parser.add_argument("--measure", metavar="WEIGHTS", help="train nothing; print what these weights can do")
     parser.add_argument("--livec", metavar="DIR", help="with --measure: ChallengeDB_release, never trained on")

@@ -1,5 +1,6 @@
 """The training maths against closed forms, and a tiny run: it learns, resumes to the bit, exports what it learned."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -46,9 +47,10 @@ def tiny_model(seed: int = 0) -> CaptionModel:
     return CaptionModel(clip, tokens, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
-def tiny_trainer(**options) -> Trainer:
+def tiny_trainer(average=None, **options) -> Trainer:
     config = TrainConfig(warmup_steps=5, learning_rate=3e-3, **options)
-    return Trainer(tiny_model(), FamilyCaptions(TYPES, WORDS, config), TOKENIZE, config, seed=1, dtype=torch.float32)
+    families = FamilyCaptions(TYPES, WORDS, config)
+    return Trainer(tiny_model(), families, TOKENIZE, config, seed=1, dtype=torch.float32, average=average)
 
 
 def noisy_batch(seed: int, num_images: int = 16) -> Batch:
@@ -124,6 +126,26 @@ def test_whitening_filters_start_with_the_axis_of_largest_variance():
     covariance = torch.diag(torch.tensor([1.0, 9.0, 4.0, 0.25, 0.5, 0.75]))
     first = whitening_filters(covariance, 3, torch.Generator().manual_seed(0))[0].abs()
     torch.testing.assert_close(first, torch.tensor([0, 1 / 3, 0, 0, 0, 0]), atol=1e-4, rtol=0)
+
+
+def test_two_workers_that_average_take_the_step_of_one_with_both_batches():
+    weights = {**TrainConfig().weights, "ranking": 0.0}  # which compares inside a batch
+
+    def batch_of(*seeds: int) -> Batch:
+        parts = [dataclasses.replace(noisy_batch(seed), classes_B=torch.full((16,), -1)) for seed in seeds]
+        columns = zip(*([getattr(part, f.name) for f in dataclasses.fields(Batch)] for part in parts), strict=True)
+        return Batch(*(torch.cat(column) for column in columns))
+
+    gradients: list[torch.Tensor] = []
+    for seed in (0, 1):
+        tiny_trainer(weights=weights, average=lambda flat: gradients.append(flat.clone())).train_step(batch_of(seed), 0)
+    mean = torch.stack(gradients).mean(dim=0)
+    worker = tiny_trainer(weights=weights, average=lambda flat: flat.copy_(mean))
+    worker.train_step(batch_of(1), 0)
+    alone = tiny_trainer(weights=weights)
+    alone.train_step(batch_of(0, 1), 0)
+    for name, tensor in alone.parameters.items():
+        torch.testing.assert_close(worker.parameters[name].grad, tensor.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_random_prompts_move_a_tower_less_that_was_trained_among_them():
