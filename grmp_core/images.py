@@ -81,8 +81,8 @@ def read_image(source: str | os.PathLike[str] | bytes, limits: ImageLimits = DEF
         _check_size(image, limits, where)
         try:
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            return _to_rgb(upright, where)
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image, where)
         except ImageError:
             raise
         except _DECODE_ERRORS as error:
@@ -155,7 +155,7 @@ def _to_rgb(image: Image.Image, where: str) -> np.ndarray:
         with_alpha = image.convert("RGBA")
         white = Image.new("RGBA", with_alpha.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, with_alpha)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _wide_grey_to_rgb(grey: np.ndarray, where: str) -> np.ndarray:

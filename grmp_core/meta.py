@@ -44,9 +44,12 @@ class MetaConfig:
     """`task`: every task starts from the shared prompts. `never`: the published code's drift, for comparison only."""
     tasks_per_step: int = 0
     """Tasks drawn for an outer step; 0: all of them."""
+    episodes_per_task: int = 1
+    """Episodes with images of their own that a task has in an outer step; all count alike in the mean update. More than
+    one lets more workers than tasks work, and smooths the update; it does not depend on the number of workers."""
 
     def __post_init__(self) -> None:
-        for name in ("outer_steps", "inner_steps", "batch_size"):
+        for name in ("outer_steps", "inner_steps", "batch_size", "episodes_per_task"):
             if getattr(self, name) < 1:
                 raise InputError(f"meta.{name} {getattr(self, name)}: use 1 or more")
         if self.tasks_per_step < 0:

@@ -91,16 +91,21 @@ def prepare_reference(image_HW3: np.ndarray, size_px: int, short_side_px: int) -
     return at_least(image, size_px)
 
 
+def draw_view(shape_HW: tuple[int, ...], size_px: int, rng: np.random.Generator) -> tuple[slice, slice]:
+    """Rows and columns of a random square view in a picture of that shape."""
+    top, left = (int(rng.integers(side - size_px + 1)) for side in shape_HW)
+    return slice(top, top + size_px), slice(left, left + size_px)
+
+
 def synthesize_row(
     reference_HW3: np.ndarray, reference_id: str, part: Part, task: str, level: int, size_px: int, seed: int
 ) -> TaskRow:
     """Distort a prepared reference as a whole, then cut one view out of it."""
     row_seed = seed_of("row", seed, reference_id, task, level)
     rng = np.random.Generator(np.random.PCG64(row_seed))
-    top = int(rng.integers(reference_HW3.shape[0] - size_px + 1))
-    left = int(rng.integers(reference_HW3.shape[1] - size_px + 1))
+    rows, columns = draw_view(reference_HW3.shape[:2], size_px, rng)
     distorted = compose(reference_HW3, [(name, float(level)) for name in types_of(task)], rng)
-    view = np.ascontiguousarray(distorted[top : top + size_px, left : left + size_px])
+    view = np.ascontiguousarray(distorted[rows, columns])
     return TaskRow(task, view, quality_of_task(task, float(level)), level, float(level), reference_id, part, row_seed)
 
 
@@ -115,10 +120,13 @@ class EpisodePlan:
 
 
 def plan_episode(
-    task: str, step: int, num_references: Mapping[Part, int], config: MetaConfig, seed: int
+    task: str, step: int, num_references: Mapping[Part, int], config: MetaConfig, seed: int, number: int = 0
 ) -> EpisodePlan:
-    """Draw an episode's rows from (seed, step, task) alone; none comes twice while there are enough of them."""
-    rng = generator_of("episode", seed, step, task)
+    """Draw the rows of a task's episode from (seed, step, task, number) alone; none comes twice while there are enough.
+
+    `number`: which of the step's `episodes_per_task` episodes it is.
+    """
+    rng = generator_of("episode", seed, step, task, *([number] if number else []))
     wanted = config.batch_size * config.inner_steps
 
     def draw(part: Part) -> tuple[tuple[int, int], ...]:
@@ -137,6 +145,21 @@ def tasks_of_step(tasks: Sequence[str], step: int, config: MetaConfig, seed: int
         raise InputError(f"meta.tasks_per_step {config.tasks_per_step} is more than the {len(tasks)} tasks there are")
     chosen = generator_of("tasks", seed, step).choice(len(tasks), config.tasks_per_step, replace=False)
     return [tasks[i] for i in sorted(chosen)]
+
+
+def episodes_of_step(
+    tasks: Sequence[str],
+    step: int,
+    num_references: Mapping[Part, int],
+    config: MetaConfig,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> list[EpisodePlan]:
+    """The episodes of an outer step that fall to worker `rank`: every world_size-th of all of them."""
+    chosen = tasks_of_step(tasks, step, config, seed)
+    numbered = [(task, number) for number in range(config.episodes_per_task) for task in chosen]
+    return [plan_episode(task, step, num_references, config, seed, n) for task, n in numbered[rank::world_size]]
 
 
 def make_episode(

@@ -101,6 +101,30 @@ def cells(trials: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def method_medians(results: pd.DataFrame) -> pd.DataFrame:
+    """Rows with method, shots, split_seed, srcc -> median, q1, q3 and n of every method and shots, as they come."""
+    groups = results.groupby(["method", "shots"], sort=False)["srcc"]
+    summary = groups.quantile([0.5, 0.25, 0.75]).unstack()
+    summary.columns = pd.Index(["median", "q1", "q3"])
+    return summary.assign(n=groups.count()).reset_index()
+
+
+def compare_methods(results: pd.DataFrame, baselines: Sequence[str]) -> pd.DataFrame:
+    """Paired Wilcoxon tests of every method against each of `baselines`, split by split, at each number of shots.
+
+    `difference`: median over the splits of method - baseline; `p` two-sided, not corrected for the number of tests.
+    """
+    wide = results.pivot_table(index=["shots", "split_seed"], columns="method", values="srcc")
+    rows = []
+    for against in baselines:
+        for method in (m for m in results["method"].unique() if m not in baselines[: baselines.index(against) + 1]):
+            for shots, pair in wide[[method, against]].dropna().groupby(level="shots"):
+                test = wilcoxon_paired(pair[method], pair[against])
+                difference = float((pair[method] - pair[against]).median())
+                rows.append((method, against, shots, len(pair), difference, test.p_value))
+    return pd.DataFrame(rows, columns=["method", "against", "shots", "n", "difference", "p"])
+
+
 @dataclass(frozen=True)
 class SaturatingFit:
     """SRCC(n) = ceiling - drop · n^-rate, with ceiling <= 1 and drop >= 0: it rises, and it levels off."""

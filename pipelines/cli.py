@@ -32,10 +32,11 @@ COMMANDS = {
     "pretrain": Command("meta-learn the prompts over the tasks (Ray Train)", ("meta", "prompts", "pretrain")),
     "adapt": Command("adapt the prompts to all labelled images", ("adapt", "views", "target")),
     "sweep": Command("adapt over lambda x labels x splits (Ray Tune)", ("sweep", "adapt", "views", "target")),
-    "evaluate": Command("score a model on labelled images: SRCC, PLCC, KRCC, RMSE", ("score", "target")),
+    "evaluate": Command("score a model on labelled images: SRCC, PLCC, KRCC, RMSE", ("evaluate", "score", "target")),
     "report": Command("write the sweep's report again", ("report",)),
     "register": Command("put the chosen model into the MLflow registry", ("register", "tracking")),
     "score": Command("score images (Ray Data)", ("score", "images")),
+    "doctor": Command("check the cluster and the configuration before a long run", ("pretrain", "sweep", "tracking")),
     "sync": Command("log to MLflow what could not be logged earlier", ("tracking",), "sync", "tracking"),
     "demo": Command("the whole way on embedded data"),
 }
@@ -69,7 +70,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         print(f"grmp {name}: {error}", file=sys.stderr)
         return BAD_INPUT
     print(json.dumps(result.as_json(), indent=2) if options.json else result.as_text())
-    return OK
+    return getattr(result, "exit_code", OK)
 
 
 def module_main(name: str) -> None:
@@ -83,6 +84,10 @@ def _parser(name: str) -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help="YAML configuration (default: built-in values)")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override one value")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    if name == "sweep":
+        parser.add_argument("--resume", action="store_true", help="only go on with a sweep that has begun here")
+    if name == "synthesize":
+        parser.add_argument("--preview", metavar="FILE", help="only draw a contact sheet (synthesize.preview)")
     if name == "score":
         parser.add_argument("images", nargs="*", metavar="IMAGE", help="files, folders, globs or s3://… (score.images)")
         parser.add_argument("--model", help="bundle folder or models:/name@alias (score.model)")
@@ -91,6 +96,10 @@ def _parser(name: str) -> argparse.ArgumentParser:
 
 
 def _positional(name: str, options: argparse.Namespace) -> list[str]:
+    if name == "sweep":
+        return ["sweep.resume=true"] if options.resume else []
+    if name == "synthesize":
+        return [f"synthesize.preview={json.dumps(options.preview)}"] if options.preview else []
     if name != "score":
         return []
     overrides = [f"score.{key}={json.dumps(value)}" for key in ("model", "output") if (value := getattr(options, key))]

@@ -30,14 +30,18 @@ from pipelines.analysis import ReportConfig
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesizeConfig:
-    source: Literal["procedural", "photos"] = "procedural"
-    """Where pristine pictures come from: drawn by this package, or `path`."""
+    source: Literal["procedural", "photos", "kadid10k", "tid2013"] = "procedural"
+    """What is distorted: pictures drawn by this package, or the photos of `path`. Or a published set as downloaded to
+    `path`, whose own distorted pictures and human scores become the tasks."""
     path: str | None = None
-    """Folder, glob, or s3://… folder of photos."""
+    """Folder, glob, or s3://… folder of photos; the folder of a published set."""
     references: int = 40
-    """Pictures to use: how many to draw, or at most how many photos (0: all of them)."""
+    """Pictures to use: how many to draw, or at most how many photos or references of a set (0: all of them)."""
     tasks: tuple[str, ...] = ()
-    """Distortion types by name; empty: all of KADID-10k's."""
+    """Distortion types by name; empty: all of KADID-10k's, or all of the set's; [all]: those of TID2013, too.
+    Several joined by `-`, such as darken-jpeg, are one task that applies them one after the other."""
+    compositions: int = 0
+    """So many tasks more, each a drawn composition of two to four types."""
     query_fraction: float = 0.2
     """Share of the references that only query batches show."""
     short_side_px: int = 384
@@ -45,11 +49,20 @@ class SynthesizeConfig:
     references_per_block: int = 4
     """References a Ray task works on, and the grain at which an interrupted run goes on."""
     max_reject_fraction: float = 0.1
-    """Share of the photos that may be unreadable before the run is refused."""
+    """Share of the pictures that may be missing or unreadable before the run is refused."""
+    preview: str | None = None
+    """Write no store, only a contact sheet of all tasks and levels to this .html or .png file."""
+    preview_image: str | None = None
+    """Photo the contact sheet shows; null: the first of the source."""
 
     def __post_init__(self) -> None:
-        if self.source == "photos" and not self.path:
-            raise InputError("synthesize.source photos needs synthesize.path: give the folder of the photos")
+        if self.source != "procedural" and not self.path:
+            what = "the photos" if self.source == "photos" else "the download"
+            raise InputError(f"synthesize.source {self.source} needs synthesize.path: give the folder of {what}")
+        if self.preview is not None and not self.preview.endswith((".html", ".png")):
+            raise InputError(f"synthesize.preview {self.preview}: name a file that ends in .html or .png")
+        if self.compositions < 0:
+            raise InputError(f"synthesize.compositions {self.compositions}: use 0 or more")
         if not 0 < self.query_fraction < 1:
             raise InputError(f"synthesize.query_fraction {self.query_fraction}: use a number between 0 and 1")
         if self.references_per_block < 1:
@@ -98,14 +111,27 @@ class SweepConfig:
     shots: tuple[int, ...] = ()
     """Labelled images of a trial; give this or `ratios`."""
     ratios: tuple[float, ...] = ()
-    """Data ratios: shots ÷ size of the training part, each in (0, 1]."""
+    """Data ratios: shots ÷ size of the training part, each in (0, 1]; with neither this nor `shots`, 1: all of it."""
     split_seeds: tuple[int, ...] = (0, 1, 2)
     test_fraction: float = 0.2
+    search: Literal["grid", "random", "optuna"] = "grid"
+    """`grid`: lambdas x shots x split_seeds, nothing else. `random` or `optuna`: first settle the hyperparameters of
+    `space` by validation SRCC alone, at the most shots of the first split seed; then the grid with the setting that
+    won. Test images are scored in the grid only."""
+    space: dict = field(default_factory=dict)
+    """What a search varies: {adapt.lr: {low: 0.01, high: 1, log: true}, adapt.epochs: {values: [10, 20]}}. Lambda is
+    adapt.qgr.strength here; where it is searched, it takes the place of `lambdas`."""
+    samples: int = 20
+    """Settings a search tries."""
+    asha: bool = False
+    """Stop settings of a search early whose validation SRCC falls behind (ASHA)."""
+    resume: bool = False
+    """Refuse to start anew. Going on needs no switch: the same command again keeps what is finished."""
     cpus_per_trial: float = 1
     gpus_per_trial: float = 0
-    """A fraction packs several trials on a GPU."""
+    """A fraction packs several trials on a GPU; 0 also encodes the target's images on CPUs."""
     max_failures: int = 1
-    """Times a failed trial is tried again."""
+    """Times a failed trial is tried again before it is listed with its error; a later run tries it anew."""
 
     def __post_init__(self) -> None:
         if self.shots and self.ratios:
@@ -116,6 +142,38 @@ class SweepConfig:
             raise InputError(f"sweep.lambdas {list(self.lambdas)}: use finite numbers >= 0")
         if any(n < 1 for n in self.shots):
             raise InputError(f"sweep.shots {list(self.shots)}: use whole numbers >= 1")
+        if not (self.cpus_per_trial > 0 and self.gpus_per_trial >= 0 and self.max_failures >= 0):
+            raise InputError("sweep: cpus_per_trial must be above 0, gpus_per_trial and max_failures 0 or more")
+        self._check_search()
+
+    def _check_search(self) -> None:
+        if self.search == "grid" and self.asha:
+            raise InputError(
+                "sweep.asha with sweep.search grid would leave holes in the reported table: "
+                "set sweep.search to random or optuna, or sweep.asha to false"
+            )
+        if self.search == "grid" and self.space:
+            raise InputError("sweep.space is given, but sweep.search is grid: set sweep.search to random or optuna")
+        if self.search != "grid" and not self.space:
+            raise InputError(
+                f"sweep.search {self.search} needs sweep.space, such as {{adapt.lr: {{low: 0.01, high: 1, log: true}}}}"
+            )
+        if self.samples < 1:
+            raise InputError(f"sweep.samples {self.samples}: use 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    ablation: bool = False
+    """Instead of scoring one model, compare baselines and parts of the method on the target (sweep.shots, split_seeds
+    and lambdas say where)."""
+    pretrained: dict = field(default_factory=dict)
+    """Pre-trained prompts to compare in the ablation, {name: bundle folder}; empty: {MPP: <output>/pretrain/bundle}."""
+
+    def __post_init__(self) -> None:
+        for name, folder in self.pretrained.items():
+            if not isinstance(folder, str):
+                raise InputError(f"evaluate.pretrained.{name} must be the folder of a prompt bundle, not {folder!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +226,7 @@ class Config:
     target: TargetConfig = field(default_factory=TargetConfig)
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     register: RegisterConfig = field(default_factory=RegisterConfig)
@@ -240,7 +299,7 @@ def _convert_tuple(arguments: tuple[Any, ...], value: object, where: str) -> tup
     return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
 
 
-_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a section with keys"}
 
 
 def _describe(value: object) -> str:

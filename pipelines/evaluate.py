@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from grmp_core.metrics import Scores, bootstrap_interval, evaluate, srcc
+from pipelines import ablation
+from pipelines.ablation import Ablation
 from pipelines.config import Config
 from pipelines.score import open_model, score_paths
 from pipelines.session import output_place, say, table, write_manifest
@@ -33,8 +35,13 @@ class Evaluation:
         return f"{table([row])}\n{self.model}"
 
 
-def run(config: Config) -> Evaluation:
-    """Score every image of the target with `score.model`; write `<output>/evaluate`."""
+def run(config: Config) -> Evaluation | Ablation:
+    """Score every image of the target with `score.model`; write `<output>/evaluate`. Or the ablation, if asked for."""
+    return ablation.run(config) if config.evaluate.ablation else score_target(config)
+
+
+def score_target(config: Config) -> Evaluation:
+    """Agreement of one model with the human scores."""
     started = time.time()
     place, bundle = open_model(config)
     target = load_target(config.target)

@@ -27,10 +27,11 @@ from grmp_core.model import QualityModel
 from grmp_core.objectives import quality_loss
 from grmp_core.storage import Location, locate
 from grmp_core.task_store import TaskStore
-from grmp_core.tasks import make_episode
+from grmp_core.tasks import episodes_of_step, make_episode
 from pipelines.config import Config, as_dict, build
 from pipelines.session import config_hash, output_place, ray_session, say, table, versions, write_manifest
-from pipelines.synthesize import Reference, scan_references, stream_episodes, task_names, view_size_px, worker_plans
+from pipelines.sources import Reference, scan_references, task_names, view_size_px
+from pipelines.synthesize import stream_episodes
 from pipelines.tracking import open_tracking
 
 History = list[dict[str, float]]
@@ -61,8 +62,9 @@ def run(config: Config) -> Pretraining:
     place = output_place(config, "pretrain")
     backbone = load_backbone(config.backbone)
     QualityModel(backbone, config.prompts, seed=config.seed)  # refuses prompts that do not fit before workers start
+    made_of = dataclasses.replace(config.synthesize, preview=None, preview_image=None)
     identity = config_hash(
-        config.seed, config.precision, config.backbone, config.prompts, config.meta, config.synthesize, config.images
+        config.seed, config.precision, config.backbone, config.prompts, config.meta, made_of, config.images
     )
     with ExitStack() as stack:
         if config.pretrain.episodes == "stream":
@@ -74,6 +76,7 @@ def run(config: Config) -> Pretraining:
             store = TaskStore(output_place(config, "tasks"))
             _check_store(store, config)
             source, rejected, tasks = None, [], store.tasks
+        say(f"pretrain: {spread(len(tasks), config)}")
         arguments = {"config": as_dict(config), "source": source}
         if config.pretrain.workers == 0:
             state, history = _learn_here(arguments, place / "state" / identity)
@@ -102,6 +105,18 @@ def run(config: Config) -> Pretraining:
     write_manifest(place, "pretrain", config, started, inputs={"identity": identity}, counts=counts, rejected=rejected)
     open_tracking(config).log_pretrain(place)
     return Pretraining((place / "bundle").uri, len(tasks), history, time.time() - started)
+
+
+def spread(num_tasks: int, config: Config) -> str:
+    """How an outer step's work falls to the workers, in words."""
+    per_step = min(num_tasks, config.meta.tasks_per_step or num_tasks)
+    episodes, workers = per_step * config.meta.episodes_per_task, max(1, config.pretrain.workers)
+    each = f"{episodes // workers}" + (f" or {episodes // workers + 1}" if episodes % workers else "")
+    text = f"{episodes} episodes of {per_step} tasks an outer step on {workers} workers, {each} on each"
+    if workers <= episodes:
+        return text
+    enough = -(-workers // per_step)
+    return f"{text}; {workers - episodes} workers idle: set meta.episodes_per_task={enough} to use them"
 
 
 def learn(
@@ -260,7 +275,9 @@ def _stored_episodes(
     store = TaskStore(output_place(config, "tasks"))
 
     def episodes_of(step: int) -> Iterator[Episode]:
-        for plan in worker_plans(store.tasks, step, store.num_references, config.meta, config.seed, rank, world_size):
+        for plan in episodes_of_step(
+            store.tasks, step, store.num_references, config.meta, config.seed, rank, world_size
+        ):
             yield make_episode(plan.task, store.read(plan, "support"), store.read(plan, "query"), config.meta, device)
 
     return episodes_of

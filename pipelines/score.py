@@ -23,7 +23,7 @@ from grmp_core.scoring import Score, Scorer
 from grmp_core.storage import Location, locate
 from pipelines.config import Config
 from pipelines.session import output_place, ray_session, say, table
-from pipelines.synthesize import list_photos
+from pipelines.sources import list_photos
 
 FEW = 16
 """Up to so many single files are scored in this process: starting Ray would take longer."""

@@ -50,7 +50,7 @@ def ray_session() -> Iterator[None]:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     try:
         ray.init(
-            address=os.environ.get("RAY_ADDRESS"),
+            address=os.environ.get("RAY_ADDRESS", "local"),  # without a name, Ray would join any cluster it finds here
             runtime_env={"env_vars": environment},
             logging_level=logging.WARNING,
             log_to_driver=True,

@@ -1,8 +1,7 @@
-"""Distortion tasks from pristine pictures with Ray Data: to a task store, or streamed into pre-training."""
+"""Distortion tasks with Ray Data: to a task store, or streamed into pre-training."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,61 +11,20 @@ import numpy as np
 import ray
 from ray.data import TaskPoolStrategy
 
-from grmp_core import references
-from grmp_core.distortions import KADID_NAMES, get
 from grmp_core.errors import InputError
-from grmp_core.images import IMAGE_SUFFIXES, ImageError, ImageLimits, list_images, read_image
-from grmp_core.meta import MetaConfig
-from grmp_core.storage import Location, locate
+from grmp_core.storage import Location
 from grmp_core.task_store import write_task_file
-from grmp_core.tasks import (
-    LEVELS,
-    EpisodePlan,
-    Part,
-    TaskRow,
-    plan_episode,
-    prepare_reference,
-    split_references,
-    synthesize_row,
-    tasks_of_step,
-)
+from grmp_core.tasks import LEVELS, EpisodePlan, Part, TaskRow, episodes_of_step, split_references
 from pipelines.config import Config
+from pipelines.preview import Preview, write_preview
 from pipelines.session import config_hash, output_place, ray_session, say, table, write_manifest
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A pristine picture: a file, or a number to draw it from."""
-
-    reference_id: str
-    uri: str | None
-    seed: int
-
-
-@dataclass(frozen=True)
-class Synthesizer:
-    """All that a worker needs to make rows; small, so it travels with every task."""
-
-    size_px: int
-    short_side_px: int
-    seed: int
-    limits: ImageLimits
-
-    def pristine(self, reference: Reference) -> np.ndarray:
-        """The prepared picture. ImageError when the file cannot be used."""
-        if reference.uri is None:
-            image = references.reference(reference.seed)
-        else:
-            try:
-                data = locate(reference.uri).read_bytes()
-            except OSError as error:
-                raise ImageError(f"cannot be read ({error.strerror or error})", reference.uri) from error
-            image = read_image(data, self.limits)
-        return prepare_reference(image, self.size_px, self.short_side_px)
-
-    def row(self, pristine: np.ndarray, reference_id: str, part: Part, task: str, level: int) -> TaskRow:
-        """One labelled view of a task."""
-        return synthesize_row(pristine, reference_id, part, task, level, self.size_px, self.seed)
+from pipelines.sources import (
+    Reference,
+    Synthesizer,
+    scan_references,
+    synthesizer_of,
+    task_names,
+)
 
 
 @dataclass(frozen=True)
@@ -96,10 +54,15 @@ class Synthesis:
         return f"{table([row])}\n{self.store}"
 
 
-def run(config: Config) -> Synthesis:
-    """Write the task store `<output>/tasks`. Blocks of references that are already there are not made again."""
+def run(config: Config) -> Synthesis | Preview:
+    """Write the task store `<output>/tasks`, or only the contact sheet `synthesize.preview` where that is set."""
+    return write_preview(config) if config.synthesize.preview else write_store(config)
+
+
+def write_store(config: Config) -> Synthesis:
+    """Write the task store. Blocks of references that are already there are not made again."""
     started = time.time()
-    place = output_place(config, "tasks")
+    place, names = output_place(config, "tasks"), task_names(config)
     with ray_session():
         usable, rejected = scan_references(config)
         plan = _fingerprint(config, usable)
@@ -110,18 +73,7 @@ def run(config: Config) -> Synthesis:
             )
         parts = split_references([r.reference_id for r in usable], config.synthesize.query_fraction, config.seed)
         (place / "plan.json").write_json({"fingerprint": plan, "references": parts})
-        size = config.synthesize.references_per_block
-        blocks = [usable[i : i + size] for i in range(0, len(usable), size)]
-        writer = BlockWriter(synthesizer_of(config), tuple(blocks), parts, task_names(config), place)
-        dataset = ray.data.range(len(blocks), override_num_blocks=len(blocks)).map(
-            writer.write, compute=TaskPoolStrategy()
-        )
-        rows = bytes_written = 0
-        for done, block in enumerate(dataset.iter_rows(), start=1):
-            rows += block["rows"]
-            bytes_written += block["bytes"]
-            say(f"synthesize: block {done}/{len(blocks)}, {rows} images")
-    names = task_names(config)
+        rows, bytes_written = write_blocks(block_writer(config, usable, parts, place))
     write_manifest(
         place,
         "synthesize",
@@ -134,74 +86,23 @@ def run(config: Config) -> Synthesis:
     return Synthesis(place.uri, len(names), len(usable), rows, bytes_written, tuple(rejected), time.time() - started)
 
 
-def task_names(config: Config) -> tuple[str, ...]:
-    """The tasks of a run. InputError for a name that no distortion has."""
-    names = config.synthesize.tasks or KADID_NAMES
-    for name in names:
-        get(name)
-    return tuple(names)
+def block_writer(config: Config, usable: Sequence[Reference], parts: dict[str, Part], place: Location) -> BlockWriter:
+    """What makes the store at `place`, block by block."""
+    size = config.synthesize.references_per_block
+    blocks = tuple(usable[i : i + size] for i in range(0, len(usable), size))
+    return BlockWriter(synthesizer_of(config), blocks, parts, task_names(config), place)
 
 
-def synthesizer_of(config: Config) -> Synthesizer:
-    """The settings that decide about pixels."""
-    return Synthesizer(view_size_px(config), config.synthesize.short_side_px, config.seed, config.images)
-
-
-def view_size_px(config: Config) -> int:
-    """The backbone's input size, from its architecture alone."""
-    import open_clip
-
-    from grmp_core.backbone import register_embedded
-
-    register_embedded()
-    description = open_clip.get_model_config(config.backbone.name)
-    if description is None:
-        raise InputError(f"backbone.name '{config.backbone.name}' is unknown to open_clip; see open_clip.list_models()")
-    size = description["vision_cfg"].get("image_size", 224)
-    return int(size if isinstance(size, int) else size[0])
-
-
-def scan_references(config: Config) -> tuple[list[Reference], list[dict[str, str]]]:
-    """Usable references and, with reasons, the photos that cannot be used. InputError when those are too many."""
-    wanted = config.synthesize
-    if wanted.source == "procedural":
-        count = wanted.references or 40
-        return [Reference(references.reference_id(i), None, i) for i in range(count)], []
-    uris = list_photos(wanted.path or "")
-    if wanted.references:
-        uris = uris[: wanted.references]
-    root = os.path.commonprefix(uris).rpartition("/")[0]  # noqa: RUF071  # cut at a slash: ids travel with a folder
-    candidates = [Reference(uri.removeprefix(root).lstrip("/"), uri, 0) for uri in uris]
-    synthesizer = synthesizer_of(config)
-
-    def check(row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            synthesizer.pristine(candidates[row["id"]])
-        except ImageError as error:
-            return {"index": row["id"], "reason": error.reason}
-        return {"index": row["id"], "reason": ""}
-
-    checked = ray.data.range(len(candidates)).map(check, compute=TaskPoolStrategy())
-    reasons = {row["index"]: row["reason"] for row in checked.iter_rows() if row["reason"]}
-    rejected = [{"path": candidates[i].uri or "", "reason": reason} for i, reason in sorted(reasons.items())]
-    if len(rejected) > wanted.max_reject_fraction * len(candidates):
-        raise InputError(
-            f"{len(rejected)} of {len(candidates)} photos in {wanted.path} cannot be used (first: "
-            f"{rejected[0]['path']}: {rejected[0]['reason']}); repair them or raise synthesize.max_reject_fraction"
-        )
-    for reject in rejected:
-        say(f"synthesize: skipped {reject['path']}: {reject['reason']}")
-    return [r for i, r in enumerate(candidates) if i not in reasons], rejected
-
-
-def list_photos(path: str) -> list[str]:
-    """Image files of a folder, glob, or remote folder, sorted. InputError when there are none."""
-    if "://" not in path:
-        return list_images(path)
-    found = [f.uri for f in locate(path).list(recursive=True) if f.path.lower().endswith(tuple(IMAGE_SUFFIXES))]
-    if not found:
-        raise InputError(f"no images below {path}; give a folder with {', '.join(sorted(IMAGE_SUFFIXES))} files")
-    return found
+def write_blocks(writer: BlockWriter) -> tuple[int, int]:
+    """Write all blocks on the cluster; -> images, bytes."""
+    count = len(writer.blocks)
+    dataset = ray.data.range(count, override_num_blocks=count).map(writer.write, compute=TaskPoolStrategy())
+    images = num_bytes = 0
+    for done, block in enumerate(dataset.iter_rows(), start=1):
+        images += block["rows"]
+        num_bytes += block["bytes"]
+        say(f"synthesize: block {done}/{count}, {images} images")
+    return images, num_bytes
 
 
 def stream_episodes(
@@ -217,11 +118,11 @@ def stream_episodes(
         for part in ("support", "query")
     }
     num_references: dict[Part, int] = {part: len(members) for part, members in by_part.items()}
-    names = task_names(config)
+    names = sorted(task_names(config))  # the order a store has them in
     plans = [
         plan
         for step in steps
-        for plan in worker_plans(names, step, num_references, config.meta, config.seed, rank, world_size)
+        for plan in episodes_of_step(names, step, num_references, config.meta, config.seed, rank, world_size)
     ]
     if not plans:
         return
@@ -229,20 +130,6 @@ def stream_episodes(
     maker = EpisodeMaker(synthesizer_of(config), by_part, tuple(plans))
     dataset = ray.data.range(len(plans), override_num_blocks=len(plans)).map(maker.make, compute=TaskPoolStrategy())
     yield from dataset.iter_rows()
-
-
-def worker_plans(
-    tasks: Sequence[str],
-    step: int,
-    num_references: dict[Part, int],
-    config: MetaConfig,
-    seed: int,
-    rank: int,
-    world_size: int,
-) -> list[EpisodePlan]:
-    """The episodes of an outer step that fall to `rank`: every world_size-th task."""
-    chosen = tasks_of_step(tasks, step, config, seed)[rank::world_size]
-    return [plan_episode(task, step, num_references, config, seed) for task in chosen]
 
 
 @dataclass(frozen=True)
@@ -267,12 +154,7 @@ class EpisodeMaker:
         }
 
     def _rows(self, task: str, part: Part, wanted: Sequence[tuple[int, int]]) -> list[TaskRow]:
-        rows = []
-        for index, level in wanted:
-            reference = self.by_part[part][index]
-            pristine = self.synthesizer.pristine(reference)
-            rows.append(self.synthesizer.row(pristine, reference.reference_id, part, task, level))
-        return rows
+        return [self.synthesizer.rows_of(self.by_part[part][index], part)(task, level) for index, level in wanted]
 
 
 @dataclass(frozen=True)
@@ -290,14 +172,10 @@ class BlockWriter:
         marker = self.place / "blocks" / f"{row['id']:05d}.json"
         if marker.exists():
             return marker.read_json()
-        pristine = [(r.reference_id, self.synthesizer.pristine(r)) for r in self.blocks[row["id"]]]
+        references = [self.synthesizer.rows_of(r, self.parts[r.reference_id]) for r in self.blocks[row["id"]]]
         num_rows = num_bytes = 0
         for task in self.tasks:
-            rows = [
-                self.synthesizer.row(image, reference_id, self.parts[reference_id], task, level)
-                for reference_id, image in pristine
-                for level in LEVELS
-            ]
+            rows = [row_of(task, level) for row_of in references for level in LEVELS]
             file = self.place / f"task={task}" / f"part-{row['id']:05d}.parquet"
             num_bytes += write_task_file(file, rows, self.synthesizer.size_px)
             num_rows += len(rows)
@@ -309,7 +187,8 @@ def _fingerprint(config: Config, usable: Sequence[Reference]) -> str:
     """Differs when anything that decides about a row, or about the block it is in, differs."""
     ids = [reference.reference_id for reference in usable]
     wanted = (config.synthesize.query_fraction, config.synthesize.references_per_block)
-    return config_hash(synthesizer_of(config), task_names(config), ids, wanted)
+    scores = [(cell, picture.quality) for reference in usable for cell, picture in sorted(reference.rated.items())]
+    return config_hash(synthesizer_of(config), task_names(config), ids, wanted, *scores)
 
 
 def _existing_plan(place: Location) -> str | None:

@@ -16,6 +16,7 @@ from grmp_core.task_store import TaskStore, write_task_file
 from grmp_core.tasks import (
     LEVELS,
     draw_composed_tasks,
+    episodes_of_step,
     make_episode,
     plan_episode,
     prepare_reference,
@@ -166,3 +167,20 @@ def test_missing_foreign_and_incomplete_stores_are_refused(tmp_path):
     torn.write_bytes(torn.read_bytes()[:1000])
     with pytest.raises(InputError, match="not a readable task file"):
         TaskStore(locate(tmp_path / "torn"))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+def test_the_workers_together_have_every_episode_once(world_size):
+    config = MetaConfig(episodes_per_task=3, batch_size=2)
+    count = {"support": 4, "query": 2}
+    alone = episodes_of_step(TASKS, 5, count, config, seed=1)
+    assert len(alone) == 3 * len(TASKS)
+    spread = [episodes_of_step(TASKS, 5, count, config, 1, rank, world_size) for rank in range(world_size)]
+    assert sorted(map(repr, alone)) == sorted(repr(plan) for plans in spread for plan in plans)
+    assert {plan.support for plan in alone} != {alone[0].support}  # they are different draws
+
+
+def test_the_first_episode_of_a_task_does_not_depend_on_how_many_there_are():
+    count = {"support": 4, "query": 2}
+    one, three = (episodes_of_step(TASKS, 0, count, MetaConfig(episodes_per_task=n), seed=1) for n in (1, 3))
+    assert three[: len(TASKS)] == one

@@ -1,0 +1,220 @@
+"""Which part of the method helps, on a real target: baselines, prompts, pre-training, regularization, side by side.
+
+Every method sees the same labelled images and is tested on the same others. What a method may choose (ridge strength,
+epoch, lambda), it chooses inside its labelled images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import ray
+import torch
+from ray.data import ActorPoolStrategy
+
+from grmp_core import protocol
+from grmp_core.backbone import BackboneConfig, load_backbone
+from grmp_core.brisque import brisque_features
+from grmp_core.bundle import Bundle, read_bundle, write_bundle
+from grmp_core.errors import InputError
+from grmp_core.images import ImageError, ImageLimits, read_image
+from grmp_core.metrics import srcc
+from grmp_core.model import QualityModel, TrainableConfig
+from grmp_core.storage import Location, locate
+from grmp_core.views import ViewConfig, scoring_views
+from grmp_core.zero_shot import image_features, ridge
+from pipelines import sweep
+from pipelines.analysis import compare_methods, method_medians
+from pipelines.config import Config
+from pipelines.session import output_place, ray_session, say, table, write_manifest
+from pipelines.target import load_target
+
+NSS, LINEAR = "ridge on BRISQUE", "linear probe"
+CONTEXT, RANDOM, RANDOM_QGR = "text context only (CoOp)", "adaptation", "adaptation + QGR"
+CONTEXT_ONLY = TrainableConfig(
+    text_context=True, visual_prompts=False, vision_blocks=0, text_blocks=0, final_norms=False
+)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Result of `grmp evaluate --set evaluate.ablation=true`."""
+
+    results: pd.DataFrame
+    """One row a method, number of shots and split: method, shots, split_seed, srcc, lambda."""
+    place: str
+
+    def as_json(self) -> dict[str, Any]:
+        medians, tests = method_medians(self.results), compare_methods(self.results, (NSS, LINEAR, RANDOM))
+        records = {"medians": medians.to_dict("records"), "tests": tests.to_dict("records")}
+        return {"place": self.place, **records}
+
+    def as_text(self) -> str:
+        return f"{medians_text(self.results)}\n\n{tests_text(self.results)}\n{self.place}"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One sweep of the ablation: where its prompts start, and what is different in its configuration."""
+
+    folder: str
+    config: Config
+    start: Bundle
+    methods: Mapping[str, bool]
+    """Name of a method -> with QGR (best lambda > 0 by validation) or without (lambda 0)."""
+
+
+def run(config: Config) -> Ablation:
+    """Write `<output>/ablation`: a sweep for every arm, the baselines, and the table. Finished trials are kept."""
+    started = time.time()
+    place = output_place(config, "ablation")
+    if not any(strength > 0 for strength in config.sweep.lambdas):
+        raise InputError("an ablation compares lambda 0 with others: give sweep.lambdas a value above 0")
+    target = load_target(config.target)
+    with ray_session():
+        frames = [_baseline_rows(config, target.table.to_pydict())]
+        frames += [_arm_rows(arm, place) for arm in _arms(config)]
+    results = pd.concat(frames, ignore_index=True)
+    ablation = Ablation(results, place.uri)
+    (place / "ablation.csv").write_bytes(results.to_csv(index=False).encode())
+    (place / "ablation.md").write_bytes(ablation.as_text().encode())
+    inputs = {"target": target.fingerprint()}
+    write_manifest(place, "ablation", config, started, inputs=inputs, counts={"rows": len(results)})
+    return ablation
+
+
+def medians_text(results: pd.DataFrame) -> str:
+    """Method by shots: median test SRCC over the splits, with quartiles."""
+    medians = method_medians(results)
+    rows = []
+    for method, group in medians.groupby("method", sort=False):
+        cells = {f"{row.shots} shots": f"{row.median:.3f} [{row.q1:.3f}, {row.q3:.3f}]" for row in group.itertuples()}
+        rows.append({"median test SRCC [quartiles]": method, **cells})
+    return table(rows)
+
+
+def tests_text(results: pd.DataFrame) -> str:
+    """The paired tests over splits, all shots together and each by itself."""
+    rows = [
+        {"method": r.method, "against": r.against, "shots": r.shots, "median difference": r.difference, "p": r.p}
+        for r in compare_methods(results, (NSS, LINEAR, RANDOM)).itertuples()
+    ]
+    return table(rows)
+
+
+def _arms(config: Config) -> list[Arm]:
+    lambdas = tuple(sorted({0.0, *config.sweep.lambdas}))
+    full = dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, lambdas=lambdas))
+    context = dataclasses.replace(
+        config,
+        prompts=dataclasses.replace(config.prompts, visual_tokens=0),
+        adapt=dataclasses.replace(config.adapt, trainable=CONTEXT_ONLY),
+        sweep=dataclasses.replace(config.sweep, lambdas=(0.0,)),
+    )
+    arms = [
+        Arm("context", context, _random_prompts(context), {CONTEXT: False}),
+        Arm("random", full, _random_prompts(full), {RANDOM: False, RANDOM_QGR: True}),
+    ]
+    named = config.evaluate.pretrained or {"MPP": (output_place(config, "pretrain") / "bundle").uri}
+    for name, uri in named.items():
+        methods = {f"{RANDOM} + {name}": False, f"{RANDOM} + {name} + QGR": True}
+        arms.append(Arm(f"pretrained-{name.replace(' ', '-')}", full, read_bundle(locate(uri)), methods))
+    return arms
+
+
+def _random_prompts(config: Config) -> Bundle:
+    """Prompts as pre-training would start from."""
+    backbone = load_backbone(config.backbone)
+    return Bundle(
+        kind="prompts",
+        backbone=config.backbone,
+        backbone_sha256=backbone.weights_sha256,
+        prompts=config.prompts,
+        views=config.views,
+        precision=config.precision,
+        parameters=QualityModel(backbone, config.prompts, seed=config.seed).prompt_parameters(),
+        provenance={"tasks": [], "seed": config.seed},
+    )
+
+
+def _arm_rows(arm: Arm, place: Location) -> pd.DataFrame:
+    """Run the arm's sweep in a folder of its own; -> its rows of the ablation."""
+    say(f"ablation: {arm.folder}")
+    folder = place / arm.folder
+    tracking = dataclasses.replace(arm.config.tracking, uri=None if folder.is_local else arm.config.tracking.uri)
+    write_bundle(folder / "pretrain" / "bundle", arm.start)
+    results = sweep.run(dataclasses.replace(arm.config, output=folder.uri, tracking=tracking)).results
+    good = results[results["error"].isna()]
+    frames = []
+    for method, regularized in arm.methods.items():
+        rows = best_by_validation(good[good["lambda"] > 0]) if regularized else good[good["lambda"] == 0]
+        frames.append(rows[["shots", "split_seed", "srcc", "lambda"]].assign(method=method))
+    return pd.concat(frames, ignore_index=True)
+
+
+def best_by_validation(trials: pd.DataFrame) -> pd.DataFrame:
+    """Of every split and number of shots the trial with the best validation SRCC; the smaller lambda of equals."""
+    ordered = trials.sort_values(["val_srcc", "lambda"], ascending=[False, True])
+    return ordered.groupby(["shots", "split_seed"], as_index=False).first()
+
+
+def _baseline_rows(config: Config, columns: dict[str, list[Any]]) -> pd.DataFrame:
+    """Ridge regression on BRISQUE's statistics and on the frozen backbone's features, on the sweep's own images."""
+    features = _features(config, columns["image_path"])
+    good = [i for i, row in enumerate(features) if not row["error"]]
+    mos = np.array([columns["mos"][i] for i in good])
+    reference_ids = tuple(columns["reference_id"][i] for i in good)
+    rows = []
+    for cell in sweep.plan_trials(config, reference_ids):
+        if cell["lambda"] != config.sweep.lambdas[0]:
+            continue
+        parts = protocol.split(reference_ids, cell["split_seed"], config.sweep.test_fraction)
+        labelled = protocol.draw_shots(parts, cell["shots"], cell["split_seed"])
+        for method, name in ((NSS, "brisque"), (LINEAR, "pooled")):
+            values = np.stack([features[i][name] for i in good])
+            predicted = ridge(values[labelled], mos[labelled], values[parts.test])
+            found = {"method": method, "srcc": srcc(predicted, mos[parts.test]), "lambda": np.nan}
+            rows.append({"shots": cell["shots"], "split_seed": cell["split_seed"], **found})
+    return pd.DataFrame(rows)
+
+
+def _features(config: Config, paths: list[str]) -> list[dict[str, Any]]:
+    """Statistics and features of every image, in order; `error` where it cannot be read."""
+    rows = [{"row": i, "path": path} for i, path in enumerate(paths)]
+    pool = int(ray.cluster_resources()["CPU"])
+    found = (
+        ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * pool))
+        .map(
+            _Features,  # type: ignore[arg-type]  # Ray makes an instance, whose call it is
+            fn_constructor_args=(config.backbone, config.views, config.images, config.precision),
+            compute=ActorPoolStrategy(size=pool),
+        )
+        .iter_rows()
+    )
+    return sorted(found, key=lambda row: int(row["row"]))
+
+
+class _Features:
+    """A Ray Data worker: BRISQUE's statistics of a picture, and the image tower's features, mean of the views."""
+
+    def __init__(self, backbone: BackboneConfig, views: ViewConfig, limits: ImageLimits, precision: str) -> None:
+        torch.set_num_threads(1)
+        self.backbone, self.views, self.limits = load_backbone(backbone), views, limits
+        if precision == "bf16":
+            self.backbone.clip.bfloat16()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            image = read_image(locate(row["path"]).read_bytes(), self.limits)
+            statistics = brisque_features(image)
+        except (ImageError, InputError, OSError) as error:
+            return {"row": row["row"], "error": str(error), "brisque": None, "pooled": None}
+        views = scoring_views(image, self.views, self.backbone.image_size_px)
+        pooled = image_features(self.backbone, [views]).pooled_ND.mean(axis=0)
+        return {"row": row["row"], "error": "", "brisque": statistics, "pooled": pooled}
