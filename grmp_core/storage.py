@@ -1,12 +1,22 @@
-"""Files by path or URI (`/data/x`, `s3://bucket/x`, `gs://…`), all through pyarrow's file systems."""
+"""Files by path or URI (`/data/x`, `s3://bucket/x`, `gs://…`), all through pyarrow's file systems.
+
+S3: the address comes from AWS_ENDPOINT_URL (any server that speaks S3) or the URI's `?endpoint_override=…&scheme=http`,
+credentials from the AWS environment variables, profile, or instance role of each process, never from the URI. pyarrow
+tries three times, with a second to connect: an unreachable server is an error after seconds.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
+import string
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -16,14 +26,14 @@ from grmp_core.errors import InputError
 
 @dataclass(frozen=True)
 class Location:
-    """A file or folder on some file system."""
+    """A file or folder on some file system. `locate(place.uri)` gives the same place again."""
 
     filesystem: fs.FileSystem
     path: str
     uri: str
 
     def __truediv__(self, name: str) -> Location:
-        return Location(self.filesystem, f"{self.path.rstrip('/')}/{name}", f"{self.uri.rstrip('/')}/{name}")
+        return self._below(f"{self.path.rstrip('/')}/{name}")
 
     @property
     def is_local(self) -> bool:
@@ -34,39 +44,43 @@ class Location:
         return self.path.rstrip("/").rsplit("/", 1)[-1]
 
     def exists(self) -> bool:
-        return self.filesystem.get_file_info(self.path).type != fs.FileType.NotFound
+        with self._explained("look for"):
+            return self.filesystem.get_file_info(self.path).type != fs.FileType.NotFound
 
     def list(self, suffix: str = "", recursive: bool = False) -> list[Location]:
         """Files below this folder whose names end with `suffix`, sorted; empty when the folder is missing."""
         selector = fs.FileSelector(self.path, allow_not_found=True, recursive=recursive)
-        paths = sorted(
-            info.path
-            for info in self.filesystem.get_file_info(selector)
-            if info.type == fs.FileType.File and info.path.endswith(suffix)
-        )
-        return [Location(self.filesystem, path, self._uri_of(path)) for path in paths]
+        with self._explained("list"):
+            found = self.filesystem.get_file_info(selector)
+        paths = sorted(info.path for info in found if info.type == fs.FileType.File and info.path.endswith(suffix))
+        return [self._below(path) for path in paths]
 
     def read_bytes(self) -> bytes:
-        with self.filesystem.open_input_stream(self.path) as stream:
+        with self._explained("read"), self.filesystem.open_input_stream(self.path) as stream:
             return stream.read()
 
     def write_bytes(self, data: bytes | pa.Buffer) -> None:
         """Write all or nothing: a reader never sees half a file. InputError when the place cannot be written."""
+        whole = pa.py_buffer(data)  # refuses what is no bytes before an object store's file is open, which would stay
         self.make_parent()
-        temporary = f"{self.path}.{os.getpid()}.tmp" if self.is_local else self.path  # object stores put whole objects
-        try:
+        # Object stores put whole objects. On a shared folder, process numbers of two nodes may be the same.
+        temporary = f"{self.path}.{secrets.token_hex(4)}.tmp" if self.is_local else self.path
+        with self._explained("write"):
             with self.filesystem.open_output_stream(temporary) as stream:
-                stream.write(data)
+                stream.write(whole)
             if temporary != self.path:
                 self.filesystem.move(temporary, self.path)
-        except PermissionError as error:
-            raise InputError(f"no permission to write {self.uri}; choose another output place") from error
+
+    def delete(self) -> None:
+        """Delete this file."""
+        with self._explained("delete"):
+            self.filesystem.delete_file(self.path)
 
     def make_parent(self) -> None:
         if self.is_local:
             try:
                 Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            except (PermissionError, FileExistsError, NotADirectoryError, OSError) as error:
+            except OSError as error:
                 reason = error.strerror or type(error).__name__
                 raise InputError(
                     f"cannot make the folder {Path(self.path).parent} ({reason}); choose another output place"
@@ -85,8 +99,25 @@ class Location:
     def write_json(self, content: dict[str, Any]) -> None:
         self.write_bytes((json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
 
-    def _uri_of(self, path: str) -> str:
-        return path if self.is_local else self.uri[: len(self.uri) - len(self.path)] + path
+    def _below(self, path: str) -> Location:
+        if self.is_local:
+            return Location(self.filesystem, path, path)
+        base, mark, options = self.uri.partition("?")
+        rest = quote(path.removeprefix(self.path.rstrip("/")), safe=_SAFE)
+        return Location(self.filesystem, path, f"{base.rstrip('/')}{rest}{mark}{options}")
+
+    @contextmanager
+    def _explained(self, doing: str) -> Iterator[None]:
+        """What a server refuses, and what cannot be written, as one line; a missing file stays FileNotFoundError."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if self.is_local and doing != "write":
+                raise
+            reason = _local_reason(error) if self.is_local else _remote_reason(error)
+            raise InputError(f"cannot {doing} {self.uri}: {reason}") from error
 
 
 def locate(uri: str | os.PathLike[str]) -> Location:
@@ -95,6 +126,12 @@ def locate(uri: str | os.PathLike[str]) -> Location:
     if "://" not in text:
         path = os.path.abspath(os.path.expanduser(text))
         return Location(fs.LocalFileSystem(), path, path)
+    if text.startswith("s3://") and "@" in urlsplit(text).netloc:
+        raise InputError(
+            "an s3:// address with credentials in it would end up in manifests and logs; "
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead"
+        )
+    text = quote(text, safe=string.punctuation)
     try:
         filesystem, path = fs.FileSystem.from_uri(text)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
@@ -102,3 +139,31 @@ def locate(uri: str | os.PathLike[str]) -> Location:
             f"cannot open '{text}' ({error}); use a local path, s3://bucket/key or gs://bucket/key"
         ) from error
     return Location(filesystem, path, path if isinstance(filesystem, fs.LocalFileSystem) else text)
+
+
+_SAFE = "/=:,+@"
+"""Characters that a URI may keep as they are: none of them ends its path."""
+
+_REFUSED = "the credentials are refused; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the rights they have there"
+_REASONS = {
+    "NO_SUCH_BUCKET": "there is no such bucket; create it or correct the name",
+    "NETWORK_CONNECTION": "the server does not answer; check AWS_ENDPOINT_URL and the network",
+    "REQUEST_TIMEOUT": "the server does not answer in time; check AWS_ENDPOINT_URL and the network",
+    "INVALID_ACCESS_KEY_ID": _REFUSED,
+    "INVALID_CLIENT_TOKEN_ID": _REFUSED,
+    "SIGNATURE_DOES_NOT_MATCH": _REFUSED,
+    "ACCESS_DENIED": _REFUSED,
+}
+"""The AWS SDK's names of what goes wrong, in a person's words."""
+
+
+def _remote_reason(error: OSError) -> str:
+    message = " ".join(str(error).split())
+    for name, reason in _REASONS.items():
+        if name in message:
+            return reason
+    return f"{message[:300]}; check the address, AWS_REGION, and the credentials"
+
+
+def _local_reason(error: OSError) -> str:
+    return f"{error.strerror or error}; free it or choose another output place"

@@ -59,6 +59,7 @@ class Pretraining:
 def run(config: Config) -> Pretraining:
     """Pre-train and write the prompt bundle `<output>/pretrain/bundle`. An interrupted run goes on where it was."""
     started = time.time()
+    tracking = open_tracking(config)  # refuses an output without a store before any work is done
     place = output_place(config, "pretrain")
     backbone = load_backbone(config.backbone)
     QualityModel(backbone, config.prompts, seed=config.seed)  # refuses prompts that do not fit before workers start
@@ -103,7 +104,7 @@ def run(config: Config) -> Pretraining:
     (place / "history.json").write_json({"history": history})
     counts = {"tasks": len(tasks), "outer_steps": state.step}
     write_manifest(place, "pretrain", config, started, inputs={"identity": identity}, counts=counts, rejected=rejected)
-    open_tracking(config).log_pretrain(place)
+    tracking.log_pretrain(place)
     return Pretraining((place / "bundle").uri, len(tasks), history, time.time() - started)
 
 

@@ -31,6 +31,8 @@ QUIET = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 WORKER_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "OPENCV_FOR_THREADS_NUM": "1"}
+WHERE_THINGS_ARE = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
+"""Variables that workers get from the driver. Keys are not among them: nodes have rights of their own."""
 PACKAGES = ("grmp-iqa", "torch", "open_clip_torch", "ray", "mlflow", "pyarrow", "numpy", "opencv-python-headless")
 
 
@@ -45,7 +47,8 @@ def ray_session() -> Iterator[None]:
         return
     os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
     root = str(Path(__file__).resolve().parents[1])
-    environment = {**QUIET, **WORKER_ENVIRONMENT}
+    places = {name: os.environ[name] for name in WHERE_THINGS_ARE if name in os.environ}
+    environment = {**QUIET, **WORKER_ENVIRONMENT, **places}
     if os.environ.get("RAY_ADDRESS") is None:  # a cluster's workers have the package or get it by the working dir
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     try:

@@ -1,13 +1,46 @@
-"""Storage by path or URI."""
+"""Storage by path or URI; S3 against a real server over HTTP."""
 
 from __future__ import annotations
 
+import pickle
+import socket
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow import fs
 
 from grmp_core.errors import InputError
 from grmp_core.storage import locate
+
+BUCKET = "storage"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Address of an S3 server with one bucket."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    address = f"http://{host}:{port}"
+    keys = {"access_key": "someone", "secret_key": "secret", "region": "us-east-1"}
+    fs.S3FileSystem(endpoint_override=address, allow_bucket_creation=True, **keys).create_dir(BUCKET)
+    yield address
+    server.stop()
+
+
+@pytest.fixture
+def s3(server, monkeypatch) -> str:
+    """The environment of a user of the server; -> its address."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    return server
 
 
 def test_files_and_folders(tmp_path):
@@ -19,14 +52,81 @@ def test_files_and_folders(tmp_path):
     assert [f.name for f in place.list(".txt")] == ["two.txt"]
     assert locate(tmp_path / "missing").list() == []
     assert not locate(tmp_path / "missing").exists()
+    (place / "two.txt").delete()
+    assert not (place / "two.txt").exists()
+
+
+def test_files_and_folders_on_s3(s3):
+    place = locate(f"s3://{BUCKET}/a/")
+    (place / "b" / "one.json").write_json({"x": 1})
+    (place / "two words é#%.txt").write_bytes(b"hello")
+    assert (place / "b" / "one.json").read_json() == {"x": 1}
+    found = place.list(recursive=True)
+    assert [f.name for f in found] == ["one.json", "two words é#%.txt"]
+    assert [locate(f.uri).path for f in found] == [f.path for f in found]
+    assert locate(found[1].uri).read_bytes() == b"hello"
+    assert locate(f"s3://{BUCKET}/missing").list() == []
+    assert not locate(f"s3://{BUCKET}/missing").exists()
+    with pytest.raises(FileNotFoundError):
+        locate(f"s3://{BUCKET}/missing").read_bytes()
+    for file in found:
+        file.delete()
+    assert place.list(recursive=True) == []
+
+
+def test_an_address_in_the_uri_stays_with_what_is_below(s3, monkeypatch):
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    options = f"?endpoint_override={s3.removeprefix('http://')}&scheme=http&region=us-east-1"
+    file = locate(f"s3://{BUCKET}/options{options}") / "x" / "y.txt"
+    file.write_bytes(b"found")
+    assert file.uri == f"s3://{BUCKET}/options/x/y.txt{options}"
+    assert locate(file.uri).read_bytes() == b"found"
+    assert locate(f"s3://{BUCKET}/options{options}").list(recursive=True)[0].uri == file.uri
+
+
+def test_a_place_travels_to_another_process(s3):
+    place = locate(f"s3://{BUCKET}/travels")
+    place.write_bytes(b"there")
+    assert pickle.loads(pickle.dumps(place)).read_bytes() == b"there"  # noqa: S301
+
+
+def test_a_missing_bucket_is_one_line(s3):
+    with pytest.raises(InputError, match=r"^cannot write s3://nowhere/x: there is no such bucket; create it [^\n]*$"):
+        locate("s3://nowhere/x").write_bytes(b"x")
+    assert not locate("s3://nowhere/x").exists()
+
+
+def test_refused_credentials_are_one_line(s3):
+    with refusing(s3):
+        for attempt in (lambda f: f.write_bytes(b"x"), lambda f: f.exists(), lambda f: f.list()):
+            with pytest.raises(InputError, match=r"s3://storage/x: the credentials are refused; check AWS_[^\n]*$"):
+                attempt(locate(f"s3://{BUCKET}/x"))
+
+
+def test_an_unreachable_server_is_one_line_within_seconds(s3, monkeypatch):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        began = time.monotonic()
+        with pytest.raises(InputError, match=r"s3://storage/x: the server does not answer; check AWS_ENDPOINT_URL"):
+            locate(f"s3://{BUCKET}/x").write_bytes(b"x")
+    assert time.monotonic() - began < 20
+
+
+def test_credentials_in_the_address_are_refused():
+    with pytest.raises(InputError, match="AWS_SECRET_ACCESS_KEY instead"):
+        locate("s3://someone:secret@bucket/x")
 
 
 def test_a_file_uri_is_a_local_path(tmp_path):
     assert locate(f"file://{tmp_path}/x").uri == f"{tmp_path}/x"
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    place = locate(tmp_path / "file")
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_failed_write_leaves_the_old_file(tmp_path, request, remote):
+    if remote:
+        request.getfixturevalue("s3")
+    place = locate(f"s3://{BUCKET}/file" if remote else tmp_path / "file")
     place.write_bytes(b"old")
     with pytest.raises(TypeError):
         place.write_bytes(object())  # type: ignore[arg-type]
@@ -37,6 +137,11 @@ def test_a_place_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="cannot make the folder"):
         (locate(tmp_path / "file") / "below").write_bytes(b"x")
+
+
+def test_a_folder_is_no_file_to_write(tmp_path):
+    with pytest.raises(InputError, match=r"^cannot write .*; free it or choose another output place$"):
+        locate(tmp_path).write_bytes(b"x")
 
 
 @pytest.mark.parametrize("uri", ["ftp://host/x", "nonsense://x"])
@@ -52,3 +157,19 @@ def test_a_place_without_permission_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(InputError, match=r"Permission denied.*choose another output"):
         (locate(tmp_path) / "new" / "file").write_bytes(b"x")
+
+
+@contextmanager
+def refusing(server: str) -> Iterator[None]:
+    """The server knows no keys and wants one, for the time."""
+    _actions_without_keys(server, "0")
+    try:
+        yield
+    finally:
+        _actions_without_keys(server, "inf")
+
+
+def _actions_without_keys(server: str, number: str) -> None:
+    address = f"{server}/moto-api/reset-auth"
+    request = urllib.request.Request(address, number.encode(), {"Content-Type": "text/plain"}, method="POST")  # noqa: S310
+    urllib.request.urlopen(request).read()  # noqa: S310

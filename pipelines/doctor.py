@@ -1,0 +1,212 @@
+"""Check a cluster and a configuration before a long run: `grmp doctor`. One line a check, each with its fix.
+
+The same worker is sent to every node by name, so that a node that cannot run it is found now and not in the middle of a
+run. `visit.py` gathers facts there, `diagnosis.py` judges them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import ray
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from grmp_core.backbone import BackboneConfig, register_embedded
+from grmp_core.errors import InputError
+from grmp_core.storage import Location, locate
+from pipelines import diagnosis
+from pipelines.config import Config, as_dict
+from pipelines.diagnosis import Answers, Finding, Node, NodeFacts
+from pipelines.session import ray_session, say
+from pipelines.target import load_target
+from pipelines.tracking import open_tracking
+from pipelines.visit import Errand, compared_versions, existing, one_line, visit
+
+ANSWER_SECONDS = 180.0
+"""A node's first worker imports torch, which takes long on a busy machine."""
+TRACKING_SECONDS = 20.0
+OF_NODES = ("versions", "storage", "inputs", "weights", "disk")
+"""Checks that nothing can be said about when no node answers."""
+SIGNS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """Result of `grmp doctor`."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        return 2 if any(finding.state == "fail" for finding in self.findings) else 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {"ok": self.exit_code == 0, "findings": [dataclasses.asdict(finding) for finding in self.findings]}
+
+    def as_text(self) -> str:
+        width = max(len(finding.check) for finding in self.findings)
+        lines = []
+        for finding in self.findings:
+            lines.append(f"{SIGNS[finding.state]}  {finding.check:<{width}}  {finding.message}")
+            if finding.fix:
+                lines.append(f"{'':{width + 6}}  fix: {finding.fix}")
+        return "\n".join(lines)
+
+
+def run(config: Config, answer_seconds: float = ANSWER_SECONDS) -> Checkup:
+    """Check everything; a check that cannot be made is a failed check."""
+    try:
+        with ray_session():
+            return Checkup(tuple(_cluster_findings(config, answer_seconds)))
+    except (InputError, ray.exceptions.RayError, RuntimeError, ConnectionError, ValueError) as error:  # of ray.init
+        fix = "correct RAY_ADDRESS and the token, or unset RAY_ADDRESS to use this machine"
+        unreachable = Finding("nodes", "fail", one_line(error), fix)
+        return Checkup((unreachable, checked("tracking", lambda: _tracking(config))))
+
+
+def ask_nodes(nodes: dict[str, str], errand: Errand, seconds: float) -> Answers:
+    """Send a worker to each node (id by name) and wait for all together; what does not answer in time says so."""
+    task = ray.remote(num_cpus=0, max_retries=0)(visit)
+    answers: dict[str, NodeFacts | str] = {}
+    waiting: dict[Any, str] = {}
+    for name, node_id in nodes.items():
+        try:
+            pinned = task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False))
+            waiting[pinned.remote(errand)] = name
+        except ValueError as error:  # Ray lost the node since it listed it
+            answers[name] = one_line(error)
+    ready, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=seconds) if waiting else ([], [])
+    for ref in late:
+        answers[waiting[ref]] = f"no answer within {seconds:g} s"
+        ray.cancel(ref, force=True)
+    for ref in ready:
+        try:
+            answers[waiting[ref]] = ray.get(ref)
+        except Exception as error:  # Ray hands over whatever a node raised, and kinds of its own for lost nodes
+            answers[waiting[ref]] = one_line(error)
+    return answers
+
+
+def _cluster_findings(config: Config, answer_seconds: float) -> list[Finding]:
+    raw = ray.nodes()
+    nodes = [_node(entry) for entry in raw]
+    living = {node.name: entry["NodeID"] for node, entry in zip(nodes, raw, strict=True) if node.alive}
+    output = locate(config.output)
+    say(f"doctor: asking {len(living)} node(s)")
+    mark, problem = _leave_mark(output)
+    try:
+        answers = ask_nodes(living, Errand(as_dict(config), mark.name), answer_seconds)
+    finally:
+        with suppress(InputError, OSError):  # the line about storage says what is wrong there
+            mark.delete()
+    address = os.environ.get("RAY_ADDRESS")
+    judges: dict[str, Callable[[], Finding]] = {
+        "nodes": lambda: diagnosis.judge_nodes(nodes),
+        "token": lambda: diagnosis.judge_authentication(address, nodes, is_token_auth_enabled()),
+        "package": lambda: diagnosis.judge_answers(answers),
+        "versions": lambda: diagnosis.judge_versions(answers, compared_versions()),
+        "storage": lambda: diagnosis.judge_storage(answers, output.uri, output.is_local, problem),
+        "inputs": lambda: diagnosis.judge_paths(answers),
+        "weights": lambda: diagnosis.judge_weights(answers, _backbone_name(config.backbone)),
+        "disk": lambda: diagnosis.judge_disks(answers),
+        "object store": lambda: diagnosis.judge_object_store(nodes, needed_object_store(config)),
+        "resources": lambda: diagnosis.judge_resources(config, nodes),
+        "tracking": lambda: _tracking(config, len(living)),
+    }
+    if all(isinstance(answer, str) for answer in answers.values()):
+        judges = {name: judge for name, judge in judges.items() if name not in OF_NODES}
+    return [checked(name, judge) for name, judge in judges.items()]
+
+
+def needed_object_store(config: Config) -> int | None:
+    """Bytes of the encoded target; null without a target, or where the shape of the backbone is not known."""
+    register_embedded()
+    vision = (open_clip.get_model_config(config.backbone.name) or {}).get("vision_cfg", {})
+    if config.target.path is None or not vision.get("width") or not vision.get("patch_size"):
+        return None
+    tokens = (vision["image_size"] // vision["patch_size"]) ** 2 + 1
+    views = config.views.train_views + config.views.score_grid**2
+    images = load_target(config.target).table.num_rows
+    return diagnosis.encoded_bytes(images, views, tokens, vision["width"], 2 if config.precision == "bf16" else 4)
+
+
+def checked(check: str, judge: Callable[[], Finding]) -> Finding:
+    try:
+        return judge()
+    except Exception as error:  # of any library below; a checkup reports what it meets
+        return Finding(check, "fail", one_line(error))
+
+
+def _tracking(config: Config, num_nodes: int = 1) -> Finding:
+    tracker = open_tracking(config)
+    if tracker.uri.startswith("sqlite:///"):
+        problem = _unwritable(Path(tracker.uri.removeprefix("sqlite:///")).parent)
+    else:
+        problem = problem_within(TRACKING_SECONDS, lambda: tracker.client)
+    return diagnosis.judge_tracking(tracker.uri, problem, num_nodes)
+
+
+def problem_within(seconds: float, action: Callable[[], object]) -> str | None:
+    """Why `action` failed, also by taking too long, or None. The client's own patience can be minutes."""
+    problems = [f"no answer within {seconds:g} s"]
+
+    def act() -> None:
+        try:
+            action()
+        except Exception as error:  # MLflow's client lets through whatever its transport raises
+            problems[0] = one_line(error)
+        else:
+            problems.clear()
+
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return problems[0] if problems else None
+
+
+def _leave_mark(output: Location) -> tuple[Location, str | None]:
+    """A file with a content of its own in `output`, for the nodes to find; -> file, why that does not work."""
+    mark = output / f".doctor-{secrets.token_hex(8)}"
+    try:
+        mark.write_bytes(mark.name.encode())
+    except InputError as error:
+        return mark, one_line(error)
+    return mark, None
+
+
+def _unwritable(folder: Path) -> str | None:
+    there = existing(folder)
+    return None if os.access(there, os.W_OK) else f"{there} cannot be written"
+
+
+def _node(entry: dict[str, Any]) -> Node:
+    """A line of `ray.nodes()`. Two nodes may share an address, so the name has a part of the id."""
+    address, resources = entry["NodeManagerAddress"], entry.get("Resources", {})
+    return Node(
+        name=f"{address} ({entry['NodeID'][:6]})",
+        address=address,
+        alive=entry["Alive"],
+        cpus=resources.get("CPU", 0),
+        gpus=resources.get("GPU", 0),
+        object_store_bytes=resources.get("object_store_memory", 0),
+    )
+
+
+def _backbone_name(backbone: BackboneConfig) -> str:
+    return " ".join(filter(None, [backbone.name, backbone.pretrained, backbone.checkpoint]))
+
+
+if __name__ == "__main__":
+    from pipelines.cli import module_main
+
+    module_main("doctor")

@@ -1,0 +1,353 @@
+"""A model of one outer step of pre-training, with constants measured here, carried to many GPUs.
+
+    python -m tests.benchmarks.scale_model [--tasks 4] [--steps 4] [--batch 8]
+
+Three parts, and every number says which kind it is:
+
+* MEASURED: seconds of a task, of a checkpoint, of what a step costs besides its tasks, and of an all-reduce, with one
+  and with two real worker processes (the same `learn` loop and the same all-reduce as under Ray Train, over gloo).
+* PREDICTED against MEASURED: the outer step of two workers.
+* ASSUMED: a GPU's task time and the network. No GPU took part; what is printed for 8, 64 and 512 GPUs is arithmetic.
+
+The model leaves out stragglers, failures, and the start of the workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
+from typing import Any
+
+import torch
+import torch.distributed
+import torch.multiprocessing
+from torch import Tensor
+
+from grmp_core import references
+from grmp_core.meta import MetaConfig
+from grmp_core.storage import locate
+from grmp_core.task_store import write_task_file
+from grmp_core.tasks import LEVELS, prepare_reference, split_references, synthesize_row
+from pipelines.config import Config, SynthesizeConfig
+from pipelines.pretrain import learn, write_state
+from pipelines.session import table
+
+FLOAT64 = 8  # of the all-reduced sum (grmp_core.meta.UpdateSum)
+VIEW_PX = 224
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What an outer step is made of; seconds and bytes."""
+
+    learn_s: float
+    """Learning one task: inner steps on support and query batches."""
+    read_s: float
+    """Reading one task's views, when nobody else reads."""
+    task_bytes: float
+    """Views of one task."""
+    storage_bytes_per_s: float
+    """Of the shared storage, all workers together."""
+    prompt_values: int
+    """Learned numbers: what an all-reduce sums."""
+    link_bytes_per_s: float
+    latency_s: float
+    """Of one message between two workers."""
+    checkpoint_s: float
+    checkpoint_every: int
+    fixed_s: float
+    """Of a step, besides its tasks, on every worker."""
+    batch_size: int
+    inner_steps: int = 1
+    indivisible: float = 0.0
+    """Share of a task's learning that does not shrink with its batch (kernel launches, text side)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Seconds of one outer step on the busiest worker, by what they are spent on."""
+
+    learning: float
+    reading: float
+    all_reduce: float
+    checkpoint: float
+    fixed: float
+
+    @property
+    def seconds(self) -> float:
+        return self.learning + self.reading + self.all_reduce + self.checkpoint + self.fixed
+
+
+def outer_step(costs: Costs, tasks: int, workers: int, replicas: int = 1) -> Step:
+    """The step of `workers`, of which groups of `replicas` share a task by splitting its batches."""
+    groups = workers // replicas
+    most = math.ceil(tasks / groups)
+    shrunk = costs.indivisible + (1 - costs.indivisible) / replicas
+    inner = 2 * costs.inner_steps * all_reduce_s(costs, replicas)  # a gradient for each support and query batch
+    alone_s = most * costs.read_s / replicas
+    shared_s = tasks * costs.task_bytes / costs.storage_bytes_per_s
+    return Step(
+        learning=most * (costs.learn_s * shrunk + inner),
+        reading=max(alone_s, shared_s),
+        all_reduce=all_reduce_s(costs, workers),
+        checkpoint=costs.checkpoint_s / costs.checkpoint_every,
+        fixed=costs.fixed_s,
+    )
+
+
+def all_reduce_s(costs: Costs, workers: int) -> float:
+    """Ring: 2 (W - 1) messages of 1/W of the bytes each."""
+    messages = 2 * (workers - 1)
+    return messages * (costs.latency_s + FLOAT64 * costs.prompt_values / workers / costs.link_bytes_per_s)
+
+
+def efficiency(costs: Costs, tasks: int, workers: int, replicas: int = 1) -> float:
+    """Speed-up over one worker, divided by the workers."""
+    return outer_step(costs, tasks, 1).seconds / outer_step(costs, tasks, workers, replicas).seconds / workers
+
+
+def bottleneck(costs: Costs, tasks: int, workers: int, replicas: int = 1) -> str:
+    """Where most of the time goes that an ideal spread over the workers would not take."""
+    one, now = outer_step(costs, tasks, 1), outer_step(costs, tasks, workers, replicas)
+    lost = {name: getattr(now, name) - getattr(one, name) / workers for name in dataclasses.asdict(now)}
+    worst = max(lost, key=lambda name: lost[name])
+    if lost[worst] <= 1e-12:
+        return "none"
+    return "idle workers" if worst == "learning" and workers > replicas * tasks else worst.replace("_", "-")
+
+
+def best_replicas(costs: Costs, tasks: int, workers: int) -> int:
+    """Workers a task is shared by that make the step shortest; every one needs an image of the batch."""
+    most = max(1, min(workers, costs.batch_size))
+    return min(range(1, most + 1), key=lambda r: (outer_step(costs, tasks, workers, r).seconds, r))
+
+
+def enough_workers(tasks: int, workers: int, replicas: int) -> int:
+    """The fewest workers that need no longer: with 25 tasks, 7 are as fast as 8."""
+    return replicas * math.ceil(tasks / math.ceil(tasks / (workers // replicas)))
+
+
+# --- measured here -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Medians over the outer steps of one run, by rank 0."""
+
+    step_s: float
+    reduce_s: float
+    checkpoint_s: float
+    prompt_values: int
+
+
+def measure(config: Config, workers: int) -> Measured:
+    """Outer steps of `workers` real processes, each with one thread."""
+    context = torch.multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    with tempfile.NamedTemporaryFile() as meeting:
+        arguments = (workers, f"file://{meeting.name}.store", config, queue)
+        torch.multiprocessing.spawn(_worker, args=arguments, nprocs=workers)
+    return queue.get()
+
+
+def _worker(rank: int, workers: int, meeting: str, config: Config, queue: SimpleQueue[Measured]) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=workers)
+    reduces: list[float] = []
+    checkpoints: list[float] = []
+    marks: list[float] = []
+    values: list[int] = []
+
+    def reduce(flat: Tensor) -> None:
+        began = time.perf_counter()
+        torch.distributed.all_reduce(flat)
+        reduces.append(time.perf_counter() - began)
+        values.append(flat.numel())
+
+    def save(state: Any, history: Any) -> None:
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            write_state(locate(folder), state, history)
+        marks.append(time.perf_counter())
+        checkpoints.append(marks[-1] - began)
+
+    learn(config, None, torch.device("cpu"), None, save, rank=rank, world_size=workers, reduce=reduce)
+    steps = [later - earlier for earlier, later in itertools.pairwise(marks)]
+    if rank == 0:
+        middle = statistics.median
+        queue.put(Measured(middle(steps), middle(reduces[1:]), middle(checkpoints[1:]), values[0]))
+    torch.distributed.destroy_process_group()
+
+
+def measure_all_reduce(values: Sequence[int], repeats: int = 20) -> list[float]:
+    """Median seconds of an all-reduce between two processes that do nothing else, by size."""
+    context = torch.multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    with tempfile.NamedTemporaryFile() as meeting:
+        arguments = (f"file://{meeting.name}.store", tuple(values), repeats, queue)
+        torch.multiprocessing.spawn(_reduce_only, args=arguments, nprocs=2)
+    return queue.get()
+
+
+def _reduce_only(rank: int, meeting: str, values: Sequence[int], repeats: int, queue: SimpleQueue[list[float]]) -> None:
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    medians = []
+    for count in values:
+        flat, seconds = torch.zeros(count, dtype=torch.float64), []
+        for _ in range(repeats):
+            torch.distributed.barrier()
+            began = time.perf_counter()
+            torch.distributed.all_reduce(flat)
+            seconds.append(time.perf_counter() - began)
+        medians.append(statistics.median(seconds))
+    if rank == 0:
+        queue.put(medians)
+    torch.distributed.destroy_process_group()
+
+
+def line_through(x1: float, y1: float, x2: float, y2: float) -> tuple[float, float]:
+    """-> (slope, value at 0), neither below zero: noise may tilt a line."""
+    slope = max(0.0, (y2 - y1) / (x2 - x1))
+    return slope, max(0.0, y1 - slope * x1)
+
+
+def measured_costs(config: Config, all_tasks: int, here: dict[int, Measured]) -> Costs:
+    """From one worker's steps with half and with all of the tasks, and all-reduces of two sizes."""
+    half = all_tasks // 2
+    learn_s, fixed_s = line_through(
+        half,
+        here[half].step_s - here[half].checkpoint_s,
+        all_tasks,
+        here[all_tasks].step_s - here[all_tasks].checkpoint_s,
+    )
+    small, large = 1000, 1_000_000
+    small_s, large_s = measure_all_reduce((small, large))
+    per_value, base = line_through(small, small_s, large, large_s)
+    return Costs(
+        learn_s=learn_s,
+        read_s=0.0,  # the slope of the line holds it
+        task_bytes=_task_bytes(config.meta),
+        storage_bytes_per_s=math.inf,  # one machine's page cache
+        prompt_values=here[all_tasks].prompt_values,
+        link_bytes_per_s=FLOAT64 / per_value if per_value else math.inf,
+        latency_s=base / 2,
+        checkpoint_s=here[all_tasks].checkpoint_s,
+        checkpoint_every=1,
+        fixed_s=fixed_s,
+        batch_size=config.meta.batch_size,
+    )
+
+
+def write_store(config: Config) -> None:
+    """A task store of two drawn references; big enough for any batch, since rows may repeat."""
+    names = [references.reference_id(i) for i in range(2)]
+    parts = split_references(names, 0.5, config.seed)
+    pristine = [prepare_reference(references.reference(i), VIEW_PX, 384) for i in range(2)]
+    for task in config.synthesize.tasks:
+        rows = [
+            synthesize_row(picture, name, parts[name], task, level, VIEW_PX, config.seed)
+            for picture, name in zip(pristine, names, strict=True)
+            for level in LEVELS
+        ]
+        write_task_file(locate(config.output) / "tasks" / f"task={task}" / "part-00000.parquet", rows, VIEW_PX)
+
+
+# --- assumed -----------------------------------------------------------------------------------------------------
+
+PAPER_TASKS = 25  # distortion types of KADID-10k
+GPU = Costs(
+    learn_s=0.25,  # ViT-B/16, bf16, 16 support and 16 query images
+    read_s=0.02,
+    task_bytes=2 * 16 * 3 * VIEW_PX**2,
+    storage_bytes_per_s=1e9,
+    prompt_values=100 * 12 * 768 + 4 * 512,  # exact: the default prompts of ViT-B/16
+    link_bytes_per_s=3e9,  # 25 Gbit/s Ethernet between nodes
+    latency_s=50e-6,
+    checkpoint_s=1.0,  # to an object store
+    checkpoint_every=10,
+    fixed_s=0.01,
+    batch_size=16,
+    indivisible=0.3,
+)
+CLUSTERS = (1, 8, 64, 512)
+
+
+def projection(costs: Costs, tasks: int, clusters: Sequence[int]) -> list[dict[str, Any]]:
+    """One row a cluster size: as the program spreads tasks now, and with replicas of tasks."""
+    rows = []
+    for workers in clusters:
+        replicas = best_replicas(costs, tasks, workers)
+        rows.append(
+            {
+                "GPUs": workers,
+                "step s": outer_step(costs, tasks, workers).seconds,
+                "efficiency": efficiency(costs, tasks, workers),
+                "bottleneck": bottleneck(costs, tasks, workers),
+                "replicas": replicas,
+                "step s with": outer_step(costs, tasks, workers, replicas).seconds,
+                "efficiency with": efficiency(costs, tasks, workers, replicas),
+                "bottleneck with": bottleneck(costs, tasks, workers, replicas),
+                "tasks/worker": f"{math.ceil(tasks / (workers // replicas))}",
+                "enough GPUs": enough_workers(tasks, workers, replicas),
+            }
+        )
+    return rows
+
+
+def _task_bytes(meta: MetaConfig) -> float:
+    return 2 * meta.inner_steps * meta.batch_size * 3 * VIEW_PX**2
+
+
+def _measured_part(tasks: int, steps: int, batch: int) -> None:
+    names = ("gaussian_blur", "white_noise", "jpeg", "pixelate")[:tasks]
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Config(
+            output=folder,
+            synthesize=SynthesizeConfig(tasks=names, references=2),
+            meta=MetaConfig(outer_steps=steps, batch_size=batch),
+            pretrain=dataclasses.replace(Config().pretrain, checkpoint_every=1),
+        )
+        write_store(whole)
+        halved = dataclasses.replace(whole, meta=dataclasses.replace(whole.meta, tasks_per_step=tasks // 2))
+        here = {tasks: measure(whole, 1), tasks // 2: measure(halved, 1)}
+        costs = measured_costs(whole, tasks, here)
+        two = measure(whole, 2)
+    print(f"MEASURED here, one process, {batch} images a batch, embedded backbone, CPU:")
+    print(table([{"task s": costs.learn_s, "fixed s": costs.fixed_s, "checkpoint s": costs.checkpoint_s}]))
+    print(
+        f"MEASURED two processes: all-reduce of {costs.prompt_values} values {1000 * two.reduce_s:.1f} ms in the step"
+    )
+    print(f"  (waiting for the other included), {1000 * all_reduce_s(costs, 2):.1f} ms alone by the ring formula")
+    predicted = outer_step(costs, tasks, 2).seconds
+    print(
+        f"outer step of 2 workers, {tasks} tasks: PREDICTED {predicted:.3f} s, MEASURED {two.step_s:.3f} s "
+        f"({two.step_s / predicted:.2f} x); above 1 where the processes share cores, caches or a busy machine\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", type=int, default=4, choices=(2, 4), help="of a measured outer step")
+    parser.add_argument("--steps", type=int, default=4, help="measured outer steps, the first left out")
+    parser.add_argument("--batch", type=int, default=8)
+    options = parser.parse_args()
+    _measured_part(options.tasks, options.steps, options.batch)
+    print("ASSUMED, nothing of this was run:")
+    print("\n".join(f"  {name} = {value:g}" for name, value in dataclasses.asdict(GPU).items()))
+    print(f"\n{PAPER_TASKS} tasks a step (KADID-10k):\n{table(projection(GPU, PAPER_TASKS, CLUSTERS))}")
+    print("replicas: workers that share a task by splitting its batches; `enough GPUs` are as fast as all of them")
+    print("\nwith as many tasks as GPUs (more distortion types, or sets of references as tasks of their own):")
+    rows = [{"GPUs": n, "efficiency": efficiency(GPU, n, n), "bottleneck": bottleneck(GPU, n, n)} for n in CLUSTERS]
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""A whole run whose output is on a real S3 server: what a user does, with nothing but the environment set.
+
+The run is a process of its own with its own Ray: workers must get address and credentials as they would from a shell,
+and the Ray of the other tests was started without them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from moto.server import ThreadedMotoServer
+from pyarrow import fs
+
+from grmp_core import references
+from grmp_core.bundle import read_bundle
+from grmp_core.storage import locate
+from grmp_core.task_store import TaskStore
+
+pytestmark = pytest.mark.ray
+ROOT = Path(__file__).resolve().parents[2]
+OUTPUT = "s3://runs/first"
+NUM_IMAGES = 15
+SETTINGS = {
+    "output": OUTPUT,
+    "views": {"train_views": 1, "score_grid": 1},
+    "synthesize": {"references": 2, "tasks": ["gaussian_blur", "white_noise"], "query_fraction": 0.5},
+    "meta": {"outer_steps": 2, "batch_size": 2},
+    "pretrain": {"workers": 0, "checkpoint_every": 1},
+    "adapt": {"epochs": 1, "folds": 2},
+    "sweep": {"lambdas": [0.0], "shots": [6], "split_seeds": [0]},
+}
+RUN = """
+import dataclasses, json, sys
+from pipelines import pretrain, score, sweep, synthesize
+from pipelines.config import ScoreConfig, load_config
+from pipelines.session import ray_session
+
+config = load_config(sys.argv[1])
+write_state, written = pretrain.write_state, []
+
+def write_and_die(*arguments):
+    write_state(*arguments)
+    raise KeyboardInterrupt
+
+def write_and_count(place, state, history):
+    written.append(state.step)
+    write_state(place, state, history)
+
+with ray_session():
+    synthesize.run(config)
+    try:
+        pretrain.write_state = write_and_die
+        pretrain.run(config)
+    except KeyboardInterrupt:
+        pretrain.write_state = write_and_count
+    pretrained = pretrain.run(config)
+    swept = sweep.run(config)
+    scoring = ScoreConfig(model=swept.chosen["bundle"], images=(sys.argv[2],), output=config.output + "/scores.parquet")
+    score.run(dataclasses.replace(config, score=scoring))
+print(json.dumps({"bundle": pretrained.bundle, "resumed": written, "trial": swept.chosen["trial"]}))
+"""
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[dict[str, str]]:
+    """What makes a process a user of the server."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    address = f"http://{host}:{port}"
+    keys = {"access_key": "someone", "secret_key": "secret", "region": "us-east-1"}
+    fs.S3FileSystem(endpoint_override=address, allow_bucket_creation=True, **keys).create_dir("runs")
+    yield {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "someone",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }
+    server.stop()
+
+
+@pytest.fixture
+def s3(environment, monkeypatch) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def ran(environment, tmp_path_factory) -> dict[str, object]:
+    """The commands, one after the other, in a process with its own Ray."""
+    folder = tmp_path_factory.mktemp("s3")
+    target = folder / "target"
+    target.mkdir()
+    for i in range(NUM_IMAGES):
+        picture = cv2.cvtColor(references.reference(500 + i, 230, 240), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(target / f"{i}.png"), picture)
+    frame = pd.DataFrame({"image": [f"{i}.png" for i in range(NUM_IMAGES)], "mos": np.linspace(1, 9, NUM_IMAGES)})
+    frame.to_csv(target / "labels.csv", index=False)
+    settings = {
+        **SETTINGS,
+        "target": {"path": str(target / "labels.csv"), "score_min": 0, "score_max": 10},
+        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    with tempfile.TemporaryDirectory(prefix="ray") as own:  # short: Ray's sockets are below it
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, str(folder / "config.yaml"), str(target / "0.png")],
+            cwd=ROOT,
+            env={**_without_ray(), **environment, "RAY_TMPDIR": own},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _without_ray() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+
+
+def test_the_task_store_is_there(ran, s3):
+    store = TaskStore(locate(OUTPUT) / "tasks")
+    assert store.tasks == ("gaussian_blur", "white_noise")
+    assert store.num_references == {"support": 1, "query": 1}
+
+
+def test_interrupted_pretraining_went_on_from_its_state(ran, s3):
+    place = locate(OUTPUT) / "pretrain"
+    assert ran["resumed"] == [2]
+    assert read_bundle(locate(str(ran["bundle"]))).kind == "prompts"
+    states = [file.name for file in (place / "state").list(".safetensors", recursive=True)]
+    assert "state-2.safetensors" in states
+    assert (place / "manifest.json").read_json()["counts"] == {"tasks": 2, "outer_steps": 2}
+
+
+def test_the_sweep_wrote_its_trial_and_report(ran, s3):
+    place = locate(OUTPUT) / "sweep"
+    trial = place / "trials" / str(ran["trial"])
+    assert (trial / "trial.json").read_json()["row"]["error"] is None
+    assert read_bundle(trial / "bundle").kind == "model"
+    assert (place / "results.parquet").exists()
+    assert (place / "report.html").exists()
+
+
+def test_the_scores_can_be_read_back(ran, s3):
+    with locate(f"{OUTPUT}/scores.parquet").filesystem.open_input_file("runs/first/scores.parquet") as file:
+        scores = pd.read_parquet(file)
+    assert scores["quality"].between(0, 1).all()
+    assert scores["error"].isna().all()
