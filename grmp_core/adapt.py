@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -142,8 +143,7 @@ def adapt(
 
     Raises InputError with fewer labelled images than folds, NonFiniteLossError when a loss stops being finite.
     """
-    held_out = _held_out_predictions(model, start, views, config, seed)
-    scores = [(epoch, srcc(*_known(predicted, views.quality_N))) for epoch, predicted in held_out]
+    scores = list(validation_curve(model, start, views, config, seed))
     usable = [(epoch, score) for epoch, score in scores if math.isfinite(score)]
     epochs, val_srcc = max(usable, key=lambda pair: pair[1]) if usable else (config.epochs, math.nan)
     parameters, history = start, []
@@ -153,6 +153,25 @@ def adapt(
         if on_epoch is not None:
             on_epoch(record)
     return AdaptResult(parameters, epochs, val_srcc, tuple(scores), tuple(history))
+
+
+def validation_curve(
+    model: QualityModel, start: Parameters, views: LabelledViews, config: AdaptConfig, seed: int
+) -> Iterator[tuple[int, float]]:
+    """(epoch, SRCC over all held-out images) for every validated epoch; the folds train side by side."""
+    split_by: dict[str, Any] = {"fraction": config.holdout} if config.folds == 1 else {"folds": config.folds}
+    folds = validation_folds(np.arange(len(views)), views.reference_ids, seed=seed, **split_by)
+    runs = [train(model, start, views.subset(fit), config, seed, config.epochs) for fit, _ in folds]
+    quality = views.quality_N.cpu().numpy()
+    for epoch, states in enumerate(zip(*runs, strict=True), start=1):
+        if epoch % config.eval_every and epoch != config.epochs:
+            continue
+        predicted = np.full(len(views), np.nan)  # stays so for images that no fold holds out
+        for (_, held_out), (_, parameters) in zip(folds, states, strict=True):
+            tokens = views.score_tokens_NGTD[torch.from_numpy(held_out)]
+            predicted[held_out] = predict_quality(model, parameters, tokens).cpu().numpy()
+        known = ~np.isnan(predicted)
+        yield epoch, srcc(predicted[known], quality[known])
 
 
 def train(
@@ -221,26 +240,6 @@ def predict_quality(
         for part in flat.split(batch_size)
     ]
     return torch.cat(qualities).view(score_tokens_NGTD.shape[:2]).mean(dim=1)
-
-
-def _held_out_predictions(
-    model: QualityModel, start: Parameters, views: LabelledViews, config: AdaptConfig, seed: int
-) -> list[tuple[int, np.ndarray]]:
-    """(epoch, (N,) predictions of held-out images) for every validated epoch; NaN for images that no fold holds out."""
-    epochs = [e for e in range(1, config.epochs + 1) if e % config.eval_every == 0 or e == config.epochs]
-    predicted = {epoch: np.full(len(views), np.nan) for epoch in epochs}
-    split_by = {"fraction": config.holdout} if config.folds == 1 else {"folds": config.folds}
-    for fit, held_out in validation_folds(np.arange(len(views)), views.reference_ids, seed=seed, **split_by):
-        score_tokens = views.score_tokens_NGTD[torch.from_numpy(held_out)]
-        for record, parameters in train(model, start, views.subset(fit), config, seed, config.epochs):
-            if record.epoch in predicted:
-                predicted[record.epoch][held_out] = predict_quality(model, parameters, score_tokens).cpu().numpy()
-    return list(predicted.items())
-
-
-def _known(predicted: np.ndarray, quality_N: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    known = ~np.isnan(predicted)
-    return predicted[known], quality_N.cpu().numpy()[known]
 
 
 def _gradients(loss: Tensor, leaves: Parameters, retain: bool = False) -> Parameters:

@@ -12,8 +12,6 @@ import numpy as np
 
 from grmp_core.errors import InputError
 
-_STRATA = 5
-
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -50,15 +48,15 @@ def split(reference_ids: Iterable[str], seed: int, test_fraction: float = 0.2) -
     return Split(np.flatnonzero(~in_test), np.flatnonzero(in_test), seed)
 
 
-def draw_shots(split: Split, shots: int, seed: int, quality: Sequence[float] | np.ndarray | None = None) -> np.ndarray:
+def draw_shots(split: Split, shots: int, seed: int) -> np.ndarray:
     """Rows of the training part to be labelled, sorted, (shots,) int64; of one seed, fewer shots are part of more.
+
+    At random, as the published protocol does, and as someone must who does not know the labels yet.
 
     Args:
         split: the parts; only its training part is drawn from.
         shots: how many labelled images.
         seed: of the draw, independent of the split's own.
-        quality: None draws at random, as the published protocol does. With the quality of every row of the set, (N,),
-            the draw goes round five equally filled quality strata, so that any number of shots spans the range.
 
     Raises:
         InputError: shots below 1, or more than the training part holds.
@@ -68,10 +66,6 @@ def draw_shots(split: Split, shots: int, seed: int, quality: Sequence[float] | n
         raise InputError(f"shots: {shots} asked for, the training part holds {n_train} images; choose 1..{n_train}")
     names = {f"{index}": int(index) for index in split.train}
     ordered = np.array([names[name] for name in _hash_order(names, seed, "shots")], dtype=np.int64)
-    if quality is not None and len(quality) != n_train + len(split.test):
-        raise InputError(f"shots: {len(quality)} quality values for {n_train + len(split.test)} images; give one a row")
-    if quality is not None:
-        ordered = _round_robin(ordered, np.asarray(quality, dtype=np.float64))
     return np.sort(ordered[:shots])
 
 
@@ -159,15 +153,3 @@ def _even_groups(ordered: Sequence[str], ids: Sequence[str], n_groups: int) -> l
         groups[emptiest].append(name)
         filled[emptiest] += rows_of[name]
     return groups
-
-
-def _round_robin(ordered: np.ndarray, quality: np.ndarray) -> np.ndarray:
-    by_quality = ordered[np.argsort(quality[ordered], kind="stable")]
-    stratum_of = {int(row): s for s, part in enumerate(np.array_split(by_quality, _STRATA)) for row in part}
-    taken = [0] * _STRATA
-    turns = []
-    for place, row in enumerate(ordered):
-        stratum = stratum_of[int(row)]
-        turns.append((taken[stratum], place))
-        taken[stratum] += 1
-    return ordered[[place for _, place in sorted(turns)]]

@@ -83,6 +83,7 @@ def build_page(sweep: SweepResults, settings: ReportConfig, limits: ImageLimits)
         ]
         sections += report_findings.chosen_model(sweep, settings, limits)
         sections += [Section("All results", _results(table)), Section("Time and cost", _time(sweep, table, settings))]
+    sections += report_findings.search_tried(sweep)
     if len(sweep.failed):
         sections.append(Section("What failed", _failures(sweep)))
     sections.append(Section("How it was made", _provenance(sweep)))

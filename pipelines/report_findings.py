@@ -130,6 +130,24 @@ def _test_cell(test: dict[Any, Any] | None) -> Cell:
     return f"{difference}{'*' if test['p_holm'] < 0.05 else ''}", f"p {test['p']:.2g}"
 
 
+def search_tried(sweep: SweepResults) -> list[Section]:
+    """What a search before the grid tried; nothing where the sweep was a grid only."""
+    said, file = sweep.manifest.get("inputs", {}).get("search"), sweep.place / "search.parquet"
+    if not said or not file.exists():
+        return []
+    table = pd.read_parquet(io.BytesIO(file.read_bytes()))
+    keys = list(sweep.manifest["inputs"]["settings"])
+    rows = tuple(
+        (*(number(r[key]) if isinstance(r[key], float) else str(r[key]) for key in keys), decimals(r["val_srcc"]),
+         str(r["epochs"]), "stopped early" if r["stopped"] else r["error"] or "finished")
+        for r in table.to_dict("records")
+    )  # fmt: skip
+    text = f"{said}. Test images took no part; every other number of this report is for the setting that won."
+    header = (*keys, "validation SRCC", "epochs", "how it ended")
+    won = frozenset(np.flatnonzero(table["won"]).tolist())
+    return [Section("What the search tried", [Text(text), Table(header, rows, won)])]
+
+
 def chosen_model(sweep: SweepResults, settings: ReportConfig, limits: ImageLimits) -> list[Section]:
     if sweep.chosen is None:
         return []

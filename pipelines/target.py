@@ -134,7 +134,7 @@ class _Encoder:
         torch.set_num_threads(1)
         self.config: Config = build(Config, config, "")
         self.start = start.parameters
-        self.model = adapting_model(self.config, start, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = adapting_model(self.config, start, compute_device(self.config.sweep.gpus_per_trial))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         output: dict[str, list[Any]] = {

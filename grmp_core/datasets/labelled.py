@@ -143,7 +143,7 @@ class LabelledSet:
             f"{_relative(path, self.root)}\t{mos!r}\t{reference}" for path, mos, reference in zip(*columns, strict=True)
         )
         scale = self.score_range
-        head = f"{scale.mos_min!r}\t{scale.mos_max!r}\t{scale.higher_is_better}"
+        head = f"{float(scale.mos_min)!r}\t{float(scale.mos_max)!r}\t{scale.higher_is_better}"
         return hashlib.sha256("\n".join([head, *rows]).encode()).hexdigest()
 
     def without(self, rejects: Sequence[Reject], max_rejects: int | float = 0) -> "LabelledSet":

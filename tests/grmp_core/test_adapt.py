@@ -107,9 +107,7 @@ def test_same_seed_same_model_other_seed_other_model(make_backbone):
 
 def test_the_epoch_with_the_best_held_out_srcc_is_kept(make_backbone, monkeypatch):
     model, start, views = setting(make_backbone)
-    truth = views.quality_N.numpy()
-    held_out = [(1, -truth), (2, truth), (3, np.zeros_like(truth))]
-    monkeypatch.setattr(module, "_held_out_predictions", lambda *a: held_out)
+    monkeypatch.setattr(module, "validation_curve", lambda *a: iter([(1, -1.0), (2, 1.0), (3, float("nan"))]))
     result = adapt(model, model.adaptable_parameters(start), views, AdaptConfig(epochs=3), seed=0)
     assert result.epochs == 2
     assert result.val_srcc == pytest.approx(1.0)
@@ -120,23 +118,25 @@ def test_the_epoch_with_the_best_held_out_srcc_is_kept(make_backbone, monkeypatc
 @pytest.mark.parametrize("folds", [1, 3])
 def test_no_image_is_predicted_by_a_model_that_was_trained_on_it(make_backbone, monkeypatch, folds):
     model, start, views = setting(make_backbone)
-    trained_on, seen = [], []
+    trained, seen = [], []
     plain = module.train
 
     def spy(model, start, part, config, seed, epochs):
-        trained_on.append(set(part.reference_ids))
-        yield from plain(model, start, part, config, seed, epochs)
+        for record, parameters in plain(model, start, part, config, seed, epochs):
+            trained.append((parameters, set(part.reference_ids)))
+            yield record, parameters
 
     def predict(model, parameters, tokens, batch_size=64):
         rows = [int((views.score_tokens_NGTD == one).flatten(1).all(1).nonzero()[0]) for one in tokens]
-        assert not trained_on[-1] & {views.reference_ids[row] for row in rows}
+        [trained_on] = [ids for trained_parameters, ids in trained if trained_parameters is parameters]
+        assert not trained_on & {views.reference_ids[row] for row in rows}
         seen.extend(rows)
         return torch.rand(len(tokens))
 
     monkeypatch.setattr(module, "train", spy)
     monkeypatch.setattr(module, "predict_quality", predict)
     adapt(model, model.adaptable_parameters(start), views, AdaptConfig(epochs=1, folds=folds), seed=0)
-    assert trained_on[-1] == set(views.reference_ids)  # the model that is kept has seen every label
+    assert trained[-1][1] == set(views.reference_ids)  # the model that is kept has seen every label
     assert sorted(seen) == list(range(12)) if folds == 3 else 0 < len(seen) < 12
 
 

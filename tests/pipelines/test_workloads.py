@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -18,6 +20,7 @@ import psutil
 import pytest
 import ray
 import torch
+import yaml
 
 from grmp_core import references
 from grmp_core.bundle import read_bundle
@@ -37,6 +40,7 @@ from pipelines.config import (
     SynthesizeConfig,
     TargetConfig,
     ViewConfig,
+    as_dict,
 )
 
 pytestmark = pytest.mark.ray
@@ -223,6 +227,44 @@ def test_finished_trials_are_not_run_again_and_failed_ones_are(config, swept):
         again.results.drop(columns="seconds"), swept.results.drop(columns="seconds"), check_exact=True
     )
     assert {path for path, old in markers.items() if path.stat().st_mtime_ns != old} == {lost}
+
+
+def test_a_sweep_killed_in_the_middle_is_finished_by_the_same_command(config, output, prompts):
+    grid = SweepConfig(lambdas=(0.0, 1.0, 5.0), shots=(6,), split_seeds=(0, 1))
+    killed, whole = (dataclasses.replace(moved(config, output, name), sweep=grid) for name in ("cut_short", "whole"))
+    for one in (killed, whole):
+        (Path(one.output) / "pretrain").symlink_to(Path(config.output) / "pretrain")
+    file = Path(killed.output) / "config.yaml"
+    file.write_text(yaml.safe_dump(as_dict(killed)))
+    command = ["--config", str(file), "--set", "adapt.epochs=6"]
+    kill_after_the_first_trial([sys.executable, "-m", "pipelines.sweep", *command], Path(killed.output) / "sweep")
+
+    markers = {path: path.stat().st_mtime_ns for path in Path(killed.output).glob("sweep/trials/*/trial.json")}
+    assert 0 < len(markers) < 6, "the sweep was over before it could be killed"
+    assert not (Path(killed.output) / "sweep" / "manifest.json").exists()
+    assert run_command("sweep", [*command, "--resume"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in markers} == markers
+    expected = sweep.run(dataclasses.replace(whole, adapt=dataclasses.replace(config.adapt, epochs=6))).results
+    results = pd.read_parquet(Path(killed.output) / "sweep" / "results.parquet")
+    own = ["seconds", "bundle"]
+    pd.testing.assert_frame_equal(results.drop(columns=own), expected.drop(columns=own), check_exact=True)
+
+
+def kill_after_the_first_trial(command: list[str], place: Path) -> None:
+    """SIGKILL to the driver, its Ray and its workers, none of which can say goodbye."""
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
+    try:
+        while process.poll() is None and not list(place.glob("trials/*/trial.json")):
+            time.sleep(0.02)
+    finally:
+        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        for child in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(family)
+        process.wait()
 
 
 def test_more_shots_than_images_are_refused_before_anything_runs(config, prompts):

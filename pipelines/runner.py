@@ -1,0 +1,182 @@
+"""Run trials with Ray Tune: the target is encoded once for all, and as many run at a time as measured memory allows."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import ray
+from ray import tune
+from ray.exceptions import RayError
+
+from grmp_core.bundle import Bundle
+from grmp_core.datasets import LabelledSet
+from grmp_core.errors import InputError
+from grmp_core.storage import Location
+from pipelines.config import Config, as_dict
+from pipelines.session import say
+from pipelines.target import encode_target
+from pipelines.trials import Shared, measure_trial
+
+Cell = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Trials that Tune runs together; `trainable(params, **constants)` with `params` from `space`."""
+
+    trainable: Callable[..., None]
+    space: dict[str, Any]
+    constants: dict[str, Any]
+    total: int
+    name_of: Callable[[dict[str, Any]], str]
+    """Parameters of a trial -> its name in the log."""
+    on_end: Callable[[dict[str, Any], dict[str, Any]], None] | None = None
+    """Called in the driver with the parameters and the last report of a trial that ended or was stopped."""
+    tune_options: dict[str, Any] = field(default_factory=dict)
+    """Further settings of tune.TuneConfig, such as a scheduler."""
+
+
+class Runner:
+    """Everything that the trials of one sweep share, made on first use: a sweep with nothing left to do makes nothing.
+
+    `identity` names the inputs and settings; `largest` is the cell whose memory is measured.
+    """
+
+    def __init__(
+        self, config: Config, start: Bundle, target: LabelledSet, place: Location, identity: str, largest: Cell
+    ) -> None:
+        self.config, self.start, self.target = config, start, target
+        self.place, self.identity, self.largest = place, identity, largest
+
+    @cached_property
+    def shared(self) -> Shared:
+        """The images that could not be read are kept in `rejected.json`, for runs that do not read them again."""
+        encoded = encode_target(self.config, self.target, self.start, self.config.sweep.gpus_per_trial)
+        rejected = {"identity": self.identity, "rejected": list(encoded.rejected)}
+        (self.place / "rejected.json").write_json(rejected)
+        return Shared(
+            as_dict(self.config),
+            self.start,
+            ray.put(encoded),
+            self.target.score_range,
+            self.place.uri,
+            self.identity,
+        )
+
+    @property
+    def reference_ids(self) -> tuple[str, ...]:
+        """Of the images that can be read."""
+        return ray.get(self.shared.encoded).reference_ids
+
+    @property
+    def rejected(self) -> list[dict[str, str]]:
+        """Path and reason of every image that takes no part, as of the run that read them."""
+        file = self.place / "rejected.json"
+        if file.exists() and (content := file.read_json())["identity"] == self.identity:
+            return content["rejected"]
+        return [{"path": reject.path, "reason": reject.reason} for reject in self.target.rejected]
+
+    def shared_as(self, config: Config, identity: str) -> Shared:
+        """For trials whose numbers depend on other settings, too."""
+        return dataclasses.replace(self.shared, config=as_dict(config), identity=identity)
+
+    def run(self, batch: Batch) -> list[tuple[dict[str, Any], str]]:
+        """-> parameters and error of the trials that kept failing."""
+        wanted = self.config.sweep
+        tuner = tune.Tuner(
+            tune.with_resources(
+                tune.with_parameters(batch.trainable, **batch.constants),
+                tune.PlacementGroupFactory([self._request(batch.total)]),
+            ),
+            param_space=batch.space,
+            tune_config=tune.TuneConfig(
+                reuse_actors=True,
+                metric="val_srcc",
+                mode="max",
+                trial_dirname_creator=lambda trial: trial.trial_id,
+                **batch.tune_options,
+            ),
+            run_config=tune.RunConfig(
+                name=f"tune-{self.identity}-{time.time_ns()}",
+                storage_path=self.place.uri,
+                failure_config=tune.FailureConfig(max_failures=wanted.max_failures),
+                verbose=0,
+                callbacks=[_Progress(batch)],
+            ),
+        )
+        grid = tuner.fit()
+        results = [grid[i] for i in range(len(grid))]
+        return [(r.config, one_line(r.error)) for r in results if r.error is not None and r.config]
+
+    def _request(self, total: int) -> dict[str, float]:
+        """Resources of a trial for Ray to pack by; its memory only where several could run at a time."""
+        request = {"CPU": self.config.sweep.cpus_per_trial, "GPU": self.config.sweep.gpus_per_trial}
+        at_once = trials_at_once(request)
+        if min(at_once, total) < 2 or self._measured is None:
+            return request
+        memory_bytes, gpu_share = self._measured
+        request["memory"] = memory_bytes
+        if request["GPU"] < 1:
+            request["GPU"] = min(max(request["GPU"], math.ceil(100 * gpu_share) / 100), 1.0)
+        packed = trials_at_once(request)
+        if packed == 0:
+            raise InputError(
+                f"a trial needs {memory_bytes / 1e9:.1f} GB of memory, more than Ray has on any node: lower "
+                "sweep.shots, views.train_views or views.score_grid, or give Ray more memory"
+            )
+        on_gpu = f" and {gpu_share:.0%} of a GPU" if gpu_share else ""
+        say(
+            f"sweep: a trial needs {memory_bytes / 1e9:.1f} GB{on_gpu} as measured: {packed} at a time "
+            f"(by sweep.cpus_per_trial and sweep.gpus_per_trial {at_once})"
+        )
+        return request
+
+    @cached_property
+    def _measured(self) -> tuple[int, float] | None:
+        wanted = self.config.sweep
+        task = ray.remote(num_cpus=wanted.cpus_per_trial, num_gpus=wanted.gpus_per_trial, max_retries=0)(measure_trial)
+        try:
+            return ray.get(task.remote(self.shared, self.largest))
+        except RayError as error:  # the trials will say it, too, each with its name
+            say(f"sweep: the memory of a trial could not be measured ({one_line(error)}); it limits nothing")
+            return None
+
+
+class _Progress(tune.Callback):
+    """One line a finished trial, for job logs."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch, self.done = batch, 0
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.done += 1
+        result = trial.last_result
+        how = "" if result.get("ended", True) else f", stopped after epoch {result['epoch']}"
+        say(
+            f"sweep: {self.done}/{self.batch.total} {self.batch.name_of(trial.config)}: validation SRCC "
+            f"{result['val_srcc']:.3f}, {result['epochs']} epochs, {result['seconds']:.0f} s{how}"
+        )
+        if self.batch.on_end is not None:
+            self.batch.on_end(trial.config, result)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        say(f"sweep: {self.batch.name_of(trial.config)} failed")
+
+
+def trials_at_once(request: dict[str, float]) -> int:
+    """How many requests fit on the nodes of the cluster, each on one node."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    wanted = {name: amount for name, amount in request.items() if amount > 0}
+    return sum(min(int(node.get(name, 0) / amount + 1e-9) for name, amount in wanted.items()) for node in nodes)
+
+
+def one_line(error: BaseException) -> str:
+    """The cause a person can act on: the last line of what Ray wraps around it."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,263 @@
+"""One trial of a sweep: what a Tune worker computes, and the files it leaves, so that nothing is lost with the driver.
+
+A trial of the grid adapts and scores the test images. A trial of a search only validates: it never sees a test image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import ray
+import torch
+from ray import tune
+
+from grmp_core import protocol
+from grmp_core.adapt import AdaptResult, LabelledViews, adapt, predict_quality, train, validation_curve
+from grmp_core.bundle import Bundle, write_bundle
+from grmp_core.datasets import ScoreRange
+from grmp_core.meta import NonFiniteLossError
+from grmp_core.metrics import Scores, evaluate
+from grmp_core.model import QualityModel
+from grmp_core.storage import Location, locate
+from pipelines.adapt import adapted_bundle
+from pipelines.config import Config, as_dict, build
+from pipelines.target import EncodedTarget, adapting_model, compute_device
+
+LAMBDA = "adapt.qgr.strength"
+METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
+WORST_SRCC = -1.0  # what a scheduler sees where SRCC is not defined
+_CUDA_CONTEXT_BYTES = 600 << 20
+_MEASURED_IMAGES = 64  # their views fill a batch of predict_quality
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all trials of a sweep have in common; the encoded target once in the object store."""
+
+    config: dict[str, Any]
+    start: Bundle
+    encoded: ray.ObjectRef
+    score_range: ScoreRange
+    place: str
+    """The sweep's folder."""
+    identity: str
+    """Differs when any setting or input that decides about a trial's numbers differs."""
+
+    def settings(self) -> Config:
+        return build(Config, self.config, "")
+
+
+def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
+    """The configuration with some of its keys set. Where lambda is one of them, it is the only one of the sweep."""
+    data = as_dict(config)
+    for key, value in settings.items():
+        *sections, name = key.split(".")
+        part = data
+        for section in sections:
+            part = part[section]
+        part[name] = value
+    settled: Config = build(Config, data, "")
+    if LAMBDA not in settings:
+        return settled
+    lambdas = (settled.adapt.qgr.strength,)
+    return dataclasses.replace(settled, sweep=dataclasses.replace(settled.sweep, lambdas=lambdas))
+
+
+def grid_trial(params: dict[str, Any], shared: Shared) -> None:
+    """Adapt to the labels of `params["cell"]` with its lambda, and score the test images of its split."""
+    began = time.perf_counter()
+    cell, config = params["cell"], shared.settings()
+    qgr = dataclasses.replace(config.adapt.qgr, strength=cell["lambda"])
+    config = dataclasses.replace(config, adapt=dataclasses.replace(config.adapt, qgr=qgr))
+    encoded, model = _prepare(shared, config)
+    split, labelled = _labelled(cell, encoded, config, model)
+    result = adapt(model, model.adaptable_parameters(shared.start.parameters), labelled, config.adapt, split.seed)
+    test = encoded.views(split.test, model.dtype, model.device)
+    predicted = predict_quality(model, result.parameters, test.score_tokens_NGTD).cpu().numpy()
+    scores = evaluate(predicted, encoded.mos[split.test])
+    row = _result_row(cell, result, scores, time.perf_counter() - began)
+    bundle = adapted_bundle(config, shared.start, result, shared.score_range, cell)
+    bundle = dataclasses.replace(bundle, metrics={**bundle.metrics, **_metrics(scores)})
+    place = locate(shared.place) / "trials" / cell["trial"]
+    row["bundle"] = (place / "bundle").uri
+    _write_trial(place, bundle, result, row, shared.identity, encoded, split.test, predicted)
+    tune.report({key: row[key] for key in ("val_srcc", "epochs", "seconds")})
+
+
+def search_trial(params: dict[str, Any], shared: Shared, cell: dict[str, Any]) -> None:
+    """Validate one setting of a search, epoch by epoch, so that a scheduler can stop it in between.
+
+    A setting that diverges is a finding, not a failure: it is kept with its error and not tried again.
+    """
+    began = time.perf_counter()
+    config = with_settings(shared.settings(), params["settings"])
+    place = search_place(locate(shared.place), search_name(params["settings"]))
+    known = finished_row(place, shared.identity)
+    if known is not None:  # a sampler may suggest the same again
+        tune.report(_progress(known["val_srcc"], known["epochs"], config.adapt.epochs, known["seconds"], ended=True))
+        return
+    encoded, model = _prepare(shared, config)
+    split, labelled = _labelled(cell, encoded, config, model)
+    start = model.adaptable_parameters(shared.start.parameters)
+    best, epochs, error = math.nan, 0, None
+    try:
+        for epoch, score in validation_curve(model, start, labelled, config.adapt, split.seed):
+            if math.isfinite(score) and not score <= best:
+                best, epochs = score, epoch
+            if epoch < config.adapt.epochs:
+                tune.report(_progress(best, epochs, epoch, time.perf_counter() - began, ended=False))
+    except NonFiniteLossError as failure:
+        best, epochs, error = math.nan, 0, str(failure)
+    seconds = time.perf_counter() - began
+    write_row(place, shared.identity, search_row(params["settings"], cell, best, epochs, seconds, error=error))
+    tune.report(_progress(best, epochs, config.adapt.epochs, seconds, ended=True))
+
+
+def measure_trial(shared: Shared, cell: dict[str, Any]) -> tuple[int, float]:
+    """(bytes of main memory, share of a GPU's memory) of a worker that holds a trial of `cell` and has made one step.
+
+    In a worker of its own: a process's peak never goes down.
+    """
+    config = shared.settings()
+    encoded, model = _prepare(shared, config)
+    split, labelled = _labelled(cell, encoded, config, model)
+    test = encoded.views(split.test, model.dtype, model.device)
+    first = labelled.subset(np.arange(min(len(labelled), config.adapt.batch_size)))
+    _, parameters = next(train(model, model.adaptable_parameters(shared.start.parameters), first, config.adapt, 0, 1))
+    predict_quality(model, parameters, test.score_tokens_NGTD[:_MEASURED_IMAGES])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if model.device.type == "cpu":
+        return peak, 0.0
+    on_device = torch.cuda.max_memory_reserved() + _CUDA_CONTEXT_BYTES
+    return peak, on_device / torch.cuda.get_device_properties(model.device).total_memory
+
+
+def search_name(settings: dict[str, Any]) -> str:
+    """Name and folder of a searched setting; all digits, so that no two settings share it."""
+    return ",".join(f"{key}={value}" for key, value in settings.items())
+
+
+def search_place(sweep: Location, trial: str) -> Location:
+    return sweep / "search" / trial
+
+
+def search_row(
+    settings: dict[str, Any],
+    cell: dict[str, Any],
+    val_srcc: float,
+    epochs: int,
+    seconds: float,
+    *,
+    stopped: bool = False,
+    error: str | None = None,
+) -> dict[str, Any]:
+    """What a search keeps of one setting; `epochs` are those after which validation SRCC was best."""
+    row = {"trial": search_name(settings), **settings, "shots": cell["shots"], "split_seed": cell["split_seed"]}
+    return row | {"val_srcc": val_srcc, "epochs": epochs, "seconds": seconds, "stopped": stopped, "error": error}
+
+
+def write_row(place: Location, identity: str, row: dict[str, Any]) -> None:
+    """`trial.json`, which makes a trial count as finished."""
+    (place / "trial.json").write_json({"identity": identity, "row": row})
+
+
+def finished_row(place: Location, identity: str) -> dict[str, Any] | None:
+    """The result row of a trial that was finished with the same settings and data."""
+    marker = place / "trial.json"
+    if not marker.exists():
+        return None
+    content = marker.read_json()
+    return content["row"] if content["identity"] == identity else None
+
+
+def to_parquet(frame: pd.DataFrame) -> bytes:
+    sink = io.BytesIO()
+    frame.to_parquet(sink, index=False)
+    return sink.getvalue()
+
+
+def _prepare(shared: Shared, config: Config) -> tuple[EncodedTarget, QualityModel]:
+    torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
+    device = compute_device(config.sweep.gpus_per_trial)
+    return ray.get(shared.encoded), _model(shared.identity, device, _Held(config, shared.start))
+
+
+def _labelled(
+    cell: dict[str, Any], encoded: EncodedTarget, config: Config, model: QualityModel
+) -> tuple[protocol.Split, LabelledViews]:
+    split = protocol.split(encoded.reference_ids, cell["split_seed"], config.sweep.test_fraction)
+    rows = protocol.draw_shots(split, cell["shots"], cell["split_seed"])
+    return split, encoded.views(rows, model.dtype, model.device)
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """Lets `lru_cache` ignore an argument that the others determine."""
+
+    config: Config
+    start: Bundle
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held)
+
+
+@lru_cache(maxsize=1)
+def _model(identity: str, device: torch.device, held: _Held) -> QualityModel:
+    """Trials that follow each other in one worker share the model: no trial changes it."""
+    return adapting_model(held.config, held.start, device)
+
+
+def _progress(best: float, best_epoch: int, epoch: int, seconds: float, *, ended: bool) -> dict[str, Any]:
+    val_srcc = best if math.isfinite(best) else WORST_SRCC
+    return {"val_srcc": val_srcc, "epochs": best_epoch, "epoch": epoch, "seconds": seconds, "ended": ended}
+
+
+def _result_row(cell: dict[str, Any], result: AdaptResult, scores: Scores, seconds: float) -> dict[str, Any]:
+    return {
+        **cell,
+        "val_srcc": float(result.val_srcc),
+        **_metrics(scores),
+        "logistic_converged": scores.logistic_converged,
+        "epochs": result.epochs,
+        "seconds": seconds,
+        "error": None,
+    }
+
+
+def _metrics(scores: Scores) -> dict[str, float]:
+    return {name: float(getattr(scores, name)) for name in METRICS}
+
+
+def _write_trial(
+    place: Location,
+    bundle: Bundle,
+    result: AdaptResult,
+    row: dict[str, Any],
+    identity: str,
+    encoded: EncodedTarget,
+    test: np.ndarray,
+    predicted: np.ndarray,
+) -> None:
+    """All of a trial's files; `trial.json` last, since it makes the trial count as finished."""
+    write_bundle(place / "bundle", bundle)
+    history = [dataclasses.asdict(record) for record in result.history]
+    (place / "history.json").write_json({"history": history, "val_srcc_by_epoch": result.val_srcc_by_epoch})
+    frame = pd.DataFrame(
+        {"image_path": [encoded.image_path[i] for i in test], "mos": encoded.mos[test], "quality": predicted}
+    )
+    (place / "predictions.parquet").write_bytes(to_parquet(frame))
+    write_row(place, identity, row)

@@ -1,0 +1,129 @@
+"""What a sweep costs beyond its trials: `python -m tests.benchmarks.bench_sweep [--shots 25 50] [--epochs 15]`.
+
+Wall time of `grmp sweep` times the trials that run at a time, over the time the same work takes in one plain process:
+every image encoded once, then trial after trial, with nothing started, shared or written. Both in this run, on photos
+of LIVE-in-the-Wild (GRMP_SHARED_DATA, else ../shared/data) and the embedded backbone. 1 would be no overhead at all;
+a whole command also starts Ray, once, which is given apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import ray
+import torch
+
+from grmp_core import protocol
+from grmp_core.adapt import AdaptConfig, adapt, predict_quality
+from grmp_core.backbone import load_backbone
+from grmp_core.bundle import Bundle, write_bundle
+from grmp_core.metrics import evaluate
+from grmp_core.model import QualityModel
+from grmp_core.prompts import PromptConfig
+from grmp_core.storage import locate
+from pipelines import sweep
+from pipelines.config import Config, SweepConfig, TargetConfig, TrackingConfig, as_dict
+from pipelines.session import ray_session
+from pipelines.target import EncodedTarget, _Encoder, adapting_model, initial_prompts, load_target
+
+
+def write_prompts(config: Config) -> None:
+    """Prompts as they are before pre-training; what they hold does not matter to the clock."""
+    backbone = load_backbone(config.backbone)
+    model = QualityModel(backbone, config.prompts, precision=config.precision, seed=config.seed)
+    bundle = Bundle(
+        kind="prompts",
+        backbone=config.backbone,
+        backbone_sha256=backbone.weights_sha256,
+        prompts=config.prompts,
+        views=config.views,
+        precision=config.precision,
+        parameters=model.prompt_parameters(),
+    )
+    write_bundle(locate(config.output) / "pretrain" / "bundle", bundle)
+
+
+def encode_plainly(config: Config) -> tuple[EncodedTarget, float]:
+    """The target as the sweep encodes it, in this process; -> it, and the seconds that took."""
+    start, target = initial_prompts(config), load_target(config.target)
+    columns = target.table.to_pydict()
+    encoder = _Encoder(as_dict(config), start)
+    began = time.perf_counter()
+    rows = {"row": np.arange(target.table.num_rows), "path": columns["image_path"], "quality": columns["quality"]}
+    output = encoder(rows)
+    seconds = time.perf_counter() - began
+    arrays = {name: np.stack(output[name]) for name in ("train_tokens", "teacher_logits", "score_tokens")}
+    mos, quality = np.array(columns["mos"]), np.array(columns["quality"])
+    return EncodedTarget(tuple(output["path"]), tuple(columns["reference_id"]), mos, quality, arrays, ()), seconds
+
+
+def bare_trials(config: Config, encoded: EncodedTarget) -> list[float]:
+    """Seconds of every trial of the grid, one after the other in this process."""
+    start, device = initial_prompts(config), torch.device("cpu")
+    model = adapting_model(config, start, device)
+    seconds = []
+    for cell in sweep.plan_trials(config, encoded.reference_ids):
+        began = time.perf_counter()
+        qgr = dataclasses.replace(config.adapt.qgr, strength=cell["lambda"])
+        split = protocol.split(encoded.reference_ids, cell["split_seed"], config.sweep.test_fraction)
+        rows = protocol.draw_shots(split, cell["shots"], cell["split_seed"])
+        views = encoded.views(rows, model.dtype, device)
+        settings = dataclasses.replace(config.adapt, qgr=qgr)
+        result = adapt(model, model.adaptable_parameters(start.parameters), views, settings, cell["split_seed"])
+        test = encoded.views(split.test, model.dtype, device)
+        predicted = predict_quality(model, result.parameters, test.score_tokens_NGTD).numpy()
+        evaluate(predicted, encoded.mos[split.test])
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shared = os.environ.get("GRMP_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=Path(shared) / "livec" / "ChallengeDB_release")
+    parser.add_argument("--max-missing", type=float, default=1.0, help="share of the photos that may be absent")
+    parser.add_argument("--shots", type=int, nargs="+", default=[25, 50])
+    parser.add_argument("--splits", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=15)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        config = Config(
+            output=folder,
+            prompts=PromptConfig(visual_tokens=0),
+            target=TargetConfig(
+                dataset="livec", path=str(arguments.data), max_missing_fraction=arguments.max_missing, max_rejects=1.0
+            ),
+            adapt=AdaptConfig(epochs=arguments.epochs, lr=0.3, eval_every=3),
+            sweep=SweepConfig(
+                lambdas=(0.0, 5.0), shots=tuple(arguments.shots), split_seeds=tuple(range(arguments.splits))
+            ),
+            tracking=TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db"),
+        )
+        measure(config)
+
+
+def measure(config: Config) -> None:
+    write_prompts(config)
+    encoded, encoding = encode_plainly(config)
+    trials = bare_trials(config, encoded)
+    bare = encoding + sum(trials)
+    print(f"one process: {encoding:.1f} s for {len(encoded.mos)} images, {len(trials)} trials {sum(trials):.1f} s")
+    began = time.perf_counter()
+    with ray_session():
+        started = time.perf_counter()
+        at_a_time = int(ray.cluster_resources()["CPU"] / config.sweep.cpus_per_trial)
+        sweep.run(config)
+        wall = time.perf_counter() - started
+    print(f"sweep: {wall:.1f} s, {at_a_time} trials at a time (Ray started in {started - began:.1f} s before)")
+    print(f"overhead: {wall * at_a_time / bare:.2f} (wall time x trials at a time / time in one process)")
+
+
+if __name__ == "__main__":
+    main()
