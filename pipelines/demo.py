@@ -16,7 +16,7 @@ from grmp_core import references
 from grmp_core.calibration import quality_of_composition
 from grmp_core.distortions import compose, draw_composition
 from grmp_core.errors import InputError
-from grmp_core.prompts import PromptConfig
+from grmp_core.model import TrainableConfig
 from grmp_core.seeds import generator_of
 from grmp_core.storage import locate
 from pipelines import pretrain, register, report, score, sweep, synthesize
@@ -104,14 +104,13 @@ def demo_config(config: Config, output: Path) -> Config:
     """`config` with the demo's data and sizes: minutes on two cores."""
     return dataclasses.replace(
         config,
-        prompts=PromptConfig(visual_tokens=0),  # a few outer steps do not make up for random ones here
         synthesize=SynthesizeConfig(references=24, tasks=TASKS),
         meta=MetaConfig(outer_steps=8, inner_steps=2, batch_size=12, inner_lr=1e-3, outer_lr=1.0),
         pretrain=PretrainConfig(workers=2, checkpoint_every=4),
         target=TargetConfig(
             dataset="table", path=str(output / "target" / "labels.csv"), score_min=0.0, score_max=100.0
         ),
-        adapt=AdaptConfig(epochs=9, lr=0.3, folds=2, eval_every=3),
+        adapt=AdaptConfig(epochs=9, lr=0.3, folds=2, eval_every=3, trainable=TrainableConfig(vision_blocks=0)),
         sweep=SweepConfig(lambdas=(0.0, 1.0, 5.0), shots=(16, 48), split_seeds=(0, 1)),
         score=ScoreConfig(images=(str(output / "new"),)),
     )

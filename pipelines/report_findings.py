@@ -139,7 +139,7 @@ def search_tried(sweep: SweepResults) -> list[Section]:
     keys = list(sweep.manifest["inputs"]["settings"])
     rows = tuple(
         (*(number(r[key]) if isinstance(r[key], float) else str(r[key]) for key in keys), decimals(r["val_srcc"]),
-         str(r["epochs"]), "stopped early" if r["stopped"] else r["error"] or "finished")
+         str(r["epochs"]), "stopped early" if r["stopped"] else "finished" if pd.isna(r["error"]) else str(r["error"]))
         for r in table.to_dict("records")
     )  # fmt: skip
     text = f"{said}. Test images took no part; every other number of this report is for the setting that won."

@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 from pathlib import Path
 
+import pytest
 import torch
 
 from cluster.processes import wait_until
@@ -16,6 +17,7 @@ from pipelines.config import Config, load_config
 from tests.cluster.conftest import ROOT, client_environment, output_of, submit_command
 
 
+@pytest.mark.slow
 def test_pretraining_survives_the_loss_of_a_node_with_the_same_prompts(cluster, job_folder, synthesized, tmp_path):
     """Two workers on two nodes; one node is killed after a checkpoint, another joins, the same job goes on."""
     assert synthesized.returncode == 0, synthesized.stderr + synthesized.stdout

@@ -173,19 +173,6 @@ def test_a_search_is_settled_by_validation_and_the_grid_runs_with_the_winner(con
 
 
 @pytest.mark.ray
-def test_the_grid_after_a_search_is_the_grid_with_these_settings(config, swept):
-    """And the search's number is the grid's: the same labels, the same validation."""
-    settled = with_settings(config, swept.searched.settings)
-    plain = dataclasses.replace(settled, sweep=SweepConfig(lambdas=(0.0, 5.0), shots=(6,), split_seeds=(0, 1)))
-    markers = {path: path.stat().st_mtime_ns for path in Path(swept.place).glob("trials/*/trial.json")}
-    again = sweep.run(plain)
-    assert len(markers) == 4
-    assert all(path.stat().st_mtime_ns == old for path, old in markers.items())
-    at_5 = again.results.query("`lambda` == 5 and split_seed == 0")["val_srcc"].item()
-    assert at_5 == swept.searched.rows.query("won")["val_srcc"].item()  # adapt.qgr.strength is 5, too
-
-
-@pytest.mark.ray
 def test_the_same_command_again_does_nothing_and_forgets_nothing(config, swept):
     files = [*Path(swept.place).glob("trials/*/trial.json"), *Path(swept.place).glob("search/*/trial.json")]
     before = {file: file.stat().st_mtime_ns for file in files}
@@ -203,6 +190,20 @@ def test_the_same_command_again_does_nothing_and_forgets_nothing(config, swept):
 
 
 @pytest.mark.ray
+def test_the_grid_after_a_search_is_the_grid_with_these_settings(config, swept):
+    """And the search's number is the grid's: the same labels, the same validation."""
+    settled = with_settings(config, swept.searched.settings)
+    plain = dataclasses.replace(settled, sweep=SweepConfig(lambdas=(0.0, 5.0), shots=(6,), split_seeds=(0, 1)))
+    markers = {path: path.stat().st_mtime_ns for path in Path(swept.place).glob("trials/*/trial.json")}
+    again = sweep.run(plain)
+    assert len(markers) == 4
+    assert all(path.stat().st_mtime_ns == old for path, old in markers.items())
+    at_5 = again.results.query("`lambda` == 5 and split_seed == 0")["val_srcc"].item()
+    assert at_5 == swept.searched.rows.query("won")["val_srcc"].item()  # adapt.qgr.strength is 5, too
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 def test_optuna_goes_on_with_what_it_knows_and_keeps_what_diverges(config, capfd):
     space = {"adapt.lr": {"values": [0.01, 1e30]}, "adapt.qgr.strength": {"low": 0, "high": 6}}
     wanted = SweepConfig(search="optuna", space=space, samples=3, shots=(6,), split_seeds=(0,))
@@ -224,7 +225,9 @@ def test_resume_with_nothing_to_resume_says_so(config, swept, tmp_path, capsys, 
     output = tmp_path if seed == 0 else Path(config.output)
     if seed == 0:
         (tmp_path / "pretrain").symlink_to(Path(config.output) / "pretrain")
-    settings = [f"output={output}", f"target.path={config.target.path}", f"seed={seed}", "target.score_max=10"]
-    arguments = [part for setting in [*settings, "sweep.shots=[6]"] for part in ("--set", setting)]
+    settings = [f"output={output}", f"target.path={config.target.path}", f"seed={seed}", "target.score_min=0"]
+    arguments = [
+        part for setting in [*settings, "target.score_max=10", "sweep.shots=[6]"] for part in ("--set", setting)
+    ]
     assert run_command("sweep", [*arguments, "--resume"]) == 2
     assert "nothing to resume" in capsys.readouterr().err.strip().splitlines()[-1]
