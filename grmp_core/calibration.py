@@ -66,7 +66,7 @@ def quality_of_tid_mos(mos: float) -> float:
 @cache
 def _qualities() -> dict[str, tuple[float, ...]]:
     """Quality at levels 1..5 of every registered distortion."""
-    kadid, tid = _table("kadid10k_mean_dmos.csv"), _table("tid2013_mean_mos.csv")
+    kadid, tid = _table("kadid10k_mean_dmos.csv", "mean"), _table("tid2013_mean_mos.csv", "mean")
     result = {}
     for name, distortion in REGISTRY.items():
         if distortion.kadid_id is not None:
@@ -76,10 +76,21 @@ def _qualities() -> dict[str, tuple[float, ...]]:
     return result
 
 
-def _table(file_name: str) -> dict[int, list[float]]:
-    """Type id -> mean score at levels 1..5."""
-    means: dict[int, list[float]] = {}
+@cache
+def spreads() -> dict[str, tuple[float, ...]]:
+    """Standard deviation over references of the human quality at levels 1..5 of every registered distortion, on [0, 1].
+
+    TID2013's scale is shrunk as a whole for it: its monotone map holds for means only.
+    """
+    kadid, tid = _table("kadid10k_mean_dmos.csv", "std"), _table("tid2013_mean_mos.csv", "std")
+    of_tid = {name: tuple(std / 9 for std in tid[d.tid_id]) for name, d in REGISTRY.items() if d.tid_id is not None}
+    return of_tid | {name: tuple(s / 4 for s in kadid[d.kadid_id]) for name, d in REGISTRY.items() if d.kadid_id}
+
+
+def _table(file_name: str, column: str) -> dict[int, list[float]]:
+    """Type id -> a column's values at levels 1..5."""
+    values: dict[int, list[float]] = {}
     with (resources.files("grmp_core") / "assets" / file_name).open() as file:
         for row in sorted(csv.DictReader(file), key=lambda row: int(row["level"])):
-            means.setdefault(int(row["type_id"]), []).append(float(row["mean"]))
-    return means
+            values.setdefault(int(row["type_id"]), []).append(float(row[column]))
+    return values

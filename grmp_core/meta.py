@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,6 +70,23 @@ class Episode:
     task: str
     support: Sequence[tuple[Tensor, Tensor]]
     query: Sequence[tuple[Tensor, Tensor]]
+
+
+def make_episode(
+    task: str,
+    support: tuple[np.ndarray, np.ndarray],
+    query: tuple[np.ndarray, np.ndarray],
+    config: MetaConfig,
+    device: torch.device,
+) -> Episode:
+    """(views, quality) of each part -> an Episode of batches on `device`."""
+
+    def batches(views: np.ndarray, quality: np.ndarray) -> list[tuple[Tensor, Tensor]]:
+        images = torch.from_numpy(np.array(views, copy=True)).to(device)
+        labels = torch.as_tensor(np.array(quality, dtype=np.float32), device=device)
+        return list(zip(images.split(config.batch_size), labels.split(config.batch_size), strict=True))
+
+    return Episode(task, batches(*support), batches(*query))
 
 
 LossFunction = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]

@@ -13,17 +13,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 
 from grmp_core.calibration import quality_of, quality_of_composition
 from grmp_core.distortions import check_composition, compose, draw_composition
 from grmp_core.errors import InputError
-from grmp_core.meta import Episode, MetaConfig
 from grmp_core.seeds import generator_of, seed_of
 from grmp_core.views import at_least, at_most
+from grmp_core.visibility import Appearance, quality_of_picture
+
+if TYPE_CHECKING:  # what makes tasks runs without torch: a third of the memory a worker
+    from grmp_core.meta import MetaConfig
 
 Part = Literal["support", "query"]
 LEVELS = (1, 2, 3, 4, 5)
@@ -98,15 +100,30 @@ def draw_view(shape_HW: tuple[int, ...], size_px: int, rng: np.random.Generator)
 
 
 def synthesize_row(
-    reference_HW3: np.ndarray, reference_id: str, part: Part, task: str, level: int, size_px: int, seed: int
+    reference_HW3: np.ndarray,
+    reference_id: str,
+    part: Part,
+    task: str,
+    level: int,
+    size_px: int,
+    seed: int,
+    appearance: Appearance | None = None,
 ) -> TaskRow:
-    """Distort a prepared reference as a whole, then cut one view out of it."""
+    """Distort a prepared reference as a whole, then cut one view out of it.
+
+    appearance: of the reference; with it, the label says how visible the damage is on this picture. Compositions have
+    the label of their rule either way.
+    """
     row_seed = seed_of("row", seed, reference_id, task, level)
     rng = np.random.Generator(np.random.PCG64(row_seed))
     rows, columns = draw_view(reference_HW3.shape[:2], size_px, rng)
     distorted = compose(reference_HW3, [(name, float(level)) for name in types_of(task)], rng)
     view = np.ascontiguousarray(distorted[rows, columns])
-    return TaskRow(task, view, quality_of_task(task, float(level)), level, float(level), reference_id, part, row_seed)
+    if appearance is None or len(types_of(task)) > 1:
+        quality = quality_of_task(task, float(level))
+    else:
+        quality = quality_of_picture(task, float(level), appearance.difference(distorted))
+    return TaskRow(task, view, quality, level, float(level), reference_id, part, row_seed)
 
 
 @dataclass(frozen=True)
@@ -160,20 +177,3 @@ def episodes_of_step(
     chosen = tasks_of_step(tasks, step, config, seed)
     numbered = [(task, number) for number in range(config.episodes_per_task) for task in chosen]
     return [plan_episode(task, step, num_references, config, seed, n) for task, n in numbered[rank::world_size]]
-
-
-def make_episode(
-    task: str,
-    support: tuple[np.ndarray, np.ndarray],
-    query: tuple[np.ndarray, np.ndarray],
-    config: MetaConfig,
-    device: torch.device,
-) -> Episode:
-    """(views, quality) of each part -> an Episode of batches on `device`."""
-
-    def batches(views: np.ndarray, quality: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        images = torch.from_numpy(np.array(views, copy=True)).to(device)
-        labels = torch.as_tensor(np.array(quality, dtype=np.float32), device=device)
-        return list(zip(images.split(config.batch_size), labels.split(config.batch_size), strict=True))
-
-    return Episode(task, batches(*support), batches(*query))

@@ -46,6 +46,9 @@ class SynthesizeConfig:
     """Share of the references that only query batches show."""
     short_side_px: int = 384
     """Larger references are shrunk to this before they are distorted (KADID-10k's size); 0: never."""
+    labels: Literal["picture", "mean"] = "picture"
+    """`mean`: a type and level has one label, KADID-10k's mean score. `picture`: moved by how visible the damage is on
+    the picture at hand. Published sets keep their own scores."""
     references_per_block: int = 4
     """References a Ray task works on, and the grain at which an interrupted run goes on."""
     max_reject_fraction: float = 0.1

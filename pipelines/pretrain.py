@@ -22,12 +22,12 @@ from torch import Tensor
 from grmp_core.backbone import load_backbone
 from grmp_core.bundle import Bundle, write_bundle
 from grmp_core.errors import InputError
-from grmp_core.meta import Episode, MetaState, OuterRecord, meta_train
+from grmp_core.meta import Episode, MetaState, OuterRecord, make_episode, meta_train
 from grmp_core.model import QualityModel
 from grmp_core.objectives import quality_loss
 from grmp_core.storage import Location, locate
 from grmp_core.task_store import TaskStore
-from grmp_core.tasks import episodes_of_step, make_episode
+from grmp_core.tasks import episodes_of_step
 from pipelines.config import Config, as_dict, build
 from pipelines.session import config_hash, output_place, ray_session, say, table, versions, write_manifest
 from pipelines.sources import Reference, scan_references, task_names, view_size_px

@@ -16,6 +16,7 @@ from grmp_core.errors import InputError
 from grmp_core.storage import locate
 from grmp_core.tasks import LEVELS, synthesize_row, types_of
 from grmp_core.views import at_least
+from grmp_core.visibility import Appearance
 from pipelines.config import Config
 from pipelines.contact_sheet import Group, Line, Sheet, Tile, to_html, to_png
 from pipelines.sources import Reference, Synthesizer, photo_references, rated_references, task_names
@@ -64,8 +65,11 @@ def make_sheet(config: Config) -> Sheet:
     pristine = reader.pristine(reference)
     scene = _middle(pristine, min(SCENE_PX, *pristine.shape[:2]))
 
+    appearance = Appearance(scene) if config.synthesize.labels == "picture" else None
+
     def picture_of(task: str, level: int) -> tuple[np.ndarray, float]:
-        row = synthesize_row(scene, reference.reference_id, "support", task, level, scene.shape[0], config.seed)
+        side, seed = scene.shape[0], config.seed
+        row = synthesize_row(scene, reference.reference_id, "support", task, level, side, seed, appearance)
         return row.view_HW3, row.quality
 
     remark = (

@@ -13,14 +13,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from grmp_core.errors import InputError
 from grmp_core.seeds import seed_of
 from grmp_core.storage import Location, locate
-from pipelines.config import Config, as_dict
+
+if TYPE_CHECKING:
+    from pipelines.config import Config
 
 QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # they fill job logs; the workloads print lines of their own
@@ -105,6 +107,8 @@ def write_manifest(
     rejected: Sequence[dict[str, str]] = (),
 ) -> None:
     """`manifest.json`: what made this folder."""
+    from pipelines.config import as_dict  # brings torch, which a worker that makes pictures does without
+
     (place / "manifest.json").write_json(
         {
             "command": command,

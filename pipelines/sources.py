@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import ray
@@ -31,8 +31,11 @@ from grmp_core.tasks import (
     types_of,
 )
 from grmp_core.views import at_least
-from pipelines.config import Config
+from grmp_core.visibility import Appearance
 from pipelines.session import say
+
+if TYPE_CHECKING:
+    from pipelines.config import Config
 
 RATED_TYPES = {"kadid10k": KADID10K_TYPES, "tid2013": TID2013_TYPES}
 """Sources that bring distorted pictures with human scores, and the types they have."""
@@ -68,12 +71,15 @@ class Synthesizer:
     short_side_px: int
     seed: int
     limits: ImageLimits
+    labels: Literal["picture", "mean"] = "picture"
 
     def rows_of(self, reference: Reference, part: Part) -> Callable[[str, int], TaskRow]:
         """-> a function of (task, level). What all rows of the reference share is read here, once."""
         if reference.rated:
             return partial(self._rated_row, reference, part)
-        return partial(self._synthesized_row, self.pristine(reference), reference.reference_id, part)
+        pristine = self.pristine(reference)
+        appearance = Appearance(pristine) if self.labels == "picture" else None
+        return partial(self._synthesized_row, pristine, appearance, reference.reference_id, part)
 
     def pristine(self, reference: Reference) -> np.ndarray:
         """The picture to distort, prepared. ImageError when the file cannot be used."""
@@ -88,8 +94,16 @@ class Synthesizer:
             raise ImageError(f"cannot be read ({error.strerror or error})", uri) from error
         return read_image(data, self.limits)
 
-    def _synthesized_row(self, pristine: np.ndarray, reference_id: str, part: Part, task: str, level: int) -> TaskRow:
-        return synthesize_row(pristine, reference_id, part, task, level, self.size_px, self.seed)
+    def _synthesized_row(
+        self,
+        pristine: np.ndarray,
+        appearance: Appearance | None,
+        reference_id: str,
+        part: Part,
+        task: str,
+        level: int,
+    ) -> TaskRow:
+        return synthesize_row(pristine, reference_id, part, task, level, self.size_px, self.seed, appearance)
 
     def _rated_row(self, reference: Reference, part: Part, task: str, level: int) -> TaskRow:
         """A view of a rated picture. The picture is never shrunk: its score was given at its own size."""
@@ -103,7 +117,8 @@ class Synthesizer:
 
 def synthesizer_of(config: Config) -> Synthesizer:
     """The settings that decide about pixels."""
-    return Synthesizer(view_size_px(config), config.synthesize.short_side_px, config.seed, config.images)
+    wanted = config.synthesize
+    return Synthesizer(view_size_px(config), wanted.short_side_px, config.seed, config.images, wanted.labels)
 
 
 def view_size_px(config: Config) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
@@ -15,8 +15,6 @@ from grmp_core.errors import InputError
 from grmp_core.storage import Location
 from grmp_core.task_store import write_task_file
 from grmp_core.tasks import LEVELS, EpisodePlan, Part, TaskRow, episodes_of_step, split_references
-from pipelines.config import Config
-from pipelines.preview import Preview, write_preview
 from pipelines.session import config_hash, output_place, ray_session, say, table, write_manifest
 from pipelines.sources import (
     Reference,
@@ -25,6 +23,10 @@ from pipelines.sources import (
     synthesizer_of,
     task_names,
 )
+
+if TYPE_CHECKING:  # a worker that makes pictures needs neither torch nor matplotlib
+    from pipelines.config import Config
+    from pipelines.preview import Preview
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,11 @@ class Synthesis:
 
 def run(config: Config) -> Synthesis | Preview:
     """Write the task store `<output>/tasks`, or only the contact sheet `synthesize.preview` where that is set."""
-    return write_preview(config) if config.synthesize.preview else write_store(config)
+    if not config.synthesize.preview:
+        return write_store(config)
+    from pipelines.preview import write_preview
+
+    return write_preview(config)
 
 
 def write_store(config: Config) -> Synthesis:

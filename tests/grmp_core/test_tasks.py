@@ -10,14 +10,13 @@ import torch
 from grmp_core.calibration import quality_of, quality_of_composition
 from grmp_core.distortions import get
 from grmp_core.errors import InputError
-from grmp_core.meta import MetaConfig
+from grmp_core.meta import MetaConfig, make_episode
 from grmp_core.storage import locate
 from grmp_core.task_store import TaskStore, write_task_file
 from grmp_core.tasks import (
     LEVELS,
     draw_composed_tasks,
     episodes_of_step,
-    make_episode,
     plan_episode,
     prepare_reference,
     split_references,

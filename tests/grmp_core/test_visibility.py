@@ -1,0 +1,101 @@
+"""Labels by picture: the measure, the curve, and what a label may and may not do."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grmp_core import references
+from grmp_core.calibration import quality_of, spreads
+from grmp_core.distortions import REGISTRY, get
+from grmp_core.errors import InputError
+from grmp_core.visibility import STRENGTH, Appearance, curves, quality_of_picture
+from grmp_core.visibility_fit import fit_curve, fit_strength
+
+CELLS = st.tuples(st.sampled_from(sorted(REGISTRY)), st.floats(1, 5))
+
+
+def grey(value: int, side: int = 64) -> np.ndarray:
+    return np.full((side, side, 3), value, dtype=np.uint8)
+
+
+def test_the_difference_of_two_greys_is_their_distance_in_lightness():
+    lightness = [cv2.cvtColor(np.full((1, 1, 3), v / 255, np.float32), cv2.COLOR_RGB2LAB)[0, 0, 0] for v in (100, 140)]
+    expected = 2.55 * (lightness[1] - lightness[0])
+    assert Appearance(grey(100)).difference(grey(140)) == pytest.approx(expected, abs=1)
+    assert Appearance(grey(100)).difference(grey(100)) == 0
+
+
+def test_what_the_eye_blends_does_not_count():
+    checks = np.where(np.indices((64, 64)).sum(axis=0) % 2, 90, 110).astype(np.uint8)
+    fine = np.repeat(checks[:, :, None], 3, axis=2)
+    coarse = np.kron(fine[:4, :4], np.ones((16, 16, 1), np.uint8))
+    appearance = Appearance(grey(100))
+    assert appearance.difference(fine) < 1 < appearance.difference(coarse)
+
+
+def test_the_difference_grows_with_the_level():
+    picture = references.reference(3, 128, 128)
+    levels = [
+        Appearance(picture).difference(get("colour_block")(picture, level, np.random.default_rng(0)))
+        for level in (1.0, 5.0)
+    ]
+    assert levels[0] < levels[1]
+
+
+@given(cell=CELLS, differences=st.tuples(st.floats(0, 60), st.floats(0, 60)))
+def test_more_visible_never_gives_a_better_label(cell, differences):
+    low, high = sorted(differences)
+    assert 1 >= quality_of_picture(*cell, low) >= quality_of_picture(*cell, high) >= 0
+
+
+@given(cell=CELLS)
+def test_the_label_stays_within_the_type_s_own_range_around_its_mean(cell):
+    name, severity = cell
+    curve = curves()[name]
+    span = max(curve.qualities) - min(curve.qualities)
+    for difference in (0.0, 1e3):
+        assert (
+            abs(quality_of_picture(name, severity, difference) - quality_of(name, severity)) <= STRENGTH * span + 1e-3
+        )
+
+
+def test_a_cell_keeps_its_mean():
+    """The labels of the fit's own pictures average to the table's score."""
+    rng = np.random.default_rng(0)
+    differences = np.array([0.5, 2.0, 4.0, 7.0, 9.0])[:, None] + rng.normal(0, 0.3, (5, 400))
+    curve, _ = fit_curve("jpeg", differences)
+    for level in range(5):
+        shift = curve.quality_at(differences[level]) - curve.expected[level]
+        assert abs(shift.mean()) < 1e-12
+
+
+def test_every_type_has_a_curve_that_falls():
+    assert set(curves()) == set(REGISTRY)
+    for name, curve in curves().items():
+        order = np.argsort(curve.differences)
+        assert np.all(np.diff(np.array(curve.qualities)[order]) <= 1e-9), name
+
+
+def test_the_strength_is_recovered_from_spreads_alone():
+    """Scores simulated with a known strength and rater noise: second moments give the strength back."""
+    rng = np.random.default_rng(0)
+    means = rng.uniform(0.1, 0.9, (25, 5))
+    predicted = rng.uniform(0, 0.02, (25, 5))
+    human = 0.6**2 * predicted + 0.04 * means * (1 - means) + 0.001
+    assert fit_strength(predicted, human, means) == pytest.approx(0.6**2)
+
+
+def test_spreads_are_those_of_the_published_tables():
+    assert spreads()["gaussian_blur"][0] == pytest.approx(0.1304 / 4)
+    assert set(spreads()) == set(REGISTRY)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(InputError, match="jpeg"):
+        quality_of_picture("jpeg200", 1, 1.0)
+    with pytest.raises(InputError, match="outside"):
+        quality_of_picture("jpeg", 9, 1.0)
