@@ -78,6 +78,8 @@ class PretrainConfig:
     """Read tasks from the store that `grmp synthesize` wrote, or make them on the fly with Ray Data."""
     workers: int = 1
     """Ray Train workers; 0: in this process. The result does not depend on it."""
+    min_workers: int = 0
+    """Go on with as few as this when nodes die, and with more again when they come back; 0: always `workers`."""
     cpus_per_worker: float = 1
     gpus_per_worker: float = 0
     checkpoint_every: int = 10
@@ -88,6 +90,8 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if self.workers < 0 or self.checkpoint_every < 1:
             raise InputError("pretrain: workers must be 0 or more and checkpoint_every 1 or more")
+        if not 0 <= self.min_workers <= self.workers:
+            raise InputError(f"pretrain.min_workers {self.min_workers}: use 0 to pretrain.workers ({self.workers})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +223,8 @@ class Config:
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
     """Type of frozen weights and activations; what is learned is always float32."""
+    wait_for_nodes_s: float = 0
+    """Seconds that a workload waits for an autoscaler to bring the nodes it needs; 0: what is there must do."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
     views: ViewConfig = field(default_factory=ViewConfig)
@@ -237,6 +243,8 @@ class Config:
 
     def __post_init__(self) -> None:
         dtype_of(self.precision)
+        if not (math.isfinite(self.wait_for_nodes_s) and self.wait_for_nodes_s >= 0):
+            raise InputError(f"wait_for_nodes_s {self.wait_for_nodes_s}: use a number of seconds, 0 or more")
 
 
 def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:

@@ -29,6 +29,7 @@ from grmp_core.storage import Location, locate
 from grmp_core.task_store import TaskStore
 from grmp_core.tasks import episodes_of_step
 from pipelines.config import Config, as_dict, build
+from pipelines.resources import require
 from pipelines.session import config_hash, output_place, ray_session, say, table, versions, write_manifest
 from pipelines.sources import Reference, scan_references, task_names, view_size_px
 from pipelines.synthesize import stream_episodes
@@ -130,12 +131,14 @@ def learn(
     rank: int = 0,
     world_size: int = 1,
     reduce: Callable[[Tensor], None] | None = None,
+    must_save: Callable[[], bool] = lambda: False,
 ) -> tuple[MetaState, History]:
     """The loop of one worker, free of Ray Train. All workers return the same state.
 
     Args:
         source: references to stream episodes from; null reads the task store.
         save_state: called by every worker after every `checkpoint_every` outer steps and after the last.
+        must_save: asked by every worker after every outer step; the same answer on all makes one checkpoint more.
     """
     model = QualityModel(load_backbone(config.backbone), config.prompts, precision=config.precision, seed=config.seed)
     model = model.to(device)
@@ -157,7 +160,8 @@ def learn(
         state = reached
         history.append(dataclasses.asdict(record))
         _progress(record, config, rank)
-        if record.step % config.pretrain.checkpoint_every == 0 or record.step == config.meta.outer_steps:
+        due = record.step % config.pretrain.checkpoint_every == 0 or record.step == config.meta.outer_steps
+        if must_save() or due:
             save_state(state, history)
     return state, history
 
@@ -203,7 +207,9 @@ def _learn_on_workers(
         _worker,
         train_loop_config=arguments,
         scaling_config=ScalingConfig(
-            num_workers=wanted.workers, use_gpu=wanted.gpus_per_worker > 0, resources_per_worker=resources
+            num_workers=wanted.workers if not wanted.min_workers else (wanted.min_workers, wanted.workers),  # type: ignore[arg-type]  # V2
+            use_gpu=wanted.gpus_per_worker > 0,
+            resources_per_worker=resources,
         ),
         run_config=RunConfig(
             name=identity,  # a run of the same settings goes on from its last checkpoint, any other starts anew
@@ -241,7 +247,29 @@ def _worker(arguments: dict[str, Any]) -> None:
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
         reduce=_all_reduce if context.get_world_size() > 1 else _alone,
+        must_save=SpotWarning(context.get_world_size()),
     )
+
+
+class SpotWarning:
+    """True once on every worker, after the cluster announced that it takes the node of one of them away."""
+
+    def __init__(self, world_size: int) -> None:
+        self._world_size = world_size
+        self._heeded: set[str] = set()
+
+    def __call__(self) -> bool:
+        info = ray.train.get_preemption_info()
+        news = set(info.preempted_node_ids if info else ()) - self._heeded
+        flag = torch.tensor([float(len(news))])
+        if self._world_size > 1:  # workers hear of it at different times, and a checkpoint needs all of them
+            flag = flag.to(ray.train.torch.get_device())
+            _all_reduce(flag)
+        if not flag.item():
+            return False
+        self._heeded |= news
+        say(f"pretrain: a node is about to be taken away{': ' + ', '.join(sorted(news)) if news else ''}; checkpoint")
+        return True
 
 
 def _all_reduce(flat: Tensor) -> None:
@@ -320,14 +348,14 @@ def _check_store(store: TaskStore, config: Config) -> None:
 
 
 def _check_resources(config: Config) -> None:
-    """InputError when the cluster cannot hold the workers: Ray would wait for them without a word."""
-    wanted, have = config.pretrain, ray.cluster_resources()
-    cpus, gpus = wanted.workers * wanted.cpus_per_worker, wanted.workers * wanted.gpus_per_worker
-    free = 1 if wanted.episodes == "stream" else 0
-    if cpus + free > have.get("CPU", 0) or gpus > have.get("GPU", 0):
+    wanted = config.pretrain
+    count = wanted.min_workers or wanted.workers
+    fix = "lower pretrain.workers, pretrain.cpus_per_worker or pretrain.gpus_per_worker"
+    piece = {"CPU": wanted.cpus_per_worker, "GPU": wanted.gpus_per_worker}
+    require(piece, count, config.wait_for_nodes_s, "pre-training wants", fix)
+    if wanted.episodes == "stream" and count * wanted.cpus_per_worker + 1 > ray.cluster_resources().get("CPU", 0):
         raise InputError(
-            f"pretrain.workers={wanted.workers} need {cpus:g} CPUs{' and 1 to make tasks' if free else ''} and "
-            f"{gpus:g} GPUs, the cluster has {have.get('CPU', 0):g} and {have.get('GPU', 0):g}; "
+            f"pretrain.episodes stream makes tasks beside {count} workers and finds no CPU left for it; "
             "lower pretrain.workers or pretrain.cpus_per_worker"
         )
 

@@ -19,6 +19,7 @@ from grmp_core.datasets import LabelledSet
 from grmp_core.errors import InputError
 from grmp_core.storage import Location
 from pipelines.config import Config, as_dict
+from pipelines.resources import how_many_fit
 from pipelines.session import say
 from pipelines.target import encode_target
 from pipelines.trials import Shared, measure_trial
@@ -117,14 +118,14 @@ class Runner:
     def _request(self, total: int) -> dict[str, float]:
         """Resources of a trial for Ray to pack by; its memory only where several could run at a time."""
         request = {"CPU": self.config.sweep.cpus_per_trial, "GPU": self.config.sweep.gpus_per_trial}
-        at_once = trials_at_once(request)
+        at_once = how_many_fit(request)
         if min(at_once, total) < 2 or self._measured is None:
             return request
         memory_bytes, gpu_share = self._measured
         request["memory"] = memory_bytes
         if request["GPU"] < 1:
             request["GPU"] = min(max(request["GPU"], math.ceil(100 * gpu_share) / 100), 1.0)
-        packed = trials_at_once(request)
+        packed = how_many_fit(request)
         if packed == 0:
             raise InputError(
                 f"a trial needs {memory_bytes / 1e9:.1f} GB of memory, more than Ray has on any node: lower "
@@ -167,13 +168,6 @@ class _Progress(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         say(f"sweep: {self.batch.name_of(trial.config)} failed")
-
-
-def trials_at_once(request: dict[str, float]) -> int:
-    """How many requests fit on the nodes of the cluster, each on one node."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    wanted = {name: amount for name, amount in request.items() if amount > 0}
-    return sum(min(int(node.get(name, 0) / amount + 1e-9) for name, amount in wanted.items()) for node in nodes)
 
 
 def one_line(error: BaseException) -> str:

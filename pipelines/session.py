@@ -30,8 +30,9 @@ QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of a configuration keep their meaning
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
+ON_ONE_MACHINE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+"""Nobody takes a node away there; the watcher costs seconds."""
 WORKER_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "OPENCV_FOR_THREADS_NUM": "1"}
 WHERE_THINGS_ARE = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 """Variables that workers get from the driver. Keys are not among them: nodes have rights of their own."""
@@ -47,10 +48,11 @@ def ray_session() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
+    settings = QUIET if "RAY_ADDRESS" in os.environ else {**QUIET, **ON_ONE_MACHINE}
+    os.environ.update({key: os.environ.get(key, value) for key, value in settings.items()})
     root = str(Path(__file__).resolve().parents[1])
     places = {name: os.environ[name] for name in WHERE_THINGS_ARE if name in os.environ}
-    environment = {**QUIET, **WORKER_ENVIRONMENT, **places}
+    environment = {**settings, **WORKER_ENVIRONMENT, **places}
     if os.environ.get("RAY_ADDRESS") is None:  # a cluster's workers have the package or get it by the working dir
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     try:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import ray
 from ray import tune
 
 from grmp_core import protocol
@@ -22,6 +21,7 @@ from grmp_core.errors import InputError
 from grmp_core.storage import Location
 from pipelines import report
 from pipelines.config import Config
+from pipelines.resources import require
 from pipelines.runner import Batch, Cell, Runner
 from pipelines.search import Searched, search
 from pipelines.search_space import read_space
@@ -241,12 +241,10 @@ def _identity(config: Config, start: Bundle, target_fingerprint: str) -> str:
 
 
 def _check_resources(config: Config) -> None:
-    have, wanted = ray.cluster_resources(), config.sweep
-    if wanted.cpus_per_trial > have.get("CPU", 0) or wanted.gpus_per_trial > have.get("GPU", 0):
-        raise InputError(
-            f"a trial wants {wanted.cpus_per_trial:g} CPUs and {wanted.gpus_per_trial:g} GPUs, the cluster has "
-            f"{have.get('CPU', 0):g} and {have.get('GPU', 0):g}; lower sweep.cpus_per_trial or sweep.gpus_per_trial"
-        )
+    wanted = config.sweep
+    piece = {"CPU": wanted.cpus_per_trial, "GPU": wanted.gpus_per_trial}
+    fix = "lower sweep.cpus_per_trial or sweep.gpus_per_trial"
+    require(piece, 1, config.wait_for_nodes_s, "a trial wants", fix)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
+from functools import partial
 
 import psutil
 import pytest
@@ -66,11 +68,17 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_end_it(cluster, job_folder):
     command = submit_command(cluster, job_folder, ["sh", "-c", "echo begun; sleep 60"], cluster.token_file)
     environment = client_environment(job_folder)
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
     )
     assert process.stdout is not None
     assert any("begun" in line for line in process.stdout)
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "ray job stop --address" in errors

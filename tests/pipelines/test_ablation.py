@@ -18,6 +18,7 @@ from grmp_core.storage import locate
 from pipelines import ablation, evaluate
 from pipelines.analysis import compare_methods, method_medians
 from pipelines.config import AdaptConfig, Config, EvaluateConfig, SweepConfig, TargetConfig, ViewConfig
+from pipelines.target import load_target
 
 
 def made_up_results() -> pd.DataFrame:
@@ -67,16 +68,28 @@ def test_an_ablation_without_regularization_is_refused():
         ablation.run(Config(sweep=SweepConfig(lambdas=(0.0,))))
 
 
-@pytest.mark.ray
-def test_all_methods_see_the_same_images_and_equal_prompts_give_equal_rows(tmp_path, ray_instance):
-    config = Config(
-        output=str(tmp_path / "run"),
-        views=ViewConfig(train_views=1, score_grid=1),
-        target=TargetConfig(path=noisy_folder(tmp_path / "target"), score_min=0, score_max=10),
-        adapt=AdaptConfig(epochs=1, folds=2, lr=0.01),
-        sweep=SweepConfig(lambdas=(5.0,), shots=(8,), split_seeds=(0,)),
-        evaluate=EvaluateConfig(ablation=True, pretrained={"same": str(tmp_path / "bundle")}),
+def test_baselines_see_the_images_of_the_sweep(tmp_path, monkeypatch):
+    """Without Ray: the features of every image made here, one of them damaged."""
+    labels = noisy_folder(tmp_path / "target")
+    (tmp_path / "target" / "3.png").write_bytes(b"no picture")
+    config = small_config(tmp_path, labels)
+    worker = ablation._Features(config.backbone, config.views, config.images, config.precision)
+    monkeypatch.setattr(
+        ablation,
+        "_features",
+        lambda config, paths: [worker({"row": row, "path": path}) for row, path in enumerate(paths)],
     )
+    table = load_target(config.target).table.to_pydict()
+    rows = ablation._baseline_rows(config, table)
+    assert rows["method"].tolist() == [ablation.NSS, ablation.LINEAR]
+    assert rows.set_index("method")["srcc"][ablation.NSS] > 0.7  # the pictures differ in noise alone
+    assert np.isfinite(rows["srcc"]).all()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_all_methods_see_the_same_images_and_equal_prompts_give_equal_rows(tmp_path, ray_instance):
+    config = small_config(tmp_path, noisy_folder(tmp_path / "target"))
     write_bundle(locate(tmp_path / "bundle"), ablation._random_prompts(config))
     done = evaluate.run(config)
     assert isinstance(done, ablation.Ablation)
@@ -90,6 +103,17 @@ def test_all_methods_see_the_same_images_and_equal_prompts_give_equal_rows(tmp_p
     markers = {path: path.stat().st_mtime_ns for path in Path(done.place).rglob("trial.json")}
     pd.testing.assert_frame_equal(ablation.run(config).results, done.results)
     assert {path: path.stat().st_mtime_ns for path in markers} == markers  # no trial was run again
+
+
+def small_config(folder: Path, labels: str) -> Config:
+    return Config(
+        output=str(folder / "run"),
+        views=ViewConfig(train_views=1, score_grid=1),
+        target=TargetConfig(path=labels, score_min=0, score_max=10),
+        adapt=AdaptConfig(epochs=1, folds=2, lr=0.01),
+        sweep=SweepConfig(lambdas=(5.0,), shots=(8,), split_seeds=(0,)),
+        evaluate=EvaluateConfig(ablation=True, pretrained={"same": str(folder / "bundle")}),
+    )
 
 
 def noisy_folder(folder: Path, count: int = 20) -> str:

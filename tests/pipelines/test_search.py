@@ -17,7 +17,7 @@ from grmp_core.views import ViewConfig
 from pipelines import pretrain, sweep, synthesize
 from pipelines.cli import run_command
 from pipelines.config import Config, PretrainConfig, SweepConfig, SynthesizeConfig, TargetConfig, load_config
-from pipelines.runner import trials_at_once
+from pipelines.resources import how_many_fit
 from pipelines.search import random_settings
 from pipelines.search_space import read_space
 from pipelines.trials import with_settings
@@ -120,10 +120,10 @@ def test_trials_are_packed_by_memory_and_by_fractions_of_a_device(monkeypatch):
         {"Alive": False, "Resources": {"CPU": 64, "memory": 64e9}},
     ]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
-    assert trials_at_once({"CPU": 1, "GPU": 0}) == 10
-    assert trials_at_once({"CPU": 1, "GPU": 0, "memory": 1.5e9}) == 4
-    assert trials_at_once({"CPU": 0.1, "GPU": 0.1}) == 10
-    assert trials_at_once({"CPU": 1, "memory": 65e9}) == 0
+    assert how_many_fit({"CPU": 1, "GPU": 0}) == 10
+    assert how_many_fit({"CPU": 1, "GPU": 0, "memory": 1.5e9}) == 4
+    assert how_many_fit({"CPU": 0.1, "GPU": 0.1}) == 10
+    assert how_many_fit({"CPU": 1, "memory": 65e9}) == 0
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,14 @@ def config(tmp_path_factory, ray_instance) -> Config:
         target=TargetConfig(path=str(labels), score_min=0.0, score_max=10.0, max_rejects=0.2),
         adapt=AdaptConfig(epochs=9, folds=2),
         sweep=SweepConfig(
-            search="random", space=RATE, samples=5, asha=True, lambdas=(0.0, 5.0), shots=(6,), split_seeds=(0, 1)
+            search="random",
+            space=RATE,
+            samples=5,
+            asha=True,
+            lambdas=(0.0, 5.0),
+            shots=(6,),
+            split_seeds=(0, 1),
+            cpus_per_trial=2,  # one at a time: no worker is started to measure the memory of a trial
         ),
     )
     synthesize.run(config)
