@@ -24,6 +24,7 @@ from grmp_core.tasks import (
     tasks_of_step,
     types_of,
 )
+from grmp_core.visibility import Appearance
 
 TASKS = ("gaussian_blur", "jpeg")
 IDS = tuple(f"ref{i}" for i in range(6))
@@ -73,6 +74,9 @@ def test_a_row_is_a_function_of_its_names_alone():
     assert np.array_equal(row.view_HW3, again.view_HW3)
     assert row.view_HW3.shape == (32, 32, 3)
     assert row.quality == pytest.approx(quality_of("white_noise", 3.0))
+    seen = synthesize_row(picture(0), "ref0", "support", "white_noise", 3, 32, 5, Appearance(picture(0)))
+    assert np.array_equal(seen.view_HW3, row.view_HW3)
+    assert 0 < abs(seen.quality - row.quality) < 0.3  # the label alone knows the picture
     for other in (
         synthesize_row(picture(0), "ref1", "support", "white_noise", 3, 32, seed=5),
         synthesize_row(picture(0), "ref0", "support", "white_noise", 3, 32, seed=6),

@@ -24,8 +24,8 @@ def grey(value: int, side: int = 64) -> np.ndarray:
 
 def test_the_difference_of_two_greys_is_their_distance_in_lightness():
     lightness = [cv2.cvtColor(np.full((1, 1, 3), v / 255, np.float32), cv2.COLOR_RGB2LAB)[0, 0, 0] for v in (100, 140)]
-    expected = 2.55 * (lightness[1] - lightness[0])
-    assert Appearance(grey(100)).difference(grey(140)) == pytest.approx(expected, abs=1)
+    expected = lightness[1] - lightness[0]
+    assert Appearance(grey(100)).difference(grey(140)) == pytest.approx(expected, abs=0.01)
     assert Appearance(grey(100)).difference(grey(100)) == 0
 
 
@@ -92,6 +92,12 @@ def test_the_strength_is_recovered_from_spreads_alone():
 def test_spreads_are_those_of_the_published_tables():
     assert spreads()["gaussian_blur"][0] == pytest.approx(0.1304 / 4)
     assert set(spreads()) == set(REGISTRY)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (7, 9), (33, 17), (64, 64)])
+def test_any_size_can_be_compared(shape):
+    low, high = (np.full((*shape, 3), value, np.uint8) for value in (50, 200))
+    assert Appearance(low).difference(high) == pytest.approx(Appearance(grey(50)).difference(grey(200)), rel=1e-3)
 
 
 def test_bad_input_is_named():

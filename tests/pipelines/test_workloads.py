@@ -29,6 +29,7 @@ from grmp_core.meta import MetaConfig
 from grmp_core.storage import locate
 from grmp_core.task_store import TaskStore
 from grmp_core.tasks import plan_episode, prepare_reference, split_references, synthesize_row
+from grmp_core.visibility import Appearance
 from pipelines import adapt, evaluate, pretrain, score, sweep, synthesize
 from pipelines.cli import run_command
 from pipelines.config import (
@@ -115,7 +116,8 @@ def test_the_store_is_what_one_process_makes(config, store):
     for (index, level), view, label in zip(plan.support, views, quality, strict=True):
         name = store.reference_ids["support"][index]
         pristine = prepare_reference(references.reference(ids.index(name)), 224, 384)
-        row = synthesize_row(pristine, name, parts[name], "white_noise", level, 224, config.seed)
+        seen = Appearance(pristine)
+        row = synthesize_row(pristine, name, parts[name], "white_noise", level, 224, config.seed, seen)
         assert np.array_equal(row.view_HW3, view)
         assert row.quality == pytest.approx(label)
 
