@@ -122,7 +122,7 @@ def synthesize_row(
     if appearance is None or len(types_of(task)) > 1:
         quality = quality_of_task(task, float(level))
     else:
-        quality = quality_of_picture(task, float(level), appearance.difference(distorted))
+        quality = quality_of_picture(task, float(level), appearance.differences(distorted))
     return TaskRow(task, view, quality, level, float(level), reference_id, part, row_seed)
 
 

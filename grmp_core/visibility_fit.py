@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -22,27 +23,38 @@ from grmp_core.calibration import quality_of, spreads
 from grmp_core.distortions import KADID_NAMES, REGISTRY, get
 from grmp_core.images import list_images, read_image
 from grmp_core.seeds import generator_of
-from grmp_core.visibility import Appearance, VisibilityCurve
+from grmp_core.visibility import MEASURES, Appearance, VisibilityCurve
 
 LEVELS = range(1, 6)
 NUM_BOOTSTRAPS = 2000
 
 
+Fit = tuple[dict[str, VisibilityCurve], np.ndarray]
+"""Measure -> curve of one type, and the variance (5,) that they predict within each level."""
+
+
 def measure_differences(photos: Sequence[str]) -> dict[str, np.ndarray]:
-    """Type -> (5, photos) differences that its levels make."""
-    found = {name: np.zeros((5, len(photos))) for name in REGISTRY}
+    """Type -> (measures, 5, photos) differences that its levels make."""
+    found = {name: np.zeros((len(MEASURES), 5, len(photos))) for name in REGISTRY}
     for i, path in enumerate(photos):
         image = read_image(path)
         appearance = Appearance(image)
         for name, differences in found.items():
             for level in LEVELS:
                 rng = generator_of("visibility", path.rpartition("/")[2], name, level)
-                differences[level - 1, i] = appearance.difference(get(name)(image, float(level), rng))
+                differences[:, level - 1, i] = appearance.differences(get(name)(image, float(level), rng))
     return found
 
 
+def fit_type(name: str, differences: np.ndarray) -> Fit:
+    """differences: (measures, 5, photos)."""
+    fitted = [fit_curve(name, found) for found in differences]
+    together = np.mean([predicted for _, predicted in fitted], axis=0)
+    return dict(zip(MEASURES, (curve for curve, _ in fitted), strict=True)), together.var(axis=1)
+
+
 def fit_curve(name: str, differences: np.ndarray) -> tuple[VisibilityCurve, np.ndarray]:
-    """The monotone least-squares curve through a type's levels, and the variance it predicts within each."""
+    """The monotone least-squares curve through a type's levels, and its quality of each of the (5, photos) pictures."""
     means = differences.mean(axis=1)
     order = np.argsort(means, kind="stable")
     human = np.array([quality_of(name, float(level)) for level in LEVELS])
@@ -50,7 +62,7 @@ def fit_curve(name: str, differences: np.ndarray) -> tuple[VisibilityCurve, np.n
     fitted[order] = isotonic_regression(human[order], increasing=False).x
     bare = VisibilityCurve(tuple(means), tuple(fitted), ())
     predicted = bare.quality_at(differences)
-    return VisibilityCurve(bare.differences, bare.qualities, tuple(predicted.mean(axis=1))), predicted.var(axis=1)
+    return VisibilityCurve(bare.differences, bare.qualities, tuple(predicted.mean(axis=1))), predicted
 
 
 def fit_strength(predicted: np.ndarray, human: np.ndarray, means: np.ndarray) -> float:
@@ -71,7 +83,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     paths = list_images(options.folder)
     paths = paths[:: max(1, len(paths) // options.photos)][: options.photos]
-    fits = {name: fit_curve(name, found) for name, found in measure_differences(paths).items()}
+    fits = {name: fit_type(name, found) for name, found in measure_differences(paths).items()}
     human = spreads()
 
     def cells(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -96,14 +108,14 @@ def main() -> None:
         write(Path(str(resources.files("grmp_core") / "assets" / "visibility.csv")), {n: f[0] for n, f in fits.items()})
 
 
-def write(path: Path, fitted: dict[str, VisibilityCurve]) -> None:
+def write(path: Path, fitted: dict[str, dict[str, VisibilityCurve]]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["type_name", "level", "difference", "quality", "expected"])
-        for name, curve in fitted.items():
-            for i, level in enumerate(LEVELS):
-                values = (curve.differences[i], curve.qualities[i], curve.expected[i])
-                writer.writerow([name, level, *(f"{value:.4f}" for value in values)])
+        writer.writerow(["type_name", "measure", "level", "difference", "quality", "expected"])
+        for name, by_measure in fitted.items():
+            for (measure, curve), level in itertools.product(by_measure.items(), LEVELS):
+                values = (column[level - 1] for column in (curve.differences, curve.qualities, curve.expected))
+                writer.writerow([name, measure, level, *(f"{value:.4f}" for value in values)])
 
 
 if __name__ == "__main__":
