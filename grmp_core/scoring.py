@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Sequence
@@ -37,18 +38,21 @@ class Scorer:
         backbone: Backbone | None = None,
         device: str = "cpu",
         batch_size: int = 16,
+        score_grid: int = 0,
     ) -> None:
+        """score_grid: views a side whose quality is averaged; 0: as many as the bundle was adapted with."""
         self.bundle = bundle
+        self.views = dataclasses.replace(bundle.views, score_grid=score_grid) if score_grid else bundle.views
         self.limits = limits or ImageLimits()
         self.predictor = load_predictor(bundle, where, backbone, device)
         self.batch_size = batch_size
 
-    def score(self, sources: Sequence[bytes | str | os.PathLike[str]]) -> list[Score]:
-        """One Score for each encoded image or path, in order."""
+    def score(self, sources: Sequence[bytes | str | os.PathLike[str] | ImageError]) -> list[Score]:
+        """One Score for each encoded image or path, in order; an ImageError in its place becomes that row's error."""
         images: list[np.ndarray | ImageError] = []
         for source in sources:
             try:
-                images.append(read_image(source, self.limits))
+                images.append(source if isinstance(source, ImageError) else read_image(source, self.limits))
             except ImageError as error:
                 images.append(error)
         return self.score_images(images)
@@ -57,8 +61,7 @@ class Scorer:
         """One Score for each (H, W, 3) uint8 image; an ImageError in its place becomes that row's error."""
         size_px = self.predictor.model.image_size_px
         grids = [
-            None if isinstance(image, ImageError) else scoring_views(image, self.bundle.views, size_px)
-            for image in images
+            None if isinstance(image, ImageError) else scoring_views(image, self.views, size_px) for image in images
         ]
         views = [view for grid in grids if grid is not None for view in grid]
         qualities = self._predict(views)

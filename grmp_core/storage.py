@@ -76,6 +76,12 @@ class Location:
         with self._explained("delete"):
             self.filesystem.delete_file(self.path)
 
+    def delete_folder(self) -> None:
+        """Delete this folder with all that is in it; nothing happens where there is none."""
+        if self.filesystem.get_file_info(self.path).type == fs.FileType.Directory:
+            with self._explained("delete"):
+                self.filesystem.delete_dir(self.path)
+
     def make_parent(self) -> None:
         if self.is_local:
             try:

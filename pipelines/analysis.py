@@ -54,6 +54,8 @@ class SweepResults:
     """Empty while the sweep has not ended."""
     chosen: dict[str, Any] | None
     """Null while nothing was chosen, such as when every trial failed."""
+    searched: pd.DataFrame | None = None
+    """One row a setting that a search tried, as in search.parquet; null for a plain grid."""
 
     @property
     def finished(self) -> pd.DataFrame:
@@ -80,7 +82,11 @@ def read_sweep(place: Location) -> SweepResults:
     chosen = (place / "chosen.json").read_json() if (place / "chosen.json").exists() else {}
     ratios = manifest.get("config", {}).get("sweep", {}).get("ratios", ())
     trials = trials.assign(budget=_budgets(trials, ratios)).sort_values(["lambda", "budget", "split_seed"])
-    return SweepResults(place, trials.reset_index(drop=True), manifest, chosen or None)
+    tried = place / "search.parquet"
+    searched = None
+    if "search" in manifest.get("inputs", {}) and tried.exists():  # else it is left of another sweep in this folder
+        searched = pd.read_parquet(io.BytesIO(tried.read_bytes()))
+    return SweepResults(place, trials.reset_index(drop=True), manifest, chosen or None, searched)
 
 
 def cells(trials: pd.DataFrame) -> pd.DataFrame:

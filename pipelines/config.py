@@ -210,10 +210,17 @@ class ScoreConfig:
     """A bundle's folder or an MLflow model (`models:/name@alias`); null: the registered champion."""
     output: str | None = None
     """.parquet or .csv file; null: `scores.parquet` in `output` (a few single files: the table on screen only)."""
+    grid: int = 0
+    """Views a side, grid x grid spread evenly over the image, whose quality is averaged; 0: as the model was adapted
+    (views.score_grid). More views cost their time and see more of a large photo."""
     batch_size: int = 16
     workers: int = 0
     """Model replicas; 0: one per CPU or GPU."""
     gpus_per_worker: float = 0
+
+    def __post_init__(self) -> None:
+        if self.grid < 0 or self.batch_size < 1 or self.workers < 0 or self.gpus_per_worker < 0:
+            raise InputError("score: batch_size must be 1 or more; grid, workers and gpus_per_worker 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -132,17 +132,18 @@ def _test_cell(test: dict[Any, Any] | None) -> Cell:
 
 def search_tried(sweep: SweepResults) -> list[Section]:
     """What a search before the grid tried; nothing where the sweep was a grid only."""
-    said, file = sweep.manifest.get("inputs", {}).get("search"), sweep.place / "search.parquet"
-    if not said or not file.exists():
+    if sweep.searched is None:
         return []
-    table = pd.read_parquet(io.BytesIO(file.read_bytes()))
-    keys = list(sweep.manifest["inputs"]["settings"])
+    table, inputs = sweep.searched, sweep.manifest["inputs"]
+    keys = list(inputs["settings"])
     rows = tuple(
         (*(number(r[key]) if isinstance(r[key], float) else str(r[key]) for key in keys), decimals(r["val_srcc"]),
          str(r["epochs"]), "stopped early" if r["stopped"] else "finished" if pd.isna(r["error"]) else str(r["error"]))
         for r in table.to_dict("records")
     )  # fmt: skip
-    text = f"{said}. Test images took no part; every other number of this report is for the setting that won."
+    text = (
+        f"{inputs['search']}. Test images took no part; every other number of this report is for the setting that won."
+    )
     header = (*keys, "validation SRCC", "epochs", "how it ended")
     won = frozenset(np.flatnonzero(table["won"]).tolist())
     return [Section("What the search tried", [Text(text), Table(header, rows, won)])]

@@ -7,13 +7,24 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import pandas as pd
+
 from grmp_core.storage import Location
 from pipelines.analysis import SweepResults, cells
 
 Values = list[tuple[str, float | None, int]]
 """Name, value, step."""
 _TRIAL_METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse", "val_srcc", "epochs", "seconds")
-_SWEEP_FILES = ("manifest.json", "results.parquet", "results.csv", "chosen.json", "report.html", "report.md")
+_TRIAL_PARAMS = ("lambda", "shots", "data_ratio", "split_seed", "bundle")
+_SWEEP_FILES = (
+    "manifest.json",
+    "results.parquet",
+    "results.csv",
+    "search.parquet",
+    "chosen.json",
+    "report.html",
+    "report.md",
+)
 _MAX_TEXT = 5000  # characters of a parameter or tag; MLflow takes 6000 and 8000
 
 
@@ -29,9 +40,16 @@ def sweep_metrics(sweep: SweepResults) -> Values:
     return [(name, value, 0) for name, value in metrics.items()]
 
 
+def trial_params(row: dict[str, Any]) -> dict[str, Any]:
+    """What was set in a trial: its cell, and the keys of the configuration that a search varied (with a dot)."""
+    wanted = [name for name in row if name in _TRIAL_PARAMS or "." in str(name)]
+    return {name: row[name] for name in wanted if pd.notna(row[name])}
+
+
 def trial_metrics(row: dict[str, Any], history: dict[str, Any]) -> Values:
     """Final values, and the curves by epoch under `epoch/`."""
     values: Values = [(name, row[name], 0) for name in _TRIAL_METRICS if name in row]
+    values += [(name, float(row[name]), 0) for name in ("stopped", "won") if name in row]
     for record in history.get("history", ()):
         values += [(f"epoch/{name}", value, int(record["epoch"])) for name, value in record.items() if name != "epoch"]
     return values + [("epoch/val_srcc", score, int(epoch)) for epoch, score in history.get("val_srcc_by_epoch", ())]

@@ -18,13 +18,17 @@ from ray.data import ActorPoolStrategy
 from grmp_core.backbone import load_backbone
 from grmp_core.bundle import Bundle, check_backbone, read_bundle
 from grmp_core.errors import InputError
-from grmp_core.images import ImageLimits
+from grmp_core.images import ImageError, ImageLimits
 from grmp_core.scoring import Score, Scorer
 from grmp_core.storage import Location, locate
-from pipelines.config import Config
-from pipelines.session import output_place, ray_session, say, table
+from pipelines.config import Config, ScoreConfig
+from pipelines.session import config_hash, output_place, ray_session, say, table
 from pipelines.sources import list_photos
+from pipelines.trials import to_parquet
 
+COLUMNS = ("image_path", "quality", "mos_scale_score", "error")
+PART_ROWS = 512
+"""Rows that a scoring which dies may have to make again, beside those in flight."""
 FEW = 16
 """Up to so many single files are scored in this process: starting Ray would take longer."""
 
@@ -63,9 +67,11 @@ def run(config: Config) -> Scoring:
     output = _output(config, paths)
     if output is not None and not output.name.endswith((".parquet", ".csv")):
         raise InputError(f"score.output {output.uri}: end it in .parquet or .csv")
-    scores = score_paths(config, bundle, place.uri, paths)
-    if output is not None:
+    parts = None if output is None else _Parts.of(output, bundle, config)
+    scores = score_paths(config, bundle, place.uri, paths, parts)
+    if output is not None and parts is not None:
         _write(output, scores)
+        parts.delete()
     return Scoring(scores, output.uri if output else None, time.time() - started)
 
 
@@ -79,53 +85,105 @@ def open_model(config: Config) -> tuple[Location, Bundle]:
     return place, bundle
 
 
-def score_paths(config: Config, bundle: Bundle, where: str, paths: Sequence[str]) -> pd.DataFrame:
-    """One row a path, in the order of `paths`: image_path, quality, mos_scale_score, error."""
+def score_paths(
+    config: Config, bundle: Bundle, where: str, paths: Sequence[str], parts: _Parts | None = None
+) -> pd.DataFrame:
+    """One row a path, in the order of `paths`: image_path, quality, mos_scale_score, error.
+
+    parts: where rows are kept while the rest is scored, for a run that dies; what is there is not scored again.
+    """
+    wanted = config.score
     if len(paths) <= FEW:
-        scorer = Scorer(bundle, where, limits=config.images, batch_size=config.score.batch_size)
+        scorer = Scorer(bundle, where, limits=config.images, batch_size=wanted.batch_size, score_grid=wanted.grid)
         return _frame(list(paths), scorer.score([_read(path) for path in paths]))
+    done = parts.read() if parts else []
+    known = {row["image_path"] for row in done}
+    todo = [path for path in dict.fromkeys(paths) if path not in known]
+    if done:
+        say(f"score: {len(known)} of {len(set(paths))} images were scored before")
+    waiting: list[dict[str, Any]] = []
+    for count, row in enumerate(_score_on_cluster(config, bundle, where, todo), start=1):
+        waiting.append(row)
+        if parts and len(waiting) == PART_ROWS:
+            parts.add(waiting)
+            done += waiting
+            waiting = []
+        if count % max(FEW, len(todo) // 10) == 0 or count == len(todo):
+            say(f"score: {count}/{len(todo)}")
+    by_path = {row["image_path"]: row for row in done + waiting}
+    frame = pd.DataFrame([by_path[path] for path in paths], columns=list(COLUMNS))
+    frame["error"] = [error or None for error in frame["error"]]
+    return frame
+
+
+def _score_on_cluster(config: Config, bundle: Bundle, where: str, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Rows of COLUMNS, in any order."""
+    if not paths:
+        return
     wanted = config.score
     with ray_session():
         resources = ray.cluster_resources()
         pool = wanted.workers or int(
             resources.get("GPU", 0) / wanted.gpus_per_worker if wanted.gpus_per_worker else resources["CPU"]
         )
-        rows = [{"index": i, "path": path} for i, path in enumerate(paths)]
-        scored = ray.data.from_items(rows, override_num_blocks=min(len(rows), 8 * pool)).map_batches(
+        if pool < 1:
+            raise InputError(
+                f"score.gpus_per_worker={wanted.gpus_per_worker:g}, but the cluster has "
+                f"{resources.get('GPU', 0):g} GPUs; set it to 0 to score on CPUs"
+            )
+        scored = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=min(len(paths), 8 * pool))
+        yield from scored.map_batches(
             _Worker,
-            fn_constructor_args=(bundle, where, config.images, wanted.batch_size, wanted.gpus_per_worker),
+            fn_constructor_args=(bundle, where, config.images, wanted),
             batch_size=wanted.batch_size,
             compute=ActorPoolStrategy(size=pool),
             num_gpus=wanted.gpus_per_worker or None,
-        )
-        collected = []
-        for done, row in enumerate(scored.iter_rows(), start=1):
-            collected.append(row)
-            if done % max(FEW, len(paths) // 10) == 0 or done == len(paths):
-                say(f"score: {done}/{len(paths)}")
-    frame = pd.DataFrame(collected).sort_values("index", ignore_index=True).drop(columns="index")
-    frame["error"] = [error or None for error in frame["error"]]
-    return frame
+        ).iter_rows()
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Rows of a scoring that is not over, in files beside its output."""
+
+    place: Location
+
+    @classmethod
+    def of(cls, output: Location, bundle: Bundle, config: Config) -> _Parts:
+        """Another model, grid or size limit has parts of its own."""
+        weights = {name: tensor.numpy().tobytes() for name, tensor in sorted(bundle.parameters.items())}
+        identity = config_hash(weights, bundle.backbone_sha256, bundle.views, config.images, config.score.grid)
+        return cls(locate(f"{output.uri}.parts-{identity}"))
+
+    def read(self) -> list[dict[str, Any]]:
+        return [row for file in self.place.list(".parquet") for row in _from_parquet(file.read_bytes())]
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        name = f"part-{len(self.place.list('.parquet')):05d}.parquet"
+        (self.place / name).write_bytes(to_parquet(pd.DataFrame(rows, columns=list(COLUMNS))))
+
+    def delete(self) -> None:
+        self.place.delete_folder()
 
 
 class _Worker:
     """A Ray Data worker that holds the model."""
 
-    def __init__(
-        self, bundle: Bundle, where: str, limits: ImageLimits, batch_size: int, gpus_per_worker: float
-    ) -> None:
+    def __init__(self, bundle: Bundle, where: str, limits: ImageLimits, wanted: ScoreConfig) -> None:
         torch.set_num_threads(1)
-        device = "cuda" if gpus_per_worker else "cpu"
-        self.scorer = Scorer(bundle, where, limits=limits, device=device, batch_size=batch_size)
+        self.scorer = Scorer(
+            bundle,
+            where,
+            limits=limits,
+            device="cuda" if wanted.gpus_per_worker else "cpu",
+            batch_size=wanted.batch_size,
+            score_grid=wanted.grid,
+        )
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         paths = [str(path) for path in batch["path"]]
         frame = _frame(paths, self.scorer.score([_read(path) for path in paths]))
-        return {
-            "index": batch["index"],
-            **{name: frame[name].to_numpy() for name in ("image_path", "quality", "mos_scale_score")},
-            "error": [error or "" for error in frame["error"]],
-        }
+        columns: dict[str, Any] = {name: frame[name].to_numpy() for name in COLUMNS}
+        return columns | {"error": [error or "" for error in frame["error"]]}
 
 
 def _frame(paths: list[str], scores: list[Score]) -> pd.DataFrame:
@@ -139,9 +197,14 @@ def _frame(paths: list[str], scores: list[Score]) -> pd.DataFrame:
     )
 
 
-def _read(path: str) -> bytes | str:
-    """Bytes of a remote file; a local path as it is, so that the reader can look at the header first."""
-    return locate(path).read_bytes() if "://" in path else path
+def _read(path: str) -> bytes | str | ImageError:
+    """Bytes of a remote file, or why there are none; a local path as it is, so that its header is looked at first."""
+    if "://" not in path:
+        return path
+    try:
+        return locate(path).read_bytes()
+    except (InputError, OSError) as error:
+        return ImageError(f"cannot be read ({' '.join(str(error).split())})", path)
 
 
 def _paths(images: Sequence[str]) -> Iterator[str]:
@@ -172,12 +235,11 @@ def _output(config: Config, paths: Sequence[str]) -> Location | None:
 
 
 def _write(output: Location, scores: pd.DataFrame) -> None:
-    if output.name.endswith(".csv"):
-        output.write_bytes(scores.to_csv(index=False).encode())
-        return
-    sink = io.BytesIO()
-    scores.to_parquet(sink, index=False)
-    output.write_bytes(sink.getvalue())
+    output.write_bytes(scores.to_csv(index=False).encode() if output.name.endswith(".csv") else to_parquet(scores))
+
+
+def _from_parquet(data: bytes) -> list[dict[str, Any]]:
+    return pq.read_table(io.BytesIO(data)).to_pylist()
 
 
 if __name__ == "__main__":

@@ -144,7 +144,8 @@ class Tracker:
         return found.experiment_id
 
     def log_sweep(self, sweep_dir: Location) -> str:
-        """One parent run, one nested run a trial; -> the parent's id, or "" when MLflow did not take it.
+        """One parent run, one nested run a trial and a setting that a search tried; -> the parent's id, or "" when
+        MLflow did not take it.
 
         Trials that are logged with the same content are left alone; one that was retried since replaces its run. What
         MLflow did not take is listed in `<output>/untracked.json` for `sync`.
@@ -193,7 +194,8 @@ class Tracker:
 
     def _log_trials(self, sweep: SweepResults, parent_id: str) -> None:
         logged = {run.data.tags.get(_TRIAL): run for run in self._search(f"tags.`{_PARENT}` = '{parent_id}'")}
-        for row in sweep.trials.drop(columns="budget").to_dict("records"):
+        tried = [] if sweep.searched is None else sweep.searched.to_dict("records")
+        for row in [*sweep.trials.drop(columns="budget").to_dict("records"), *tried]:
             known = {name: value for name, value in row.items() if pd.notna(value)}  # None or NaN, as the others go
             file = sweep.trial_file(row["trial"], "history.json")
             history = file.read_json() if pd.isna(row["error"]) and file.exists() else {}
@@ -212,8 +214,7 @@ class Tracker:
             tags["grmp.error"] = run_content.text(row["error"])
         started = _now_ms() - int(1000 * seconds)
         run = self.client.create_run(self.experiment_id, start_time=started, tags=tags)
-        names = [name for name in ("lambda", "shots", "data_ratio", "split_seed", "bundle") if pd.notna(row[name])]
-        self._log_params(run, {name: row[name] for name in names})
+        self._log_params(run, run_content.trial_params(row))
         self._log_metrics(run.info.run_id, run_content.trial_metrics(row, history))
         self._finish(run.info.run_id, content, failed=pd.notna(row["error"]))
 

@@ -69,6 +69,30 @@ def test_trials_become_nested_runs_with_what_they_measured(config, sweep) -> Non
     assert "srcc" not in failed.data.metrics
 
 
+def test_settings_that_a_search_tried_become_nested_runs(config, sweep) -> None:
+    manifest = json.loads((sweep / "manifest.json").read_text())
+    manifest["inputs"]["search"] = "random search over adapt.lr"
+    (sweep / "manifest.json").write_text(json.dumps(manifest))
+    shared = {"shots": 20, "split_seed": 0, "seconds": 3.0}
+    tried = [
+        {"trial": "adapt.lr=0.1", "adapt.lr": 0.1, "val_srcc": 0.4, "epochs": 5, "stopped": False, "error": None},
+        {"trial": "adapt.lr=0.9", "adapt.lr": 0.9, "val_srcc": None, "epochs": 0, "stopped": False, "error": "is nan"},
+    ]
+    frame = pd.DataFrame([row | shared | {"won": row["error"] is None} for row in tried])
+    frame.to_parquet(sweep / "search.parquet")
+    tracker = open_tracking(config)
+    trials = trials_of(tracker, tracker.log_sweep(locate(sweep)))
+    assert {"adapt.lr=0.1", "adapt.lr=0.9"} < set(trials)
+    won, failed = trials["adapt.lr=0.1"], trials["adapt.lr=0.9"]
+    assert won.data.params == {"adapt.lr": "0.1", "shots": "20", "split_seed": "0"}
+    assert won.data.metrics["val_srcc"] == pytest.approx(0.4)
+    assert won.data.metrics["won"] == 1
+    assert (failed.info.status, failed.data.tags["grmp.error"]) == ("FAILED", "is nan")
+    before = {run.info.run_id for run in runs_of(tracker)}
+    tracker.log_sweep(locate(sweep))
+    assert {run.info.run_id for run in runs_of(tracker)} == before
+
+
 def test_curves_are_logged_by_epoch(config, sweep) -> None:
     tracker = open_tracking(config)
     run = trials_of(tracker, tracker.log_sweep(locate(sweep)))["lambda=1-shots=10-seed=0"]
