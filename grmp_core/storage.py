@@ -59,6 +59,12 @@ class Location:
         with self._explained("read"), self.filesystem.open_input_stream(self.path) as stream:
             return stream.read()
 
+    @contextmanager
+    def open(self) -> Iterator[pa.NativeFile]:
+        """The file, to be read at any place; errors as `read_bytes` has them."""
+        with self._explained("read"), self.filesystem.open_input_file(self.path) as stream:
+            yield stream
+
     def write_bytes(self, data: bytes | pa.Buffer) -> None:
         """Write all or nothing: a reader never sees half a file. InputError when the place cannot be written."""
         whole = pa.py_buffer(data)  # refuses what is no bytes before an object store's file is open, which would stay

@@ -108,21 +108,21 @@ class TaskStore:
         wanted = plan.support if part == "support" else plan.query
         rows = [self._rows[plan.task][part, ids[reference], level] for reference, level in wanted]
         groups: dict[tuple[str, int], np.ndarray] = {}
-        open_files: dict[str, pq.ParquetFile] = {}
-        for row in sorted(rows, key=lambda r: (r.file.path, r.group)):
-            key = (row.file.path, row.group)
-            if key not in groups:
-                if row.file.path not in open_files:
-                    source = row.file.filesystem.open_input_file(row.file.path)
-                    open_files[row.file.path] = pq.ParquetFile(source)
-                table = open_files[row.file.path].read_row_group(row.group, columns=["image"])
-                groups[key] = table["image"].combine_chunks().to_numpy_ndarray()
+        wanted_of: dict[str, tuple[Location, set[int]]] = {}
+        for row in rows:
+            wanted_of.setdefault(row.file.path, (row.file, set()))[1].add(row.group)
+        for path, (file, numbers) in wanted_of.items():
+            with file.open() as source:
+                parquet = pq.ParquetFile(source)
+                for number in sorted(numbers):
+                    table = parquet.read_row_group(number, columns=["image"])
+                    groups[path, number] = table["image"].combine_chunks().to_numpy_ndarray()
         views = np.stack([groups[row.file.path, row.group][row.offset] for row in rows])
         return views, np.array([row.quality for row in rows], dtype=np.float32)
 
 
 def _view_size(file: Location) -> int:
-    with file.filesystem.open_input_file(file.path) as source:
+    with file.open() as source:
         image = pq.ParquetFile(source).schema_arrow.field("image").type
     if not isinstance(image, pa.FixedShapeTensorType):
         raise InputError(f"{file.uri} is not a task file: its image column is {image}; make it with `grmp synthesize`")
@@ -133,7 +133,7 @@ def _index(files: Sequence[Location]) -> dict[tuple[Part, str, int], _Row]:
     rows: dict[tuple[Part, str, int], _Row] = {}
     for file in files:
         try:
-            with file.filesystem.open_input_file(file.path) as source:
+            with file.open() as source:
                 parquet = pq.ParquetFile(source)
                 sizes = [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)]
                 columns = parquet.read(["part", "reference_id", "level", "quality"]).to_pydict()

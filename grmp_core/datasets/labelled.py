@@ -3,7 +3,7 @@
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -140,7 +140,7 @@ class LabelledSet:
         """sha256 (hex) over score range and rows (path relative to root, mos, reference); row order does not matter."""
         columns = (self.image_paths, self.mos.tolist(), self.reference_ids)
         rows = sorted(
-            f"{_relative(path, self.root)}\t{mos!r}\t{reference}" for path, mos, reference in zip(*columns, strict=True)
+            f"{relative(path, self.root)}\t{mos!r}\t{reference}" for path, mos, reference in zip(*columns, strict=True)
         )
         scale = self.score_range
         head = f"{float(scale.mos_min)!r}\t{float(scale.mos_max)!r}\t{scale.higher_is_better}"
@@ -167,6 +167,7 @@ def build(
     *,
     higher_is_better: bool = True,
     notes: Iterable[str] = (),
+    exists: Callable[[str], bool] = os.path.isfile,
 ) -> LabelledSet:
     """Check label rows and make the set of them; without a `score_range` the observed scores give one.
 
@@ -175,7 +176,7 @@ def build(
     """
     if not rows:
         raise InputError(f"{root}: the labels have no rows")
-    usable, missing, bad = _sort_out(rows, score_range)
+    usable, missing, bad = _sort_out(rows, score_range, exists)
     _refuse_beyond(missing, limits.missing_rows(len(rows)), "label rows without their image (max_missing_fraction)")
     _refuse_beyond(bad, limits.bad_rows(len(rows)), "bad label rows (max_rejects)")
     scores = np.array([score for _, score in usable], dtype=np.float64)
@@ -187,11 +188,13 @@ def build(
         )
         notes.append(f"score range taken from the scores: {score_range.mos_min:g} to {score_range.mos_max:g}")
     table = _to_table([row for row, _ in usable], scores, score_range, name)
-    return LabelledSet(table, score_range, name, os.path.abspath(root), [*missing, *bad], notes)
+    return LabelledSet(
+        table, score_range, name, root if "://" in root else os.path.abspath(root), [*missing, *bad], notes
+    )
 
 
 def _sort_out(
-    rows: Sequence[LabelRow], score_range: ScoreRange | None
+    rows: Sequence[LabelRow], score_range: ScoreRange | None, exists: Callable[[str], bool]
 ) -> tuple[list[tuple[LabelRow, float]], list[Reject], list[Reject]]:
     usable: list[tuple[LabelRow, float]] = []
     missing: list[Reject] = []
@@ -199,7 +202,7 @@ def _sort_out(
     first_seen: dict[str, str] = {}
     for row in rows:
         score, problem = _parse_score(row.score, score_range)
-        if not os.path.isfile(row.image_path):
+        if not exists(row.image_path):
             missing.append(Reject(row.image_path, f"{row.where}: image not found"))
         elif problem:
             bad.append(Reject(row.image_path, f"{row.where}: {problem}"))
@@ -253,5 +256,8 @@ def _to_table(rows: Sequence[LabelRow], scores: np.ndarray, score_range: ScoreRa
     return pa.table(columns, schema=IMAGE_TABLE)
 
 
-def _relative(path: str, root: str) -> str:
+def relative(path: str, root: str) -> str:
+    """A path or URI as seen from a folder, with `/` between its parts; a URI elsewhere as it is."""
+    if "://" in path:
+        return path.removeprefix(f"{root}/")
     return os.path.relpath(path, root).replace(os.sep, "/")

@@ -2,16 +2,19 @@
 
 import csv
 import hashlib
+import io
 import os
+import posixpath
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from grmp_core.datasets.labelled import LabelledSet, LabelRow, RejectLimits, ScoreRange, build
+from grmp_core.datasets.labelled import LabelledSet, LabelRow, RejectLimits, ScoreRange, build, relative
 from grmp_core.errors import InputError
+from grmp_core.storage import locate
 
 LABEL_SUFFIXES = (".csv", ".parquet")
 _READ_BYTES = 1 << 20
@@ -29,14 +32,15 @@ def load_table(
 ) -> LabelledSet:
     """Load a CSV (comma, header, UTF-8) or Parquet file, or a folder that holds exactly one such file.
 
-    Image paths are absolute, or relative to the label file's folder. Without `reference_column` every image is its own
-    reference, except that files with equal bytes share one, so that no split has the same photo on both sides.
+    `path` may be on an object store (s3://…). Image paths are absolute (a URI there), or relative to the label file's
+    folder. Without `reference_column` every image is its own reference, except that local files with equal bytes share
+    one, so that no split has the same photo on both sides.
 
     Raises:
         InputError: no label file, several of them, a missing column, or what `labelled.build` refuses.
     """
     label_file = _find_label_file(path)
-    root = os.path.dirname(os.path.abspath(label_file))
+    root = label_file.rpartition("/")[0] if _is_remote(path) else os.path.dirname(os.path.abspath(label_file))
     columns = [image_column, score_column, *([reference_column] if reference_column else [])]
     read = _read_parquet if label_file.lower().endswith(".parquet") else _read_csv
     rows = [
@@ -44,9 +48,17 @@ def load_table(
         for where, values in read(label_file, columns)
     ]
     notes: list[str] = []
-    if reference_column is None:
-        rows, notes = _join_equal_files(rows)
-    return build("table", root, rows, score_range, limits, higher_is_better=higher_is_better, notes=notes)
+    if _is_remote(path):
+        exists = _listed(root)
+        if reference_column is None:
+            notes = ["images of an object store are not compared: equal files count as different references"]
+    else:
+        exists = os.path.isfile
+        if reference_column is None:
+            rows, notes = _join_equal_files(rows)
+    return build(
+        "table", root, rows, score_range, limits, higher_is_better=higher_is_better, notes=notes, exists=exists
+    )
 
 
 def read_csv(label_file: str, columns: list[str]) -> list[tuple[str, list[str | None]]]:
@@ -58,11 +70,11 @@ def read_csv(label_file: str, columns: list[str]) -> list[tuple[str, list[str | 
     name = os.path.basename(label_file)
     try:
         # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
-        with open(label_file, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = [cell.strip() for cell in next(reader, [])]
-            places = _places(header, columns, label_file)
-            rows = [(f"{name} line {reader.line_num}", _pick(cells, places)) for cells in reader if any(cells)]
+        text = locate(label_file).read_bytes().decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = [cell.strip() for cell in next(reader, [])]
+        places = _places(header, columns, label_file)
+        rows = [(f"{name} line {reader.line_num}", _pick(cells, places)) for cells in reader if any(cells)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{label_file}: not a UTF-8 CSV file: {error}") from error
     except OSError as error:
@@ -77,9 +89,9 @@ def _read_csv(label_file: str, columns: list[str]) -> Iterable[tuple[str, list[o
 def _read_parquet(label_file: str, columns: list[str]) -> Iterable[tuple[str, list[object]]]:
     name = os.path.basename(label_file)
     try:
-        _places(pq.read_schema(label_file).names, columns, label_file)
-        # One file, not a dataset: a folder named `x=1` above it must not add columns.
-        table = pq.ParquetFile(label_file).read(columns=columns)
+        file = pq.ParquetFile(pa.BufferReader(locate(label_file).read_bytes()))
+        _places(file.schema_arrow.names, columns, label_file)
+        table = file.read(columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{label_file}: not a readable Parquet file: {' '.join(str(error).split())}") from error
     lists = [table[column].to_pylist() for column in columns]
@@ -87,17 +99,36 @@ def _read_parquet(label_file: str, columns: list[str]) -> Iterable[tuple[str, li
 
 
 def _find_label_file(path: str) -> str:
+    if _is_remote(path):
+        if path.lower().endswith(LABEL_SUFFIXES):
+            return path
+        there = [file.name for file in locate(path).list() if file.name.lower().endswith(LABEL_SUFFIXES)]
+        return f"{path.rstrip('/')}/{_the_one(there, path)}"
     if os.path.isfile(path):
         if not path.lower().endswith(LABEL_SUFFIXES):
             raise InputError(f"{path}: labels must be a .csv or .parquet file")
         return path
     if not os.path.isdir(path):
         raise InputError(f"{path}: no such label file or folder")
-    found = sorted(name for name in os.listdir(path) if name.lower().endswith(LABEL_SUFFIXES))
+    there = sorted(name for name in os.listdir(path) if name.lower().endswith(LABEL_SUFFIXES))
+    return os.path.join(path, _the_one(there, path))
+
+
+def _the_one(found: list[str], path: str) -> str:
     if len(found) != 1:
         problem = f"several label files, name one of {', '.join(found)}" if found else "a folder without labels"
         raise InputError(f"{path}: {problem}; labels are a .csv or .parquet with an image and a score column")
-    return os.path.join(path, found[0])
+    return found[0]
+
+
+def _is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def _listed(root: str) -> Callable[[str], bool]:
+    """Whether a remote file is there, by one listing of the label file's folder; elsewhere, reading it will tell."""
+    there = {file.uri for file in locate(root).list(recursive=True)}
+    return lambda uri: uri in there or not uri.startswith(f"{root}/")
 
 
 def _places(header: list[str], columns: list[str], label_file: str) -> list[int]:
@@ -121,8 +152,13 @@ def _to_row(where: str, values: list[object], root: str, label_file: str, *, ref
         raise InputError(f"{label_file}: {where}: the image name is {image!r}; it must be a path")
     if reference and (values[2] is None or str(values[2]) == ""):
         raise InputError(f"{label_file}: {where}: the reference is empty; name one, or load without a reference column")
-    image_path = os.path.normpath(os.path.join(root, image))
-    reference_id = str(values[2]) if reference else os.path.relpath(image_path, root).replace(os.sep, "/")
+    if _is_remote(image):
+        image_path = image
+    elif _is_remote(root):
+        image_path = f"{root}/{posixpath.normpath(image)}"
+    else:
+        image_path = os.path.normpath(os.path.join(root, image))
+    reference_id = str(values[2]) if reference else relative(image_path, root)
     return LabelRow(where, image_path, values[1], reference_id)
 
 

@@ -6,6 +6,7 @@ and the Ray of the other tests was started without them.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -24,12 +25,16 @@ from pyarrow import fs
 
 from grmp_core import references
 from grmp_core.bundle import read_bundle
+from grmp_core.datasets.labelled import RejectLimits, ScoreRange
+from grmp_core.datasets.tabular import load_table
+from grmp_core.errors import InputError
 from grmp_core.storage import locate
 from grmp_core.task_store import TaskStore
 
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = "s3://runs/first"
+TARGET = "s3://runs/target"
 NUM_IMAGES = 15
 SETTINGS = {
     "output": OUTPUT,
@@ -100,22 +105,19 @@ def s3(environment, monkeypatch) -> None:
 def ran(environment, tmp_path_factory) -> dict[str, object]:
     """The commands, one after the other, in a process with its own Ray."""
     folder = tmp_path_factory.mktemp("s3")
-    target = folder / "target"
-    target.mkdir()
-    for i in range(NUM_IMAGES):
-        picture = cv2.cvtColor(references.reference(500 + i, 230, 240), cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(target / f"{i}.png"), picture)
-    frame = pd.DataFrame({"image": [f"{i}.png" for i in range(NUM_IMAGES)], "mos": np.linspace(1, 9, NUM_IMAGES)})
-    frame.to_csv(target / "labels.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        upload_target()
     settings = {
         **SETTINGS,
-        "target": {"path": str(target / "labels.csv"), "score_min": 0, "score_max": 10},
+        "target": {"path": f"{TARGET}/labels.csv", "score_min": 0, "score_max": 10},
         "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     with tempfile.TemporaryDirectory(prefix="ray") as own:  # short: Ray's sockets are below it
         done = subprocess.run(
-            [sys.executable, "-c", RUN, str(folder / "config.yaml"), str(target / "0.png")],
+            [sys.executable, "-c", RUN, str(folder / "config.yaml"), TARGET],
             cwd=ROOT,
             env={**_without_ray(), **environment, "RAY_TMPDIR": own},
             capture_output=True,
@@ -125,6 +127,15 @@ def ran(environment, tmp_path_factory) -> dict[str, object]:
         )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def upload_target() -> None:
+    """Labelled pictures."""
+    for i in range(NUM_IMAGES):
+        picture = cv2.cvtColor(references.reference(500 + i, 230, 240), cv2.COLOR_RGB2BGR)
+        locate(f"{TARGET}/{i}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    frame = pd.DataFrame({"image": [f"{i}.png" for i in range(NUM_IMAGES)], "mos": np.linspace(1, 9, NUM_IMAGES)})
+    locate(f"{TARGET}/labels.csv").write_bytes(frame.to_csv(index=False).encode())
 
 
 def _without_ray() -> dict[str, str]:
@@ -155,8 +166,24 @@ def test_the_sweep_wrote_its_trial_and_report(ran, s3):
     assert (place / "report.html").exists()
 
 
+def test_labels_in_a_bucket_are_read_and_missing_images_are_listed(ran, s3):
+    found = load_table(TARGET, RejectLimits(), score_range=ScoreRange(mos_min=0, mos_max=10))
+    assert found.image_paths[3] == f"{TARGET}/3.png"
+    assert found.reference_ids[3] == "3.png"
+    assert len(found) == NUM_IMAGES
+    rows = b"image,mos\n0.png,1\nnone.png,2\ns3://runs/target/1.png,3\n"
+    locate(f"{TARGET}-2/labels.csv").write_bytes(rows)
+    locate(f"{TARGET}-2/0.png").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"line 3: image not found"):
+        load_table(f"{TARGET}-2/labels.csv", RejectLimits())
+    kept = load_table(f"{TARGET}-2/labels.csv", RejectLimits(max_missing_fraction=0.5))
+    assert kept.image_paths == [f"{TARGET}-2/0.png", f"{TARGET}/1.png"]
+    with pytest.raises(InputError, match=r"nothing\.csv: cannot be read"):
+        load_table("s3://runs/nothing.csv", RejectLimits())
+
+
 def test_the_scores_can_be_read_back(ran, s3):
-    with locate(f"{OUTPUT}/scores.parquet").filesystem.open_input_file("runs/first/scores.parquet") as file:
-        scores = pd.read_parquet(file)
+    scores = pd.read_parquet(io.BytesIO(locate(f"{OUTPUT}/scores.parquet").read_bytes()))
+    assert scores["image_path"].tolist() == sorted(f"{TARGET}/{i}.png" for i in range(NUM_IMAGES))
     assert scores["quality"].between(0, 1).all()
     assert scores["error"].isna().all()
