@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -15,10 +14,9 @@ import pandas as pd
 from grmp_core import references
 from grmp_core.calibration import quality_of_composition
 from grmp_core.distortions import compose, draw_composition
-from grmp_core.errors import InputError
 from grmp_core.model import TrainableConfig
 from grmp_core.seeds import generator_of
-from grmp_core.storage import locate
+from grmp_core.storage import Location, locate
 from pipelines import pretrain, register, report, score, sweep, synthesize
 from pipelines.config import (
     AdaptConfig,
@@ -31,6 +29,7 @@ from pipelines.config import (
     TargetConfig,
 )
 from pipelines.session import ray_session, say
+from pipelines.tracking import open_tracking
 
 NUM_TARGET_IMAGES = 120
 NUM_NEW_IMAGES = 6
@@ -79,28 +78,27 @@ def run(config: Config) -> Demo:
     """Synthesize, pre-train, sweep, report, register, score; everything under `output`."""
     started = time.time()
     output = locate(config.output)
-    if not output.is_local:
-        raise InputError(f"grmp demo writes pictures to a local folder; output is {config.output}")
-    config = demo_config(config, Path(output.path))
+    open_tracking(config)  # refuses an output without a store before any work is done
+    config = demo_config(config, output)
     with ray_session():
         say("demo: 1/6 distortion tasks from drawn pictures")
         synthesize.run(config)
         say("demo: 2/6 meta-learning the prompts")
         pretrain.run(config)
         say("demo: 3/6 few-shot sweep over lambda")
-        draw_target(Path(output.path) / "target", config.seed)
+        draw_target(output / "target", config.seed)
         result = sweep.run(config)
         say("demo: 4/6 report")
         page = report.run(config)
         say("demo: 5/6 registering the model")
         registration = register.run(config)
         say("demo: 6/6 scoring new pictures")
-        draw_new_images(Path(output.path) / "new", config.seed)
+        draw_new_images(output / "new", config.seed)
         scored = score.run(config)
     return Demo(result, registration, scored.scores, str(page.path_html), time.time() - started)
 
 
-def demo_config(config: Config, output: Path) -> Config:
+def demo_config(config: Config, output: Location) -> Config:
     """`config` with the demo's data and sizes: minutes on two cores."""
     return dataclasses.replace(
         config,
@@ -108,15 +106,15 @@ def demo_config(config: Config, output: Path) -> Config:
         meta=MetaConfig(outer_steps=8, inner_steps=2, batch_size=12, inner_lr=1e-3, outer_lr=1.0),
         pretrain=PretrainConfig(workers=2, checkpoint_every=4),
         target=TargetConfig(
-            dataset="table", path=str(output / "target" / "labels.csv"), score_min=0.0, score_max=100.0
+            dataset="table", path=(output / "target" / "labels.csv").uri, score_min=0.0, score_max=100.0
         ),
         adapt=AdaptConfig(epochs=9, lr=0.3, folds=2, eval_every=3, trainable=TrainableConfig(vision_blocks=0)),
         sweep=SweepConfig(lambdas=(0.0, 1.0, 5.0), shots=(16, 48), split_seeds=(0, 1)),
-        score=ScoreConfig(images=(str(output / "new"),)),
+        score=ScoreConfig(images=((output / "new").uri,)),
     )
 
 
-def draw_target(folder: Path, seed: int) -> None:
+def draw_target(folder: Location, seed: int) -> None:
     """Labelled pictures as a user would bring them: PNG files and a CSV with a score of 0 to 100.
 
     The label is the calibrated one of the picture's distortions. Nothing is drawn twice.
@@ -124,7 +122,6 @@ def draw_target(folder: Path, seed: int) -> None:
     labels = folder / "labels.csv"
     if labels.exists():
         return
-    folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for i in range(NUM_TARGET_IMAGES):
         rng = generator_of("demo target", seed, i)
@@ -133,12 +130,11 @@ def draw_target(folder: Path, seed: int) -> None:
         name = f"photo_{i:03d}.png"
         _write_png(folder / name, image)
         rows.append({"image": name, "mos": round(100 * quality_of_composition(parts), 2)})
-    pd.DataFrame(rows).to_csv(labels, index=False)
+    labels.write_bytes(pd.DataFrame(rows).to_csv(index=False).encode())
 
 
-def draw_new_images(folder: Path, seed: int) -> None:
+def draw_new_images(folder: Location, seed: int) -> None:
     """One new picture, clean and under growing Gaussian blur: its scores should fall."""
-    folder.mkdir(parents=True, exist_ok=True)
     clean = references.reference(FIRST_TARGET_SEED + NUM_TARGET_IMAGES + 1 + seed)
     _write_png(folder / "blur_0.png", clean)
     for level in range(1, NUM_NEW_IMAGES):
@@ -146,9 +142,9 @@ def draw_new_images(folder: Path, seed: int) -> None:
         _write_png(folder / f"blur_{level}.png", compose(clean, (("gaussian_blur", float(level)),), rng))
 
 
-def _write_png(path: Path, image: np.ndarray) -> None:
-    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-        raise InputError(f"cannot write {path}; choose another output")
+def _write_png(place: Location, image: np.ndarray) -> None:
+    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    place.write_bytes(data.tobytes())
 
 
 if __name__ == "__main__":

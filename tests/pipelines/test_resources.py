@@ -1,4 +1,4 @@
-"""Waiting for nodes: what fits, what is asked of an autoscaler, what is refused. Ray's view of the cluster is made up."""
+"""Waiting for nodes: what fits, what an autoscaler is asked for, what is refused. The cluster is made up."""
 
 from __future__ import annotations
 
