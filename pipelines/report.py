@@ -141,7 +141,7 @@ def _time(sweep: SweepResults, table: pd.DataFrame, settings: ReportConfig) -> l
     good = sweep.finished
     wall = sweep.manifest.get("seconds")
     total = f"Trials took {_duration(good['seconds'].sum())} in all"
-    text = total + (f"; the sweep ran for {_duration(wall)}." if wall is not None else ".")
+    text = total + (f"; the runs that came to their end, {_duration(wall)} by the clock." if wall is not None else ".")
     hourly = settings.cost_per_hour
     header = ("labels", "median time of a trial", "trials", "time in all") + (("cost in all",) if hourly else ())
     rows = []

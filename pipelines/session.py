@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
@@ -53,6 +54,8 @@ def ray_session() -> Iterator[None]:
     root = str(Path(__file__).resolve().parents[1])
     places = {name: os.environ[name] for name in WHERE_THINGS_ARE if name in os.environ}
     environment = {**settings, **WORKER_ENVIRONMENT, **places}
+    for name in _given_by_job():  # workers have them; Ray refuses to be told twice
+        environment.pop(name, None)
     if os.environ.get("RAY_ADDRESS") is None:  # a cluster's workers have the package or get it by the working dir
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     try:
@@ -72,6 +75,12 @@ def ray_session() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _given_by_job() -> list[str]:
+    """Variables that the job which this process is the driver of gives to its workers by itself."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    return list(((job or {}).get("runtime_env") or {}).get("env_vars") or {})
 
 
 def say(message: str) -> None:

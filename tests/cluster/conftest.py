@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -43,8 +43,9 @@ def job_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def synthesized(cluster, job_folder) -> subprocess.CompletedProcess[str]:
-    """A workload, submitted with its working directory."""
-    return submitted(cluster, job_folder, ["python", "-m", "pipelines.synthesize", "--config", "small.yaml"])
+    """A workload, submitted with its working directory, and with a variable that its driver hands to workers, too."""
+    command = ["python", "-m", "pipelines.synthesize", "--config", "small.yaml"]
+    return submitted(cluster, job_folder, command, environment={"AWS_REGION": "eu-north-1"})
 
 
 def output_of(job_folder: Path) -> Path:
@@ -63,13 +64,17 @@ def client_environment(home: Path) -> dict[str, str]:
 
 
 def submitted(
-    cluster: LocalCluster, folder: Path, command: Sequence[str], token_file: Path | None = None
+    cluster: LocalCluster,
+    folder: Path,
+    command: Sequence[str],
+    token_file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """`python -m cluster.submit`, to its end."""
     return subprocess.run(
         submit_command(cluster, folder, command, token_file or cluster.token_file),
         cwd=ROOT,
-        env=client_environment(folder),
+        env={**client_environment(folder), **(environment or {})},
         capture_output=True,
         text=True,
         timeout=400,
