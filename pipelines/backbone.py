@@ -43,6 +43,7 @@ from grmp_core.errors import InputError
 from grmp_core.images import read_image
 from grmp_core.metrics import srcc
 from grmp_core.training_crops import TYPES, CropConfig, PhotoSet, apply_parts, load_photos, make_batch, quality_of_parts
+from grmp_core.visibility import Appearance, quality_of_picture
 from grmp_core.zero_shot import five_crops, image_features, probe_srcc, recognize_type, zero_shot_quality
 from pipelines.session import ray_session
 
@@ -262,23 +263,30 @@ def _measure_synthetic(backbone: Backbone, folders: list[str]) -> dict[str, obje
     photos = load_photos(folders, 0, validation=True).photos
     rng = np.random.default_rng(0)
     size_px = backbone.image_size_px
-    crops, quality, types, levels = [], [], [], []
-    for number, photo in enumerate(photos):
+    crops, by_picture, by_type_and_level, types, levels = [], [], [], [], []
+    for photo in photos:
+        appearance = Appearance(photo.pixels_HW3)
         for name in TYPES:
             level = int(rng.integers(1, 6))
             distorted = apply_parts(photo.pixels_HW3, [(name, float(level))], rng)
-            crops.append(five_crops(distorted, size_px)[number % 5])
-            quality.append(quality_of_parts([(name, float(level))]))
+            crops.append(five_crops(distorted, size_px))
+            by_picture.append(quality_of_picture(name, float(level), appearance.differences(distorted)))
+            by_type_and_level.append(quality_of_parts([(name, float(level))]))
             types.append(TYPES.index(name))
             levels.append(level)
-    features = image_features(backbone, np.array_split(np.stack(crops), max(1, len(crops) // 64)))
-    found, strong = recognize_type(backbone, features.unit_NE, TYPES), np.array(levels) >= 3
+    features = image_features(backbone, crops)
+    quality_N5 = zero_shot_quality(backbone, features.unit_NE).reshape(-1, 5)
+    one_crop = np.arange(len(crops)) // len(TYPES) % 5  # another place in every photo
+    first = features.unit_NE.reshape(len(crops), 5, -1)[np.arange(len(crops)), one_crop]
+    found, strong = recognize_type(backbone, first, TYPES), np.array(levels) >= 3
     right = found == np.array(types)
     by_type = {name: round(float(right[strong & (np.array(types) == i)].mean()), 3) for i, name in enumerate(TYPES)}
     return {
         "held_out_photos": len(photos),
         "synthetic_images": len(crops),
-        "synthetic_srcc": round(srcc(zero_shot_quality(backbone, features.unit_NE), quality), 4),
+        "synthetic_srcc": round(srcc(quality_N5.mean(axis=1), by_picture), 4),
+        "synthetic_srcc_mean_labels": round(srcc(quality_N5.mean(axis=1), by_type_and_level), 4),
+        "synthetic_srcc_one_crop": round(srcc(quality_N5[np.arange(len(crops)), one_crop], by_picture), 4),
         "type_top1_levels_3_5": round(float(right[strong].mean()), 4),
         "type_top1_by_type": by_type,
     }
