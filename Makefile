@@ -25,7 +25,6 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench_distortions
 	$(BIN)/python -m tests.benchmarks.bench_steps
 	$(BIN)/python -m tests.benchmarks.bench_synthesize
-	$(BIN)/python -m tests.benchmarks.bench_sweep
 	$(BIN)/python -m tests.benchmarks.scale_model
 
 $(READY): pyproject.toml constraints.txt
