@@ -43,6 +43,19 @@ class Location:
     def name(self) -> str:
         return self.path.rstrip("/").rsplit("/", 1)[-1]
 
+    @property
+    def parent(self) -> Location:
+        """The folder that this file or folder is in."""
+        return self.at(self.path.rstrip("/").rpartition("/")[0])
+
+    def at(self, path: str) -> Location:
+        """Another place of the same file system, with the same options in its URI."""
+        if self.is_local:
+            return Location(self.filesystem, path, path)
+        scheme, _, rest = self.uri.partition("://")
+        _, mark, options = rest.partition("?")
+        return Location(self.filesystem, path, f"{scheme}://{quote(path, safe=_SAFE)}{mark}{options}")
+
     def exists(self) -> bool:
         with self._explained("look for"):
             return self.filesystem.get_file_info(self.path).type != fs.FileType.NotFound
@@ -84,8 +97,8 @@ class Location:
 
     def delete_folder(self) -> None:
         """Delete this folder with all that is in it; nothing happens where there is none."""
-        if self.filesystem.get_file_info(self.path).type == fs.FileType.Directory:
-            with self._explained("delete"):
+        with self._explained("delete"):
+            if self.filesystem.get_file_info(self.path).type == fs.FileType.Directory:
                 self.filesystem.delete_dir(self.path)
 
     def make_parent(self) -> None:

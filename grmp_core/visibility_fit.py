@@ -21,6 +21,7 @@ from scipy.stats import spearmanr
 
 from grmp_core.calibration import quality_of, spreads
 from grmp_core.distortions import KADID_NAMES, REGISTRY, get
+from grmp_core.errors import InputError
 from grmp_core.images import list_images, read_image
 from grmp_core.seeds import generator_of
 from grmp_core.visibility import MEASURES, Appearance, VisibilityCurve
@@ -81,8 +82,13 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the package's table")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    paths = list_images(options.folder)
-    paths = paths[:: max(1, len(paths) // options.photos)][: options.photos]
+    try:
+        paths = list_images(options.folder)
+    except InputError as error:
+        parser.error(str(error))
+    if options.photos < 1:
+        parser.error("--photos must be 1 or more")
+    paths = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, options.photos).round().astype(int))]
     fits = {name: fit_type(name, found) for name, found in measure_differences(paths).items()}
     human = spreads()
 

@@ -85,13 +85,21 @@ class PretrainConfig:
     checkpoint_every: int = 10
     """Outer steps between two checkpoints."""
     max_failures: int = 3
-    """Worker failures that are survived by going back to the last checkpoint."""
+    """Worker failures that are survived by going back to the last checkpoint; and minutes, about, that a run waits for
+    room for its workers after a node was lost. Raise it where an autoscaler takes long."""
 
     def __post_init__(self) -> None:
         if self.workers < 0 or self.checkpoint_every < 1:
             raise InputError("pretrain: workers must be 0 or more and checkpoint_every 1 or more")
+        if not (self.cpus_per_worker > 0 and self.gpus_per_worker >= 0 and self.max_failures >= 0):
+            raise InputError("pretrain: cpus_per_worker must be above 0, gpus_per_worker and max_failures 0 or more")
         if not 0 <= self.min_workers <= self.workers:
             raise InputError(f"pretrain.min_workers {self.min_workers}: use 0 to pretrain.workers ({self.workers})")
+        if self.min_workers and self.episodes == "stream":
+            raise InputError(
+                "pretrain.min_workers with pretrain.episodes stream: workers that grow into every CPU would leave "
+                "none to make tasks; use episodes store, or min_workers 0"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +239,7 @@ class Config:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Type of frozen weights and activations; what is learned is always float32."""
     wait_for_nodes_s: float = 0
-    """Seconds that a workload waits for an autoscaler to bring the nodes it needs; 0: what is there must do."""
+    """Seconds that pretrain and sweep wait for an autoscaler to bring the nodes they need; 0: what is there must do."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
     views: ViewConfig = field(default_factory=ViewConfig)

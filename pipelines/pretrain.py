@@ -216,7 +216,7 @@ def _learn_on_workers(
             storage_path=(place / "train").uri,
             failure_config=FailureConfig(
                 max_failures=wanted.max_failures,
-                controller_failure_limit=0,  # type: ignore[call-arg]  # Train V2's; mypy sees V1's class
+                controller_failure_limit=wanted.max_failures,  # type: ignore[call-arg]  # Train V2's; mypy sees V1's
             ),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             logging_config=LoggingConfig(log_level="WARNING"),
@@ -247,29 +247,26 @@ def _worker(arguments: dict[str, Any]) -> None:
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
         reduce=_all_reduce if context.get_world_size() > 1 else _alone,
-        must_save=SpotWarning(context.get_world_size()),
+        must_save=SpotWarning(),
     )
 
 
 class SpotWarning:
-    """True once on every worker, after the cluster announced that it takes the node of one of them away."""
+    """True once for every announcement that the cluster takes the node of a worker away.
 
-    def __init__(self, world_size: int) -> None:
-        self._world_size = world_size
+    Every worker must ask equally often: Ray answers all of them alike, when all have asked.
+    """
+
+    def __init__(self) -> None:
         self._heeded: set[str] = set()
 
     def __call__(self) -> bool:
         info = ray.train.get_preemption_info()
         news = set(info.preempted_node_ids if info else ()) - self._heeded
-        flag = torch.tensor([float(len(news))])
-        if self._world_size > 1:  # workers hear of it at different times, and a checkpoint needs all of them
-            flag = flag.to(ray.train.torch.get_device())
-            _all_reduce(flag)
-        if not flag.item():
-            return False
+        if news and ray.train.get_context().get_world_rank() == 0:
+            say(f"pretrain: a node is about to be taken away: {', '.join(sorted(news))}; checkpoint")
         self._heeded |= news
-        say(f"pretrain: a node is about to be taken away{': ' + ', '.join(sorted(news)) if news else ''}; checkpoint")
-        return True
+        return bool(news)
 
 
 def _all_reduce(flat: Tensor) -> None:
@@ -338,6 +335,13 @@ def _check_store(store: TaskStore, config: Config) -> None:
             f"task store {store.root.uri} holds {store.size_px} px views, {config.backbone.name} wants {size_px} px; "
             "synthesize again into another output"
         )
+    manifest = store.root / "manifest.json"
+    made = manifest.read_json().get("config", {}).get("synthesize", {}) if manifest.exists() else {}
+    if made.get("labels", config.synthesize.labels) != config.synthesize.labels:
+        raise InputError(
+            f"task store {store.root.uri} has labels by {made['labels']}, not {config.synthesize.labels}; set "
+            "synthesize.labels to that, or run `grmp synthesize` into another output"
+        )
     wanted = set(task_names(config))
     if wanted != set(store.tasks):
         different = sorted(wanted ^ set(store.tasks))
@@ -355,7 +359,8 @@ def _check_resources(config: Config) -> None:
     require(piece, count, config.wait_for_nodes_s, "pre-training wants", fix)
     if wanted.episodes == "stream" and count * wanted.cpus_per_worker + 1 > ray.cluster_resources().get("CPU", 0):
         raise InputError(
-            f"pretrain.episodes stream makes tasks beside {count} workers and finds no CPU left for it; "
+            f"pretrain.episodes stream makes tasks beside {count} workers of {wanted.cpus_per_worker:g} CPUs and needs "
+            f"1 CPU more, the cluster has {ray.cluster_resources().get('CPU', 0):g} in all; "
             "lower pretrain.workers or pretrain.cpus_per_worker"
         )
 

@@ -20,7 +20,6 @@ _SWEEP_FILES = (
     "manifest.json",
     "results.parquet",
     "results.csv",
-    "search.parquet",
     "chosen.json",
     "report.html",
     "report.md",
@@ -64,9 +63,10 @@ def pretrain_metrics(history: Sequence[dict[str, Any]]) -> Values:
     ]
 
 
-def sweep_files(place: Location) -> list[tuple[Location, str]]:
+def sweep_files(sweep: SweepResults) -> list[tuple[Location, str]]:
     """Files of a run and the folder in it that each belongs to."""
-    return existing(place, _SWEEP_FILES) + [(file, "figures") for file in (place / "figures").list(".png")]
+    names = [*_SWEEP_FILES, *(["search.parquet"] if sweep.searched is not None else [])]
+    return existing(sweep.place, names) + [(file, "figures") for file in (sweep.place / "figures").list(".png")]
 
 
 def existing(place: Location, names: Sequence[str]) -> list[tuple[Location, str]]:

@@ -96,7 +96,7 @@ def score_paths(
     if len(paths) <= FEW:
         scorer = Scorer(bundle, where, limits=config.images, batch_size=wanted.batch_size, score_grid=wanted.grid)
         return _frame(list(paths), scorer.score([_read(path) for path in paths]))
-    done = parts.read() if parts else []
+    done = [row for row in parts.read() if not row["error"]] if parts else []  # what failed may work by now
     known = {row["image_path"] for row in done}
     todo = [path for path in dict.fromkeys(paths) if path not in known]
     if done:
@@ -131,7 +131,8 @@ def _score_on_cluster(config: Config, bundle: Bundle, where: str, paths: Sequenc
                 f"score.gpus_per_worker={wanted.gpus_per_worker:g}, but the cluster has "
                 f"{resources.get('GPU', 0):g} GPUs; set it to 0 to score on CPUs"
             )
-        scored = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=min(len(paths), 8 * pool))
+        blocks = max(min(len(paths), 8 * pool), len(paths) // PART_ROWS)  # rows of a block come when all are done
+        scored = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=blocks)
         yield from scored.map_batches(
             _Worker,
             fn_constructor_args=(bundle, where, config.images, wanted),
@@ -151,8 +152,9 @@ class _Parts:
     def of(cls, output: Location, bundle: Bundle, config: Config) -> _Parts:
         """Another model, grid or size limit has parts of its own."""
         weights = {name: tensor.numpy().tobytes() for name, tensor in sorted(bundle.parameters.items())}
-        identity = config_hash(weights, bundle.backbone_sha256, bundle.views, config.images, config.score.grid)
-        return cls(locate(f"{output.uri}.parts-{identity}"))
+        model = (weights, bundle.backbone_sha256, bundle.views, bundle.precision, bundle.score_range)
+        identity = config_hash(*model, config.images, config.score.grid)
+        return cls(output.at(f"{output.path}.parts-{identity}"))
 
     def read(self) -> list[dict[str, Any]]:
         return [row for file in self.place.list(".parquet") for row in _from_parquet(file.read_bytes())]

@@ -90,8 +90,8 @@ class Synthesizer:
         """A picture as it is. ImageError when the file cannot be used."""
         try:
             data = locate(uri).read_bytes()
-        except OSError as error:
-            raise ImageError(f"cannot be read ({error.strerror or error})", uri) from error
+        except (InputError, OSError) as error:
+            raise ImageError(f"cannot be read ({getattr(error, 'strerror', None) or error})", uri) from error
         return read_image(data, self.limits)
 
     def _synthesized_row(

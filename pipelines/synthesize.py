@@ -15,6 +15,7 @@ from grmp_core.errors import InputError
 from grmp_core.storage import Location
 from grmp_core.task_store import write_task_file
 from grmp_core.tasks import LEVELS, EpisodePlan, Part, TaskRow, episodes_of_step, split_references
+from grmp_core.visibility import STRENGTH, curves
 from pipelines.session import config_hash, output_place, ray_session, say, table, write_manifest
 from pipelines.sources import (
     Reference,
@@ -194,7 +195,8 @@ def _fingerprint(config: Config, usable: Sequence[Reference]) -> str:
     ids = [reference.reference_id for reference in usable]
     wanted = (config.synthesize.query_fraction, config.synthesize.references_per_block)
     scores = [(cell, picture.quality) for reference in usable for cell, picture in sorted(reference.rated.items())]
-    return config_hash(synthesizer_of(config), task_names(config), ids, wanted, *scores)
+    rule = (STRENGTH, sorted(curves().items())) if config.synthesize.labels == "picture" else ()
+    return config_hash(synthesizer_of(config), task_names(config), ids, wanted, *rule, *scores)
 
 
 def _existing_plan(place: Location) -> str | None:

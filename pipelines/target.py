@@ -157,8 +157,8 @@ class _Encoder:
     def _encode(self, path: str, quality: float) -> dict[str, np.ndarray]:
         try:
             data = locate(path).read_bytes()
-        except OSError as error:
-            raise ImageError(f"cannot be read ({error.strerror or error})", path) from error
+        except (InputError, OSError) as error:
+            raise ImageError(f"cannot be read ({getattr(error, 'strerror', None) or error})", path) from error
         image = read_image(data, self.config.images)
         size_px = self.model.image_size_px
         train = training_views(image, self.config.views, size_px, self.config.seed, path.rsplit("/", 1)[-1])

@@ -178,7 +178,7 @@ class Tracker:
 
     def _log_sweep(self, sweep: SweepResults) -> str:
         manifest = sweep.manifest
-        files = run_content.sweep_files(sweep.place)
+        files = run_content.sweep_files(sweep)
         content = digest(file.read_bytes() for file, _ in files)
         key = digest(["sweep", sweep.place.uri, manifest.get("inputs")])
         run = self._find(key) or self._create("sweep", key, manifest)

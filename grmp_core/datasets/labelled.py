@@ -259,5 +259,5 @@ def _to_table(rows: Sequence[LabelRow], scores: np.ndarray, score_range: ScoreRa
 def relative(path: str, root: str) -> str:
     """A path or URI as seen from a folder, with `/` between its parts; a URI elsewhere as it is."""
     if "://" in path:
-        return path.removeprefix(f"{root}/")
+        return path.partition("?")[0].removeprefix(f"{root.partition('?')[0].rstrip('/')}/")
     return os.path.relpath(path, root).replace(os.sep, "/")

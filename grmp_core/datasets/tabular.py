@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from grmp_core.datasets.labelled import LabelledSet, LabelRow, RejectLimits, ScoreRange, build, relative
 from grmp_core.errors import InputError
-from grmp_core.storage import locate
+from grmp_core.storage import Location, locate
 
 LABEL_SUFFIXES = (".csv", ".parquet")
 _READ_BYTES = 1 << 20
@@ -39,25 +39,22 @@ def load_table(
     Raises:
         InputError: no label file, several of them, a missing column, or what `labelled.build` refuses.
     """
-    label_file = _find_label_file(path)
-    root = label_file.rpartition("/")[0] if _is_remote(path) else os.path.dirname(os.path.abspath(label_file))
+    label_file = _find_label_file(locate(path))
+    root = label_file.parent
     columns = [image_column, score_column, *([reference_column] if reference_column else [])]
-    read = _read_parquet if label_file.lower().endswith(".parquet") else _read_csv
+    read = _read_parquet if label_file.name.lower().endswith(".parquet") else _read_csv
     rows = [
-        _to_row(where, values, root, label_file, reference=reference_column is not None)
-        for where, values in read(label_file, columns)
+        _to_row(where, values, root, label_file.uri, reference=reference_column is not None)
+        for where, values in read(label_file.uri, columns)
     ]
     notes: list[str] = []
-    if _is_remote(path):
-        exists = _listed(root)
-        if reference_column is None:
-            notes = ["images of an object store are not compared: equal files count as different references"]
-    else:
-        exists = os.path.isfile
-        if reference_column is None:
-            rows, notes = _join_equal_files(rows)
+    if reference_column is None and root.is_local:
+        rows, notes = _join_equal_files(rows)
+    elif reference_column is None:
+        notes = ["images of an object store are not compared: equal files count as different references"]
+    exists = _exists_by(root)
     return build(
-        "table", root, rows, score_range, limits, higher_is_better=higher_is_better, notes=notes, exists=exists
+        "table", root.uri, rows, score_range, limits, higher_is_better=higher_is_better, notes=notes, exists=exists
     )
 
 
@@ -98,37 +95,30 @@ def _read_parquet(label_file: str, columns: list[str]) -> Iterable[tuple[str, li
     return [(f"{name} row {number}", list(values)) for number, values in enumerate(zip(*lists, strict=True), start=1)]
 
 
-def _find_label_file(path: str) -> str:
-    if _is_remote(path):
-        if path.lower().endswith(LABEL_SUFFIXES):
-            return path
-        there = [file.name for file in locate(path).list() if file.name.lower().endswith(LABEL_SUFFIXES)]
-        return f"{path.rstrip('/')}/{_the_one(there, path)}"
-    if os.path.isfile(path):
-        if not path.lower().endswith(LABEL_SUFFIXES):
-            raise InputError(f"{path}: labels must be a .csv or .parquet file")
-        return path
-    if not os.path.isdir(path):
-        raise InputError(f"{path}: no such label file or folder")
-    there = sorted(name for name in os.listdir(path) if name.lower().endswith(LABEL_SUFFIXES))
-    return os.path.join(path, _the_one(there, path))
-
-
-def _the_one(found: list[str], path: str) -> str:
+def _find_label_file(place: Location) -> Location:
+    is_folder = os.path.isdir(place.path) if place.is_local else not place.name.lower().endswith(LABEL_SUFFIXES)
+    if place.is_local and not os.path.exists(place.path):
+        raise InputError(f"{place.uri}: no such label file or folder")
+    if not is_folder:
+        if not place.name.lower().endswith(LABEL_SUFFIXES):
+            raise InputError(f"{place.uri}: labels must be a .csv or .parquet file")
+        return place
+    found = [file for file in place.list() if file.name.lower().endswith(LABEL_SUFFIXES)]
     if len(found) != 1:
-        problem = f"several label files, name one of {', '.join(found)}" if found else "a folder without labels"
-        raise InputError(f"{path}: {problem}; labels are a .csv or .parquet with an image and a score column")
+        several = f"several label files, name one of {', '.join(file.name for file in found)}"
+        problem = several if found else "a folder without labels"
+        raise InputError(f"{place.uri}: {problem}; labels are a .csv or .parquet with an image and a score column")
     return found[0]
 
 
-def _is_remote(path: str) -> bool:
-    return "://" in path
-
-
-def _listed(root: str) -> Callable[[str], bool]:
-    """Whether a remote file is there, by one listing of the label file's folder; elsewhere, reading it will tell."""
-    there = {file.uri for file in locate(root).list(recursive=True)}
-    return lambda uri: uri in there or not uri.startswith(f"{root}/")
+def _exists_by(root: Location) -> Callable[[str], bool]:
+    """Whether an image is there: of an object store by one listing of the label file's folder, and what lies elsewhere
+    in one will tell when it is read."""
+    if root.is_local:
+        return lambda path: "://" in path or os.path.isfile(path)
+    there = {file.uri for file in root.list(recursive=True)}
+    below = root.at(f"{root.path}/").uri.partition("?")[0]
+    return lambda uri: uri in there or not uri.startswith(below)
 
 
 def _places(header: list[str], columns: list[str], label_file: str) -> list[int]:
@@ -146,19 +136,19 @@ def _pick(cells: list[str], places: list[int]) -> list[str | None]:
     return [cells[place].strip() if place < len(cells) else None for place in places]
 
 
-def _to_row(where: str, values: list[object], root: str, label_file: str, *, reference: bool) -> LabelRow:
+def _to_row(where: str, values: list[object], root: Location, label_file: str, *, reference: bool) -> LabelRow:
     image = values[0]
     if not isinstance(image, str) or not image:
         raise InputError(f"{label_file}: {where}: the image name is {image!r}; it must be a path")
     if reference and (values[2] is None or str(values[2]) == ""):
         raise InputError(f"{label_file}: {where}: the reference is empty; name one, or load without a reference column")
-    if _is_remote(image):
+    if "://" in image:
         image_path = image
-    elif _is_remote(root):
-        image_path = f"{root}/{posixpath.normpath(image)}"
+    elif root.is_local:
+        image_path = os.path.normpath(os.path.join(root.path, image))
     else:
-        image_path = os.path.normpath(os.path.join(root, image))
-    reference_id = str(values[2]) if reference else relative(image_path, root)
+        image_path = root.at(posixpath.normpath(posixpath.join(root.path, image))).uri
+    reference_id = str(values[2]) if reference else relative(image_path, root.uri)
     return LabelRow(where, image_path, values[1], reference_id)
 
 

@@ -173,3 +173,20 @@ def _actions_without_keys(server: str, number: str) -> None:
     address = f"{server}/moto-api/reset-auth"
     request = urllib.request.Request(address, number.encode(), {"Content-Type": "text/plain"}, method="POST")  # noqa: S310
     urllib.request.urlopen(request).read()  # noqa: S310
+
+
+def test_places_beside_and_above_keep_the_options_of_their_uri():
+    """Without a server: only addresses are made."""
+    place = locate("s3://b/a b/scores.parquet?region=eu-north-1&endpoint_override=localhost:9000&scheme=http")
+    parts = place.at(f"{place.path}.parts-1")
+    assert parts.path == "b/a b/scores.parquet.parts-1"
+    assert locate(parts.uri).path == parts.path
+    assert parts.uri.endswith("?region=eu-north-1&endpoint_override=localhost:9000&scheme=http")
+    assert place.parent.path == "b/a b"
+    assert locate(place.parent.uri).path == "b/a b"
+
+
+def test_local_places_beside_and_above(tmp_path):
+    place = locate(tmp_path / "x.csv")
+    assert place.parent.uri == str(tmp_path)
+    assert place.at(str(tmp_path / "y")).uri == str(tmp_path / "y")

@@ -78,8 +78,8 @@ def test_the_label_stays_within_the_type_s_own_range_around_its_mean(cell):
         assert abs(moved) <= STRENGTH * span + 1e-3
 
 
-def test_a_cell_keeps_its_mean():
-    """The labels of the fit's own pictures average to the table's score."""
+def test_the_fit_expects_what_its_own_pictures_show():
+    """So that a cell keeps its mean, deviations from what is expected add up to nothing."""
     rng = np.random.default_rng(0)
     differences = np.array([0.5, 2.0, 4.0, 7.0, 9.0])[:, None] + rng.normal(0, 0.3, (5, 400))
     curve, predicted = fit_curve("jpeg", differences)

@@ -35,7 +35,8 @@ pytestmark = pytest.mark.ray
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = "s3://runs/first"
 TARGET = "s3://runs/target"
-NUM_IMAGES = 15
+NUM_IMAGES = 18
+"""More than are scored without Ray."""
 SETTINGS = {
     "output": OUTPUT,
     "views": {"train_views": 1, "score_grid": 1},
@@ -62,6 +63,7 @@ def write_and_count(place, state, history):
     written.append(state.step)
     write_state(place, state, history)
 
+score.PART_ROWS = 5
 with ray_session():
     synthesize.run(config)
     try:
@@ -171,13 +173,15 @@ def test_labels_in_a_bucket_are_read_and_missing_images_are_listed(ran, s3):
     assert found.image_paths[3] == f"{TARGET}/3.png"
     assert found.reference_ids[3] == "3.png"
     assert len(found) == NUM_IMAGES
-    rows = b"image,mos\n0.png,1\nnone.png,2\ns3://runs/target/1.png,3\n"
-    locate(f"{TARGET}-2/labels.csv").write_bytes(rows)
-    locate(f"{TARGET}-2/0.png").write_bytes(b"x")
+    rows = "image,mos\na é 0.png,1\nnone.png,2\ns3://runs/target/1.png,3\n../target/2.png,4\n"
+    locate(f"{TARGET}-2/labels.csv").write_bytes(rows.encode())
+    (locate(f"{TARGET}-2") / "a é 0.png").write_bytes(b"x")
     with pytest.raises(InputError, match=r"line 3: image not found"):
         load_table(f"{TARGET}-2/labels.csv", RejectLimits())
     kept = load_table(f"{TARGET}-2/labels.csv", RejectLimits(max_missing_fraction=0.5))
-    assert kept.image_paths == [f"{TARGET}-2/0.png", f"{TARGET}/1.png"]
+    odd = (locate(f"{TARGET}-2") / "a é 0.png").uri
+    assert kept.image_paths == [odd, f"{TARGET}/1.png", f"{TARGET}/2.png"]
+    assert locate(odd).read_bytes() == b"x"
     with pytest.raises(InputError, match=r"nothing\.csv: cannot be read"):
         load_table("s3://runs/nothing.csv", RejectLimits())
 
@@ -186,4 +190,5 @@ def test_the_scores_can_be_read_back(ran, s3):
     scores = pd.read_parquet(io.BytesIO(locate(f"{OUTPUT}/scores.parquet").read_bytes()))
     assert scores["image_path"].tolist() == sorted(f"{TARGET}/{i}.png" for i in range(NUM_IMAGES))
     assert scores["quality"].between(0, 1).all()
+    assert not [file for file in locate(OUTPUT).list(recursive=True) if ".parts-" in file.path]
     assert scores["error"].isna().all()
