@@ -1,4 +1,4 @@
-"""What a sweep costs beyond its trials: `python -m tests.benchmarks.bench_sweep [--shots 25 50] [--epochs 15]`.
+"""What a sweep costs beyond its trials: `python -m tests.benchmarks.bench_sweep [--shots 50 100 200] [--epochs 20]`.
 
 Wall time of `grmp sweep` times the trials that run at a time, over the time the same work takes in one plain process:
 every image encoded once, then trial after trial, with nothing started, shared or written. Both in this run, on photos
@@ -24,8 +24,7 @@ from grmp_core.adapt import AdaptConfig, adapt, predict_quality
 from grmp_core.backbone import load_backbone
 from grmp_core.bundle import Bundle, write_bundle
 from grmp_core.metrics import evaluate
-from grmp_core.model import QualityModel
-from grmp_core.prompts import PromptConfig
+from grmp_core.model import QualityModel, TrainableConfig
 from grmp_core.storage import locate
 from pipelines import sweep
 from pipelines.config import Config, SweepConfig, TargetConfig, TrackingConfig, as_dict
@@ -88,19 +87,21 @@ def main() -> None:
     shared = os.environ.get("GRMP_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(shared) / "livec" / "ChallengeDB_release")
     parser.add_argument("--max-missing", type=float, default=1.0, help="share of the photos that may be absent")
-    parser.add_argument("--shots", type=int, nargs="+", default=[25, 50])
-    parser.add_argument("--splits", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--shots", type=int, nargs="+", default=[50, 100, 200])
+    parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=20)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         config = Config(
             output=folder,
-            prompts=PromptConfig(visual_tokens=0),
             target=TargetConfig(
                 dataset="livec", path=str(arguments.data), max_missing_fraction=arguments.max_missing, max_rejects=1.0
             ),
-            adapt=AdaptConfig(epochs=arguments.epochs, lr=0.3, eval_every=3),
+            precision="bf16",
+            adapt=AdaptConfig(
+                epochs=arguments.epochs, lr=0.3, eval_every=5, trainable=TrainableConfig(vision_blocks=0)
+            ),
             sweep=SweepConfig(
                 lambdas=(0.0, 5.0), shots=tuple(arguments.shots), split_seeds=tuple(range(arguments.splits))
             ),
