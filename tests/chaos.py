@@ -36,7 +36,7 @@ NUM_IMAGES = 15
 MAX_RERUNS = 2
 JOB_TIMEOUT_S = 400
 """A job that takes longer hangs: it is stopped and run again."""
-VICTIMS = ("worker", "node", "driver")
+VICTIMS = ("worker", "node", "driver", "head")
 HELPERS = ("ray::IDLE", "ray::JobSupervisor", "ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::_StatsActor")
 """Ray processes that do no work of a job."""
 SETTINGS = {
@@ -72,9 +72,7 @@ class Arena:
         self._cluster, self._folder, self._rng = cluster, folder, rng
         self._undisturbed = folder / "undisturbed"
         self._seconds: dict[str, float] = {}
-        options = ["--address", cluster.dashboard_url, "--token-file", str(cluster.token_file), "--no-working-dir"]
-        self._options = submit.options_parser().parse_args(options)
-        self._client = submit.connect(submit.request_of(self._options, ["true"], os.environ))
+        self._connect()
 
     def prepare(self) -> None:
         """Run everything once without a kill: results to compare with, and how long each workload takes."""
@@ -100,7 +98,11 @@ class Arena:
         after_s = time.monotonic() - began
         if hit and victim == "node":
             self._cluster.add_node()
-        ends = [self._end(job)]
+        if hit and victim == "head":
+            self._restart()
+            ends = ["LOST WITH THE HEAD"]
+        else:
+            ends = [self._end(job)]
         while ends[-1] != "SUCCEEDED" and len(ends) <= MAX_RERUNS:
             job = self._submit(workload, output)
             ends.append(self._end(job))
@@ -120,6 +122,18 @@ class Arena:
         if not hit:
             return "was over"
         return "run again" if len(ends) > 1 else "went on"
+
+    def _connect(self) -> None:
+        address, token_file = self._cluster.dashboard_url, str(self._cluster.token_file)
+        options = ["--address", address, "--token-file", token_file, "--no-working-dir"]
+        self._options = submit.options_parser().parse_args(options)
+        self._client = submit.connect(submit.request_of(self._options, ["true"], os.environ))
+
+    def _restart(self) -> None:
+        """A new head knows neither the nodes nor the jobs of the old one, as where Ray keeps its state in no Redis."""
+        self._cluster.stop()
+        self._cluster.start()
+        self._connect()
 
     def _submit(self, workload: str, output: Path) -> str:
         settings = ["--config", str(self._folder / "small.yaml"), "--set", f"output={output}"]
@@ -157,8 +171,8 @@ class Arena:
 
     def _kill(self, victim: str, workload: str) -> bool:
         nodes = [node for node in self._cluster.state.nodes if node.process()]
-        if victim == "node":
-            self._cluster.kill_node(nodes[-1].index)
+        if victim in ("node", "head"):
+            self._cluster.kill_node(nodes[-1 if victim == "node" else 0].index)
             return True
         everything = [one for node in nodes if (process := node.process()) for one in with_descendants(process)]
         wanted: Callable[[str], bool] = (
