@@ -85,7 +85,7 @@ def read_bundle(place: Location) -> Bundle:
             prompts=PromptConfig(**{**content["prompts"], "phrases": tuple(content["prompts"]["phrases"])}),
             views=ViewConfig(**content["views"]),
             precision=content["precision"],
-            parameters=load(tensors),
+            parameters=dict(sorted(load(tensors).items())),  # as read, the order differs from process to process
             score_range=ScoreRange(**content["score_range"]) if content["score_range"] else None,
             metrics=content["metrics"],
             provenance=content["provenance"],

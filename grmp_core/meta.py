@@ -194,10 +194,14 @@ class FunctionalAdam:
 
 
 class UpdateSum:
-    """Sum of task updates in float64, so that neither the order of tasks nor their spread over workers shows."""
+    """Sum of task updates in float64, so that neither the order of tasks nor their spread over workers shows.
+
+    All workers must lay the tensors one behind the other in the same order: that of their names, since the order of a
+    dict that was read from a file may be another in every process.
+    """
 
     def __init__(self, like: Mapping[str, Tensor]) -> None:
-        self.names = list(like)
+        self.names = sorted(like)
         self.shapes = [like[name].shape for name in self.names]
         size = sum(like[name].numel() for name in self.names)
         device = like[self.names[0]].device

@@ -180,8 +180,9 @@ def read_state(place: Location) -> tuple[MetaState, History] | None:
         return None
     content = (place / "state.json").read_json()
     tensors = load((place / f"state-{content['step']}.safetensors").read_bytes())
-    shared = {n.removeprefix("shared/"): t for n, t in tensors.items() if n.startswith("shared/")}
-    drifted = {n.removeprefix("drifted/"): t for n, t in tensors.items() if n.startswith("drifted/")}
+    in_order = sorted(tensors.items())  # as read, it differs from process to process
+    shared = {n.removeprefix("shared/"): t for n, t in in_order if n.startswith("shared/")}
+    drifted = {n.removeprefix("drifted/"): t for n, t in in_order if n.startswith("drifted/")}
     return MetaState(content["step"], shared, drifted or None), content["history"]
 
 
@@ -238,6 +239,8 @@ def _worker(arguments: dict[str, Any]) -> None:
     restored = _restore(ray.train.get_checkpoint())
     if restored is not None and restored[0].step >= config.meta.outer_steps:
         return
+    if restored is not None and context.get_world_rank() == 0:
+        say(f"pretrain: goes on after outer step {restored[0].step}")
     learn(
         config,
         arguments["source"],

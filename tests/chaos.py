@@ -10,6 +10,7 @@ import argparse
 import csv
 import os
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,11 +39,12 @@ JOB_TIMEOUT_S = 400
 """A job that takes longer hangs: it is stopped and run again."""
 VICTIMS = ("worker", "node", "driver", "head")
 HELPERS = ("ray::IDLE", "ray::JobSupervisor", "ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::_StatsActor")
+KEPT = {"pretrain": r"goes on after outer step (\d+)", "sweep": r"trials, (\d+) already finished"}
 """Ray processes that do no work of a job."""
 SETTINGS = {
     "views": {"train_views": 2, "score_grid": 1},
     "synthesize": {"references": 5, "tasks": ["gaussian_blur", "white_noise"]},
-    "meta": {"outer_steps": 8, "batch_size": 3, "outer_lr": 0.5},
+    "meta": {"outer_steps": 24, "batch_size": 3, "outer_lr": 0.5},
     "pretrain": {"workers": 2, "checkpoint_every": 1},
     "adapt": {"epochs": 2, "folds": 2, "lr": 0.01},
     "sweep": {"lambdas": [0, 5], "shots": [6], "split_seeds": [0, 1]},
@@ -57,6 +59,8 @@ class Outcome:
     after_s: float
     """Seconds between the submission and the kill."""
     outcome: str
+    kept: int
+    """Outer steps or trials that were not done again."""
     reruns: int
     seconds: float
 
@@ -107,8 +111,11 @@ class Arena:
             job = self._submit(workload, output)
             ends.append(self._end(job))
         outcome = self._judge(workload, output, job, ends, hit)
+        kept = [int(count) for count in re.findall(KEPT[workload], self._client.get_job_logs(job))]
         seconds = round(time.monotonic() - began, 1)
-        return Outcome(number, workload, victim, round(after_s, 1), outcome, len(ends) - 1, seconds)
+        return Outcome(
+            number, workload, victim, round(after_s, 1), outcome, max(kept, default=0), len(ends) - 1, seconds
+        )
 
     def _judge(self, workload: str, output: Path, job: str, ends: list[str], hit: bool) -> str:
         if ends[-1] != "SUCCEEDED":

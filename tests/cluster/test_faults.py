@@ -18,6 +18,7 @@ from grmp_core.bundle import read_bundle
 from grmp_core.storage import locate
 from pipelines import pretrain
 from pipelines.config import Config, load_config
+from tests.checkpoints import GOES_ON, has_checkpoint
 from tests.cluster.conftest import ROOT, client_environment, output_of, submit_command
 
 pytestmark = pytest.mark.slow
@@ -40,7 +41,7 @@ def test_pretraining_survives_the_loss_of_a_node_with_the_same_prompts(two_nodes
     two_nodes.kill_node(last_node(two_nodes))
     assert not bundle_of(config).exists(), "the run was over before its node was killed"
     two_nodes.add_node()
-    finish(job)
+    assert GOES_ON in finish(job)
     assert_same_prompts(config, undisturbed(config, tmp_path))
 
 
@@ -51,7 +52,7 @@ def test_elastic_pretraining_goes_on_with_fewer_workers_to_the_same_prompts(two_
     await_checkpoint(job, config)
     two_nodes.kill_node(last_node(two_nodes))
     assert not bundle_of(config).exists(), "the run was over before its node was killed"
-    finish(job)
+    assert GOES_ON in finish(job)
     assert_same_prompts(config, undisturbed(config, tmp_path))
 
 
@@ -71,6 +72,7 @@ def test_a_spot_warning_makes_a_checkpoint_from_which_the_run_goes_on(two_nodes,
     two_nodes.add_node()
     log = finish(job, lines)
     assert "a node is about to be taken away" in log
+    assert GOES_ON in log
     assert_same_prompts(config, undisturbed(config, tmp_path))
 
 
@@ -100,9 +102,7 @@ def bundle_of(config: Config) -> Path:
 
 def await_checkpoint(job: subprocess.Popen[str], config: Config) -> None:
     place = Path(config.output) / "pretrain"
-    reached = wait_until(
-        lambda: any(place.glob("train/*/checkpoint_*")) or job.poll() is not None, timeout_s=300, poll_s=0.02
-    )
+    reached = wait_until(lambda: has_checkpoint(place) or job.poll() is not None, timeout_s=300, poll_s=0.02)
     assert reached, "no checkpoint came"
     assert job.poll() is None, f"the job ended: {job.communicate()[0]}"
 

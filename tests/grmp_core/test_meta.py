@@ -14,6 +14,7 @@ from grmp_core.meta import (
     MetaConfig,
     MetaState,
     NonFiniteLossError,
+    TaskUpdate,
     UpdateSum,
     inner_loop,
     meta_train,
@@ -122,6 +123,18 @@ def test_the_order_of_tasks_does_not_matter():
 @pytest.mark.parametrize("workers", [2, 3, 5])
 def test_the_number_of_workers_does_not_matter(workers):
     torch.testing.assert_close(outcome(list(range(6)), 1), outcome(list(range(6)), workers), rtol=1e-6, atol=0)
+
+
+def test_workers_that_hold_the_tensors_in_another_order_add_up_the_same():
+    """What is read from a file comes in any order, a different one in every process."""
+    update = {"a": torch.arange(3.0), "b": torch.full((2, 2), 7.0)}
+    one, other = UpdateSum(update), UpdateSum(dict(reversed(update.items())))
+    one.add(TaskUpdate(update, 1.0, 2.0, update))
+    other.add(TaskUpdate(update, 1.0, 2.0, update))
+    one.flat += other.flat  # the all-reduce
+    mean, support_loss, query_loss = one.mean()
+    assert (support_loss, query_loss) == (1.0, 2.0)
+    assert all(torch.equal(mean[name], tensor.double()) for name, tensor in update.items())
 
 
 def run(config: MetaConfig, state: MetaState, stop: int | None = None) -> MetaState:

@@ -43,6 +43,7 @@ from pipelines.config import (
     ViewConfig,
     as_dict,
 )
+from tests.checkpoints import GOES_ON, has_checkpoint
 
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,7 +171,7 @@ def test_resumed_in_one_process_is_bit_for_bit_the_same(config, output, prompts)
         assert torch.equal(state.parameters[name], tensor)
 
 
-def test_two_workers_and_a_killed_one_give_one_process_prompts(config, output, prompts):
+def test_two_workers_and_a_killed_one_give_one_process_prompts(config, output, prompts, capfd):
     spread = moved(config, output, "killed", workers=2)
     killed: list[int] = []
     stop = threading.Event()
@@ -182,14 +183,15 @@ def test_two_workers_and_a_killed_one_give_one_process_prompts(config, output, p
         stop.set()
         thread.join()
     assert len(killed) == 1, "the run was over before a worker could be killed"
+    assert GOES_ON in capfd.readouterr().err
     assert [record["step"] for record in result.history] == [1, 2, 3, 4]
     assert_same(read_bundle(locate(result.bundle)).parameters, prompts)
 
 
 def kill_a_train_worker(output: Path, killed: list[int], stop: threading.Event) -> None:
-    """SIGKILL to one Ray Train worker as soon as the first checkpoint is there."""
+    """SIGKILL to one Ray Train worker as soon as there is a checkpoint to go on from."""
     while not stop.is_set():
-        if list(output.glob("pretrain/train/*/checkpoint_*")):
+        if has_checkpoint(output / "pretrain"):
             for process in psutil.process_iter(["name", "cmdline"]):
                 if any("RayTrainWorker" in part for part in process.info["cmdline"] or []):
                     os.kill(process.pid, signal.SIGKILL)
