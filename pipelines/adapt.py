@@ -16,7 +16,7 @@ from grmp_core.bundle import Bundle, write_bundle
 from grmp_core.datasets import ScoreRange
 from pipelines.config import Config
 from pipelines.session import output_place, ray_session, say, table, versions, write_manifest
-from pipelines.target import EncodedTarget, adapting_model, compute_device, encode_target, initial_prompts, load_target
+from pipelines.target import EncodedTarget, compute_device, encode_target, initial_prompts, load_target, process_model
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def adapted_bundle(
 def _adapt(config: Config, start: Bundle, encoded: EncodedTarget) -> AdaptResult:
     torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
     device = compute_device(config.sweep.gpus_per_trial)
-    model = adapting_model(config, start, device)
+    model = process_model(config, start, device)
     views = encoded.views(np.arange(len(encoded.mos)), model.dtype, device)
     result = adapt(
         model,

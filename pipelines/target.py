@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from ray.data import ActorPoolStrategy
+from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from grmp_core import datasets
 from grmp_core.adapt import LabelledViews, prepare_views
@@ -22,7 +22,10 @@ from grmp_core.model import QualityModel
 from grmp_core.storage import locate
 from grmp_core.views import scoring_views, training_views
 from pipelines.config import Config, TargetConfig, as_dict, build
-from pipelines.session import say
+from pipelines.session import config_hash, say
+
+_models: dict[tuple[str, torch.device], QualityModel] = {}
+"""The one model of this process."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +78,15 @@ def encode_target(config: Config, target: LabelledSet, start: Bundle, gpus_per_w
     rows = [{"row": i, "path": path, "quality": columns["quality"][i]} for i, path in enumerate(columns["image_path"])]
     resources = ray.cluster_resources()
     pool = int(resources["GPU"] / gpus_per_worker) if gpus_per_worker else int(resources["CPU"])
-    encoded = (
-        ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * pool))  # small blocks keep the pool busy
-        .map_batches(
-            _Encoder,
-            fn_constructor_args=(as_dict(config), start),
-            batch_size=16,
-            compute=ActorPoolStrategy(size=pool),
-            num_gpus=gpus_per_worker or None,
-        )
-        .iter_rows()
-    )
+    given = (as_dict(config), start)
+    how: dict[str, Any]
+    if gpus_per_worker:  # a task would load the model anew: Ray ends a worker that has used a GPU
+        how = {"fn": _Encoder, "fn_constructor_args": given, "compute": ActorPoolStrategy(size=pool)}
+        how["num_gpus"] = gpus_per_worker
+    else:  # workers of tasks stay, with all that they have imported, for what comes next
+        how = {"fn": _encode_batch, "fn_args": given, "compute": TaskPoolStrategy(size=pool)}
+    few = min(len(rows), 4 * pool)  # small blocks keep the pool busy
+    encoded = ray.data.from_items(rows, override_num_blocks=few).map_batches(**how, batch_size=16).iter_rows()
     kept = sorted(encoded, key=lambda row: row["row"])
     good = [row for row in kept if not row["error"]]
     rejected = tuple({"path": row["path"], "reason": row["error"]} for row in kept if row["error"])
@@ -112,6 +113,25 @@ def adapting_model(config: Config, start: Bundle, device: torch.device) -> Quali
     return model.to(device)
 
 
+def process_model(config: Config, start: Bundle, device: torch.device) -> QualityModel:
+    """`adapting_model`, made once a process: nothing that uses it changes it, and Ray uses processes again."""
+    prompts = {name: tensor.numpy().tobytes() for name, tensor in sorted(start.parameters.items())}
+    made_of = config_hash(
+        config.backbone,
+        start.backbone_sha256,
+        start.prompts,
+        prompts,
+        config.precision,
+        config.seed,
+        config.adapt.trainable,
+    )
+    key = (made_of, device)
+    if key not in _models:
+        _models.clear()
+        _models[key] = adapting_model(config, start, device)
+    return _models[key]
+
+
 def initial_prompts(config: Config) -> Bundle:
     """The pre-trained prompts `<output>/pretrain/bundle`. InputError when there are none."""
     from grmp_core.bundle import read_bundle
@@ -127,14 +147,18 @@ def compute_device(gpus: float) -> torch.device:
     return torch.device("cuda" if gpus > 0 else "cpu")
 
 
+def _encode_batch(batch: dict[str, np.ndarray], config: dict[str, Any], start: Bundle) -> dict[str, Any]:
+    return _Encoder(config, start)(batch)
+
+
 class _Encoder:
-    """A Ray Data worker that holds the model."""
+    """Makes of rows with a path what an `EncodedTarget` holds of them."""
 
     def __init__(self, config: dict[str, Any], start: Bundle) -> None:
         torch.set_num_threads(1)
         self.config: Config = build(Config, config, "")
         self.start = start.parameters
-        self.model = adapting_model(self.config, start, compute_device(self.config.sweep.gpus_per_trial))
+        self.model = process_model(self.config, start, compute_device(self.config.sweep.gpus_per_trial))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         output: dict[str, list[Any]] = {

@@ -5,6 +5,7 @@ A trial of the grid adapts and scores the test images. A trial of a search only 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import math
@@ -13,7 +14,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from grmp_core.model import QualityModel
 from grmp_core.storage import Location, locate
 from pipelines.adapt import adapted_bundle
 from pipelines.config import Config, as_dict, build
-from pipelines.target import EncodedTarget, adapting_model, compute_device
+from pipelines.target import EncodedTarget, compute_device, process_model
 
 LAMBDA = "adapt.qgr.strength"
 METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
@@ -125,22 +126,33 @@ def search_trial(params: dict[str, Any], shared: Shared, cell: dict[str, Any]) -
 
 
 def measure_trial(shared: Shared, cell: dict[str, Any]) -> tuple[int, float]:
-    """(bytes of main memory, share of a GPU's memory) of a worker that holds a trial of `cell` and has made one step.
-
-    In a worker of its own: a process's peak never goes down.
-    """
+    """(bytes of main memory, share of a GPU's memory) of a worker that holds a trial of `cell` and made one step."""
     config = shared.settings()
+    _forget_peak()
     encoded, model = _prepare(shared, config)
     split, labelled = _labelled(cell, encoded, config, model)
     test = encoded.views(split.test, model.dtype, model.device)
     first = labelled.subset(np.arange(min(len(labelled), config.adapt.batch_size)))
     _, parameters = next(train(model, model.adaptable_parameters(shared.start.parameters), first, config.adapt, 0, 1))
     predict_quality(model, parameters, test.score_tokens_NGTD[:_MEASURED_IMAGES])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = _peak_bytes()
     if model.device.type == "cpu":
         return peak, 0.0
     on_device = torch.cuda.max_memory_reserved() + _CUDA_CONTEXT_BYTES
     return peak, on_device / torch.cuda.get_device_properties(model.device).total_memory
+
+
+def _forget_peak() -> None:
+    """Let the process's peak of memory begin anew: a worker may have done other things before.
+
+    Where the system cannot (others than Linux), a trial seems to need what the worker ever held: too much, never less.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def search_name(settings: dict[str, Any]) -> str:
@@ -190,7 +202,7 @@ def to_parquet(frame: pd.DataFrame) -> bytes:
 def _prepare(shared: Shared, config: Config) -> tuple[EncodedTarget, QualityModel]:
     torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
     device = compute_device(config.sweep.gpus_per_trial)
-    return ray.get(shared.encoded), _model(shared.identity, device, _Held(config, shared.start))
+    return ray.get(shared.encoded), process_model(config, shared.start, device)
 
 
 def _labelled(
@@ -199,26 +211,6 @@ def _labelled(
     split = protocol.split(encoded.reference_ids, cell["split_seed"], config.sweep.test_fraction)
     rows = protocol.draw_shots(split, cell["shots"], cell["split_seed"])
     return split, encoded.views(rows, model.dtype, model.device)
-
-
-@dataclass(frozen=True, eq=False)
-class _Held:
-    """Lets `lru_cache` ignore an argument that the others determine."""
-
-    config: Config
-    start: Bundle
-
-    def __hash__(self) -> int:
-        return 0
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held)
-
-
-@lru_cache(maxsize=1)
-def _model(identity: str, device: torch.device, held: _Held) -> QualityModel:
-    """Trials that follow each other in one worker share the model: no trial changes it."""
-    return adapting_model(held.config, held.start, device)
 
 
 def _progress(best: float, best_epoch: int, epoch: int, seconds: float, *, ended: bool) -> dict[str, Any]:

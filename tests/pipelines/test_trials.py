@@ -1,0 +1,53 @@
+"""What trials share and need, without Ray."""
+
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from grmp_core.bundle import Bundle
+from grmp_core.model import QualityModel
+from grmp_core.prompts import PromptConfig
+from grmp_core.views import ViewConfig
+from pipelines import trials
+from pipelines.config import Config
+from pipelines.target import process_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system cannot forget a peak")
+def test_the_peak_of_memory_forgets_what_was_held_before():
+    held_bytes = 300 << 20
+    held = np.ones(held_bytes, np.uint8)
+    del held
+    before = trials._peak_bytes()
+    trials._forget_peak()
+    forgotten = trials._peak_bytes()
+    assert forgotten <= before - held_bytes / 2
+    held = np.ones(held_bytes, np.uint8)
+    del held
+    assert trials._peak_bytes() >= forgotten + held_bytes / 2
+
+
+def test_a_process_keeps_the_model_for_the_same_settings_only(make_backbone):
+    backbone = make_backbone()
+    prompts = PromptConfig(visual_tokens=2)
+    parameters = QualityModel(backbone, prompts).prompt_parameters()
+    start = Bundle(
+        kind="prompts",
+        backbone=backbone.config,
+        backbone_sha256=backbone.weights_sha256,
+        prompts=prompts,
+        views=ViewConfig(),
+        precision="fp32",
+        parameters=parameters,
+    )
+    config = Config(backbone=backbone.config, prompts=prompts)
+    model = process_model(config, start, CPU)
+    assert process_model(dataclasses.replace(config, output="elsewhere"), start, CPU) is model
+    moved = dataclasses.replace(start, parameters={name: tensor + 1 for name, tensor in parameters.items()})
+    assert process_model(config, moved, CPU) is not model
+    assert process_model(dataclasses.replace(config, precision="bf16"), start, CPU).dtype == torch.bfloat16
