@@ -1,0 +1,97 @@
+"""Training the embedded backbone, a few steps: it goes on where it stopped, and workers of Ray Train add up right."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from grmp_core import references
+from grmp_core.backbone import EMBEDDED, BackboneConfig, load_backbone
+from grmp_core.caption_model import start_from_whitened_patches
+from grmp_core.contrastive import TrainConfig, Trainer
+from grmp_core.training_crops import CropConfig, load_photos, make_batch
+from pipelines import backbone
+
+BATCH = 4
+PROCEDURAL = 1
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    place = tmp_path / "photos"
+    place.mkdir()
+    for i in range(3):
+        picture = references.reference(70 + i, 270, 330)
+        cv2.imwrite(str(place / f"n0000000{i}_thing_{i}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    return place
+
+
+def train(folder: Path, out: Path, *options: str) -> dict:
+    """-> the checkpoint that a run leaves."""
+    small = ["--batch-size", str(BATCH), "--procedural", str(PROCEDURAL), "--threads", "1", "--seed", "5"]
+    assert backbone.main(["--photos", str(folder), "--out", str(out), *small, *options]) == 0
+    return torch.load(out / "checkpoint.pt", weights_only=True)["trainer"]
+
+
+def test_a_run_goes_on_from_its_checkpoint_and_leaves_weights_that_load(folder, tmp_path):
+    first = train(folder, tmp_path / "out", "--steps", "1")
+    second = train(folder, tmp_path / "out", "--steps", "2")
+    assert (first["step"], second["step"]) == (1, 2)
+    assert second["optimizer"]["state"][0]["step"] == 2, "the optimizer began anew"
+    weights = str(tmp_path / "out" / "weights.safetensors")
+    loaded = load_backbone(BackboneConfig(name=EMBEDDED, checkpoint=weights))
+    torch.testing.assert_close(
+        loaded.clip.visual.proj, second["average"]["clip.visual.proj"], rtol=2**-10, atol=2**-14
+    )  # half precision
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_workers_of_ray_train_learn_what_two_trainers_side_by_side_learn(folder, tmp_path, ray_instance):
+    found = train(folder, tmp_path / "out", "--steps", "3", "--train-workers", "2")
+    expected = side_by_side(folder, steps=3)
+    assert found["step"] == expected.step == 3
+    for name, tensor in expected.parameters.items():
+        torch.testing.assert_close(found["masters"][name], tensor.detach(), rtol=1e-5, atol=1e-6)
+
+
+def side_by_side(folder: Path, steps: int) -> Trainer:
+    """Two trainers in two threads, each on its own batches, that meet to average their gradients; -> the first."""
+    photo_set = load_photos([str(folder)], PROCEDURAL)
+    meeting, brought = threading.Barrier(2, timeout=120), [torch.empty(0)] * 2
+
+    def averaging(rank: int):
+        def average(flat: torch.Tensor) -> None:
+            brought[rank] = flat.clone()
+            meeting.wait()
+            flat.copy_((brought[0] + brought[1]) / 2)
+            meeting.wait()
+
+        return average
+
+    def batch(index: int):
+        return make_batch(photo_set.photos, BATCH, CropConfig(), 5, index)
+
+    trainers = []
+    for rank in range(2):
+        trainer = backbone.make_trainer(photo_set.class_words, TrainConfig(), 5, backbone.Rank())
+        images = torch.cat([batch(index).images_BHWC for index in range(-8, 0)])
+        start_from_whitened_patches(trainer.model, images, torch.Generator().manual_seed(5))
+        trainer.reset_average()
+        trainer.average_over_workers = averaging(rank)
+        trainers.append(trainer)
+
+    def work(rank: int) -> None:
+        for step in range(steps):
+            trainers[rank].train_step(batch(2 * step + rank), step / steps)
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return trainers[0]
