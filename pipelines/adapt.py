@@ -15,6 +15,7 @@ from grmp_core.adapt import AdaptResult, adapt
 from grmp_core.bundle import Bundle, write_bundle
 from grmp_core.datasets import ScoreRange
 from pipelines.config import Config
+from pipelines.resources import require_trial
 from pipelines.session import output_place, ray_session, say, table, versions, write_manifest
 from pipelines.target import EncodedTarget, compute_device, encode_target, initial_prompts, load_target, process_model
 
@@ -44,6 +45,7 @@ def run(config: Config) -> Adaptation:
     start = initial_prompts(config)
     target = load_target(config.target)
     with ray_session():
+        require_trial(config, "adapting wants")
         encoded = encode_target(config, target, start, config.sweep.gpus_per_trial)
         task = ray.remote(num_cpus=config.sweep.cpus_per_trial, num_gpus=config.sweep.gpus_per_trial)(_adapt)
         result = ray.get(task.remote(config, start, encoded))

@@ -239,7 +239,7 @@ class Config:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Type of frozen weights and activations; what is learned is always float32."""
     wait_for_nodes_s: float = 0
-    """Seconds that pretrain and sweep wait for an autoscaler to bring the nodes they need; 0: what is there must do."""
+    """Seconds to wait for an autoscaler to bring the nodes that a workload needs; 0: what is there must do."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
     views: ViewConfig = field(default_factory=ViewConfig)

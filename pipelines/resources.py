@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import ray
 from ray.autoscaler import sdk
 
 from grmp_core.errors import InputError
 from pipelines.session import say
+
+if TYPE_CHECKING:
+    from pipelines.config import Config
 
 POLL_S = 2.0
 
@@ -41,6 +45,12 @@ def require(piece: Mapping[str, float], count: int, wait_s: float, why: str, fix
     finally:
         if asked:
             sdk.request_resources(bundles=[])  # the work itself holds the nodes from here on
+
+
+def require_trial(config: Config, why: str) -> None:
+    """`require` for one adaptation, as `sweep.cpus_per_trial` and `sweep.gpus_per_trial` have it."""
+    piece = {"CPU": config.sweep.cpus_per_trial, "GPU": config.sweep.gpus_per_trial}
+    require(piece, 1, config.wait_for_nodes_s, why, "lower sweep.cpus_per_trial or sweep.gpus_per_trial")
 
 
 def _words(piece: Mapping[str, float], count: int) -> str:

@@ -88,8 +88,13 @@ class Runner:
         return dataclasses.replace(self.shared, config=as_dict(config), identity=identity)
 
     def run(self, batch: Batch) -> list[tuple[dict[str, Any], str]]:
-        """-> parameters and error of the trials that kept failing."""
+        """-> parameters and error of the trials that kept failing.
+
+        Tune's own files stay only where something failed: they hold the full error. What a sweep goes on from is what
+        its trials wrote.
+        """
         wanted = self.config.sweep
+        name = f"tune-{self.identity}-{time.time_ns()}"
         tuner = tune.Tuner(
             tune.with_resources(
                 tune.with_parameters(batch.trainable, **batch.constants),
@@ -104,7 +109,7 @@ class Runner:
                 **batch.tune_options,
             ),
             run_config=tune.RunConfig(
-                name=f"tune-{self.identity}-{time.time_ns()}",
+                name=name,
                 storage_path=self.place.uri,
                 failure_config=tune.FailureConfig(max_failures=wanted.max_failures),
                 verbose=0,
@@ -113,7 +118,10 @@ class Runner:
         )
         grid = tuner.fit()
         results = [grid[i] for i in range(len(grid))]
-        return [(r.config, one_line(r.error)) for r in results if r.error is not None and r.config]
+        failed = [(r.config, one_line(r.error)) for r in results if r.error is not None and r.config]
+        if not failed:
+            (self.place / name).delete_folder()
+        return failed
 
     def _request(self, total: int) -> dict[str, float]:
         """Resources of a trial for Ray to pack by; its memory only where several could run at a time."""

@@ -22,6 +22,7 @@ from grmp_core.images import ImageError, ImageLimits
 from grmp_core.scoring import Score, Scorer
 from grmp_core.storage import Location, locate
 from pipelines.config import Config, ScoreConfig
+from pipelines.resources import how_many_fit, require
 from pipelines.session import config_hash, output_place, ray_session, say, table
 from pipelines.sources import list_photos
 from pipelines.trials import to_parquet
@@ -122,15 +123,10 @@ def _score_on_cluster(config: Config, bundle: Bundle, where: str, paths: Sequenc
         return
     wanted = config.score
     with ray_session():
-        resources = ray.cluster_resources()
-        pool = wanted.workers or int(
-            resources.get("GPU", 0) / wanted.gpus_per_worker if wanted.gpus_per_worker else resources["CPU"]
-        )
-        if pool < 1:
-            raise InputError(
-                f"score.gpus_per_worker={wanted.gpus_per_worker:g}, but the cluster has "
-                f"{resources.get('GPU', 0):g} GPUs; set it to 0 to score on CPUs"
-            )
+        piece = {"GPU": wanted.gpus_per_worker} if wanted.gpus_per_worker else {"CPU": 1.0}
+        fix = "lower score.workers or score.gpus_per_worker (0 scores on CPUs)"
+        require(piece, wanted.workers or 1, config.wait_for_nodes_s, "scoring wants", fix)
+        pool = wanted.workers or how_many_fit(piece)
         blocks = max(min(len(paths), 8 * pool), len(paths) // PART_ROWS)  # rows of a block come when all are done
         scored = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=blocks)
         yield from scored.map_batches(

@@ -21,7 +21,7 @@ from grmp_core.errors import InputError
 from grmp_core.storage import Location
 from pipelines import report
 from pipelines.config import Config
-from pipelines.resources import require
+from pipelines.resources import require_trial
 from pipelines.runner import Batch, Cell, Runner
 from pipelines.search import Searched, search
 from pipelines.search_space import read_space
@@ -89,7 +89,7 @@ def run(config: Config) -> Sweep:
     started -= _begin(config, place, identity)
     searched = None
     with ray_session():
-        _check_resources(config)
+        require_trial(config, "a trial wants")
         runner = Runner(config, start, target, place, identity, largest=_largest(cells))
         if space:
             searched = search(config, space, _largest(cells), runner)
@@ -238,13 +238,6 @@ def _identity(config: Config, start: Bundle, target_fingerprint: str) -> str:
         prompts,
         target_fingerprint,
     )
-
-
-def _check_resources(config: Config) -> None:
-    wanted = config.sweep
-    piece = {"CPU": wanted.cpus_per_trial, "GPU": wanted.gpus_per_trial}
-    fix = "lower sweep.cpus_per_trial or sweep.gpus_per_trial"
-    require(piece, 1, config.wait_for_nodes_s, "a trial wants", fix)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a sweep costs beyond its trials: `python -m tests.benchmarks.bench_sweep [--shots 50 100 200] [--epochs 20]`.
+"""What a sweep costs beyond its trials: `python -m tests.benchmarks.bench_sweep [--shots 10 25 50] [--splits 5]`.
 
 Wall time of `grmp sweep` times the trials that run at a time, over the time the same work takes in one plain process:
 every image encoded once, then trial after trial, with nothing started, shared or written. Both in this run, on photos
@@ -87,8 +87,8 @@ def main() -> None:
     shared = os.environ.get("GRMP_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(shared) / "livec" / "ChallengeDB_release")
     parser.add_argument("--max-missing", type=float, default=1.0, help="share of the photos that may be absent")
-    parser.add_argument("--shots", type=int, nargs="+", default=[50, 100, 200])
-    parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--shots", type=int, nargs="+", default=[10, 25, 50, 100, 200])
+    parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=20)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -210,6 +210,7 @@ def swept(config, prompts) -> sweep.Sweep:
 def test_a_sweep_has_a_row_for_every_cell(swept):
     assert swept.results["trial"].tolist() == ["lambda=0-shots=6-seed=0", "lambda=5-shots=6-seed=0"]
     assert swept.results["error"].isna().all()
+    assert not list(Path(swept.place).glob("tune-*")), "Tune's own files are of no more use"
     assert swept.results["srcc"].between(-1, 1).all()
     assert swept.chosen is not None
     best = swept.results.sort_values("val_srcc", ascending=False, kind="stable").iloc[0]
@@ -278,6 +279,18 @@ def test_more_shots_than_images_are_refused_before_anything_runs(config, prompts
     greedy = dataclasses.replace(config, sweep=SweepConfig(shots=(500,)))
     with pytest.raises(InputError, match="500"):
         sweep.run(greedy)
+
+
+def test_gpus_that_are_not_there_are_refused_by_every_workload_that_wants_them(config, prompts):
+    on_gpus = dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, gpus_per_trial=0.5))
+    for workload in (sweep, adapt):
+        with pytest.raises(InputError, match=r"wants 1 x 1 CPU and 0\.5 GPU; the cluster has .* lower sweep\.cpus"):
+            workload.run(on_gpus)
+    scoring = dataclasses.replace(config, score=ScoreConfig(gpus_per_worker=1, workers=3))
+    place = locate(config.output) / "pretrain" / "bundle"
+    many = [f"{i}.png" for i in range(score.FEW + 1)]
+    with pytest.raises(InputError, match=r"scoring wants 3 x 1 GPU; the cluster has 0 GPU .* lower score\.workers"):
+        score.score_paths(scoring, read_bundle(place), place.uri, many)
 
 
 def test_adapt_evaluate_and_score_go_together(config, output, prompts):
