@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ from typing import Any
 import ray
 import ray.train
 import torch
-from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from safetensors.torch import load, save
 from torch import Tensor
@@ -32,7 +31,7 @@ from pipelines.config import Config, as_dict, build
 from pipelines.resources import require
 from pipelines.session import config_hash, output_place, ray_session, say, table, versions, write_manifest
 from pipelines.sources import Reference, scan_references, task_names, view_size_px
-from pipelines.synthesize import stream_episodes
+from pipelines.synthesize import fingerprint, planned, stream_episodes
 from pipelines.tracking import open_tracking
 
 History = list[dict[str, float]]
@@ -64,27 +63,30 @@ def run(config: Config) -> Pretraining:
     place = output_place(config, "pretrain")
     backbone = load_backbone(config.backbone)
     QualityModel(backbone, config.prompts, seed=config.seed)  # refuses prompts that do not fit before workers start
-    made_of = dataclasses.replace(config.synthesize, preview=None, preview_image=None)
-    identity = config_hash(
-        config.seed, config.precision, config.backbone, config.prompts, config.meta, made_of, config.images
-    )
     with ExitStack() as stack:
         if config.pretrain.episodes == "stream":
             stack.enter_context(ray_session())
             usable, rejected = scan_references(config)
             source: Any = usable
             tasks: tuple[str, ...] = task_names(config)
+            data = fingerprint(config, usable)
         else:
             store = TaskStore(output_place(config, "tasks"))
-            _check_store(store, config)
+            data = _check_store(store, config)
             source, rejected, tasks = None, [], store.tasks
+        identity = config_hash(
+            config.seed, config.precision, config.backbone, backbone.weights_sha256, config.prompts, config.meta, data
+        )
+        kept = place / "state" / identity
         say(f"pretrain: {spread(len(tasks), config)}")
-        arguments = {"config": as_dict(config), "source": source}
-        if config.pretrain.workers == 0:
-            state, history = _learn_here(arguments, place / "state" / identity)
-        else:
-            stack.enter_context(ray_session())
-            state, history = _learn_on_workers(arguments, config, place, identity)
+        if not _finished(kept, config):
+            arguments = {"config": as_dict(config), "source": source, "kept": kept.uri}
+            if config.pretrain.workers == 0:
+                _learn_here(arguments)
+            else:
+                stack.enter_context(ray_session())
+                _learn_on_workers(arguments, config, place / "train" / f"{identity}-{time.time_ns()}")
+    state, history = _reached(kept)
     bundle = Bundle(
         kind="prompts",
         backbone=config.backbone,
@@ -96,6 +98,7 @@ def run(config: Config) -> Pretraining:
         metrics={"query_loss": history[-1]["query_loss"]},
         provenance={
             "tasks": list(tasks),
+            "source": config.synthesize.source,
             "meta": dataclasses.asdict(config.meta),
             "seed": config.seed,
             "versions": versions(),
@@ -140,6 +143,7 @@ def learn(
         save_state: called by every worker after every `checkpoint_every` outer steps and after the last.
         must_save: asked by every worker after every outer step; the same answer on all makes one checkpoint more.
     """
+    torch.set_num_threads(max(1, int(config.pretrain.cpus_per_worker)))  # sums depend on it, in their last bits
     model = QualityModel(load_backbone(config.backbone), config.prompts, precision=config.precision, seed=config.seed)
     model = model.to(device)
     state, history = restored or (MetaState(0, model.prompt_parameters()), [])
@@ -167,11 +171,15 @@ def learn(
 
 
 def write_state(place: Location, state: MetaState, history: History) -> None:
-    """A checkpoint: tensors, then the step and history (read last-written-first, so never half)."""
+    """A checkpoint. Whoever dies on the way leaves the one before: `state.json` names the tensors, and comes last."""
     tensors = {f"shared/{n}": t.detach().cpu().contiguous() for n, t in state.parameters.items()}
     tensors |= {f"drifted/{n}": t.detach().cpu().contiguous() for n, t in (state.drifted or {}).items()}
-    (place / f"state-{state.step}.safetensors").write_bytes(save(tensors))
+    file = place / f"state-{state.step}.safetensors"
+    file.write_bytes(save(tensors))
     (place / "state.json").write_json({"step": state.step, "history": history})
+    for other in place.list(".safetensors"):
+        if other.name != file.name:
+            other.delete()
 
 
 def read_state(place: Location) -> tuple[MetaState, History] | None:
@@ -186,21 +194,29 @@ def read_state(place: Location) -> tuple[MetaState, History] | None:
     return MetaState(content["step"], shared, drifted or None), content["history"]
 
 
-def _learn_here(arguments: dict[str, Any], place: Location) -> tuple[MetaState, History]:
-    config = build(Config, arguments["config"], "")
+def _finished(kept: Location, config: Config) -> bool:
+    restored = read_state(kept)
+    return restored is not None and restored[0].step >= config.meta.outer_steps
+
+
+def _reached(kept: Location) -> tuple[MetaState, History]:
+    restored = read_state(kept)
+    if restored is None:
+        raise RuntimeError(f"pre-training ended without a checkpoint in {kept.uri}")
+    return restored
+
+
+def _learn_here(arguments: dict[str, Any]) -> None:
+    config, kept = build(Config, arguments["config"], ""), locate(arguments["kept"])
     device = torch.device("cuda" if torch.cuda.is_available() and config.pretrain.gpus_per_worker else "cpu")
-    return learn(
-        config,
-        arguments["source"],
-        device,
-        read_state(place),
-        lambda state, history: write_state(place, state, history),
-    )
+    restored = read_state(kept)
+    _say_where(restored)
+    learn(config, arguments["source"], device, restored, lambda state, history: write_state(kept, state, history))
 
 
-def _learn_on_workers(
-    arguments: dict[str, Any], config: Config, place: Location, identity: str
-) -> tuple[MetaState, History]:
+def _learn_on_workers(arguments: dict[str, Any], config: Config, run: Location) -> None:
+    """Ray Train's own record of a run, in the folder `run`, is of no use to another one: a driver that is killed may
+    leave it half-written. Whatever starts or starts again goes on from the last of our checkpoints."""
     wanted = config.pretrain
     _check_resources(config)
     resources = {"CPU": wanted.cpus_per_worker, "GPU": wanted.gpus_per_worker}
@@ -213,45 +229,60 @@ def _learn_on_workers(
             resources_per_worker=resources,
         ),
         run_config=RunConfig(
-            name=identity,  # a run of the same settings goes on from its last checkpoint, any other starts anew
-            storage_path=(place / "train").uri,
+            name=run.name,
+            storage_path=run.parent.uri,
             failure_config=FailureConfig(
                 max_failures=wanted.max_failures,
                 controller_failure_limit=wanted.max_failures,  # type: ignore[call-arg]  # Train V2's; mypy sees V1's
             ),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
-    checkpoint = trainer.fit().checkpoint
-    restored = _restore(checkpoint)
-    if restored is None:
-        raise RuntimeError(f"Ray Train left no usable checkpoint in {(place / 'train').uri}")
-    return restored
+    trainer.fit()
+    run.delete_folder()
 
 
 def _worker(arguments: dict[str, Any]) -> None:
     """The train loop of Ray Train."""
-    config = build(Config, arguments["config"], "")
-    torch.set_num_threads(max(1, int(config.pretrain.cpus_per_worker)))
-    context = ray.train.get_context()
+    config, kept = build(Config, arguments["config"], ""), locate(arguments["kept"])
+    context, device = ray.train.get_context(), ray.train.torch.get_device()
     logging.getLogger().setLevel(logging.WARNING)
-    restored = _restore(ray.train.get_checkpoint())
-    if restored is not None and restored[0].step >= config.meta.outer_steps:
-        return
-    if restored is not None and context.get_world_rank() == 0:
-        say(f"pretrain: goes on after outer step {restored[0].step}")
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    reduce = _all_reduce if world_size > 1 else _alone
+    restored = read_state(kept)
+    _check_same_step(restored[0].step if restored else 0, world_size, reduce, device)
+    if rank == 0:
+        _say_where(restored)
+
+    def keep(state: MetaState, history: History) -> None:
+        if rank == 0:
+            write_state(kept, state, history)
+
     learn(
         config,
         arguments["source"],
-        ray.train.torch.get_device(),
+        device,
         restored,
-        _report_checkpoint,
-        rank=context.get_world_rank(),
-        world_size=context.get_world_size(),
-        reduce=_all_reduce if context.get_world_size() > 1 else _alone,
+        keep,
+        rank=rank,
+        world_size=world_size,
+        reduce=reduce,
         must_save=SpotWarning(),
     )
+
+
+def _check_same_step(step: int, world_size: int, reduce: Callable[[Tensor], None], device: torch.device) -> None:
+    """Raise RuntimeError, for Ray Train to start all workers again, where one read a checkpoint older than another."""
+    moments = torch.tensor([step, step * step], dtype=torch.float64, device=device)
+    reduce(moments)
+    mean, mean_square = (moments / world_size).tolist()
+    if mean_square != mean * mean:
+        raise RuntimeError(f"the workers found checkpoints of different outer steps in one place; this one of {step}")
+
+
+def _say_where(restored: tuple[MetaState, History] | None) -> None:
+    if restored is not None:
+        say(f"pretrain: goes on after outer step {restored[0].step}")
 
 
 class SpotWarning:
@@ -278,24 +309,6 @@ def _all_reduce(flat: Tensor) -> None:
 
 def _alone(flat: Tensor) -> None:
     """One worker's sum is the sum."""
-
-
-def _restore(checkpoint: ray.train.Checkpoint | None) -> tuple[MetaState, History] | None:
-    if checkpoint is None:
-        return None
-    with checkpoint.as_directory() as folder:
-        return read_state(locate(folder))
-
-
-def _report_checkpoint(state: MetaState, history: History) -> None:
-    """All ranks report, the first one with the state."""
-    metrics = {key: float(value) for key, value in history[-1].items()}
-    if ray.train.get_context().get_world_rank() != 0:
-        ray.train.report(metrics, checkpoint=None)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        write_state(locate(folder), state, history)
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
 def _stored_episodes(
@@ -330,8 +343,8 @@ def _streamed_episodes(
     return episodes_of
 
 
-def _check_store(store: TaskStore, config: Config) -> None:
-    """InputError when the store does not hold what the configuration asks for."""
+def _check_store(store: TaskStore, config: Config) -> str:
+    """-> the store's fingerprint. InputError when it is not whole, or not what the configuration asks for."""
     size_px = view_size_px(config)
     if store.size_px != size_px:
         raise InputError(
@@ -352,6 +365,14 @@ def _check_store(store: TaskStore, config: Config) -> None:
             f"task store {store.root.uri} and synthesize.tasks differ in {', '.join(different[:5])}; "
             "run `grmp synthesize` with these settings into another output"
         )
+    made_of, references = planned(store.root)
+    there = {name for names in store.reference_ids.values() for name in names}
+    if there != set(references):
+        raise InputError(
+            f"task store {store.root.uri} holds {len(there)} of its {len(references)} references: it was interrupted; "
+            "run `grmp synthesize` again to complete it"
+        )
+    return made_of
 
 
 def _check_resources(config: Config) -> None:

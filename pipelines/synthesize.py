@@ -30,6 +30,9 @@ if TYPE_CHECKING:  # a worker that makes pictures needs neither torch nor matplo
     from pipelines.preview import Preview
 
 
+PLAN = "plan.json"
+
+
 @dataclass(frozen=True)
 class Synthesis:
     """Result of `grmp synthesize`."""
@@ -72,14 +75,14 @@ def write_store(config: Config) -> Synthesis:
     place, names = output_place(config, "tasks"), task_names(config)
     with ray_session():
         usable, rejected = scan_references(config)
-        plan = _fingerprint(config, usable)
-        if _existing_plan(place) not in (None, plan):
+        plan = fingerprint(config, usable)
+        if (place / PLAN).exists() and planned(place)[0] != plan:
             raise InputError(
                 f"{place.uri} holds tasks made with other settings or photos; choose another output, "
                 "or delete that folder"
             )
         parts = split_references([r.reference_id for r in usable], config.synthesize.query_fraction, config.seed)
-        (place / "plan.json").write_json({"fingerprint": plan, "references": parts})
+        (place / PLAN).write_json({"fingerprint": plan, "references": parts})
         rows, bytes_written = write_blocks(block_writer(config, usable, parts, place))
     write_manifest(
         place,
@@ -190,7 +193,7 @@ class BlockWriter:
         return {"rows": num_rows, "bytes": num_bytes}
 
 
-def _fingerprint(config: Config, usable: Sequence[Reference]) -> str:
+def fingerprint(config: Config, usable: Sequence[Reference]) -> str:
     """Differs when anything that decides about a row, or about the block it is in, differs."""
     ids = [reference.reference_id for reference in usable]
     wanted = (config.synthesize.query_fraction, config.synthesize.references_per_block)
@@ -199,9 +202,19 @@ def _fingerprint(config: Config, usable: Sequence[Reference]) -> str:
     return config_hash(synthesizer_of(config), task_names(config), ids, wanted, *rule, *scores)
 
 
-def _existing_plan(place: Location) -> str | None:
-    plan = place / "plan.json"
-    return str(plan.read_json().get("fingerprint")) if plan.exists() else None
+def planned(place: Location) -> tuple[str, dict[str, Part]]:
+    """Fingerprint of the task store at `place`, and the part of every reference that belongs into it.
+
+    InputError when the store has no plan.
+    """
+    try:
+        plan = (place / PLAN).read_json()
+        return plan["fingerprint"], plan["references"]
+    except (FileNotFoundError, KeyError) as error:
+        raise InputError(
+            f"task store {place.uri} lacks its {PLAN}, or that is another file; "
+            "run `grmp synthesize` into another output"
+        ) from error
 
 
 if __name__ == "__main__":

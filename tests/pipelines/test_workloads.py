@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +22,14 @@ import pytest
 import ray
 import torch
 import yaml
+from safetensors.torch import save_file
 
 from grmp_core import references
-from grmp_core.bundle import read_bundle
+from grmp_core.backbone import EMBEDDED, BackboneConfig, load_backbone
+from grmp_core.bundle import read_bundle, write_bundle
 from grmp_core.errors import InputError
-from grmp_core.meta import MetaConfig
-from grmp_core.storage import locate
+from grmp_core.meta import MetaConfig, MetaState
+from grmp_core.storage import Location, locate
 from grmp_core.task_store import TaskStore
 from grmp_core.tasks import plan_episode, prepare_reference, split_references, synthesize_row
 from grmp_core.visibility import Appearance
@@ -171,6 +174,51 @@ def test_resumed_in_one_process_is_bit_for_bit_the_same(config, output, prompts)
         assert torch.equal(state.parameters[name], tensor)
 
 
+def test_a_run_that_another_process_ends_is_bit_for_bit_the_same(config, output, prompts, monkeypatch):
+    cut = moved(config, output, "cut")
+    write_state = pretrain.write_state
+
+    def die(place: Location, state: MetaState, history: pretrain.History) -> None:
+        write_state(place, state, history)
+        if state.step == 2:
+            raise RuntimeError("the end came early")
+
+    monkeypatch.setattr(pretrain, "write_state", die)
+    with pytest.raises(RuntimeError, match="came early"):
+        pretrain.run(cut)
+    file = Path(cut.output) / "config.yaml"
+    file.write_text(yaml.safe_dump(as_dict(cut)))
+    command = [sys.executable, "-m", "pipelines.pretrain", "--config", str(file)]
+    log = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr
+    assert f"{GOES_ON} 2" in log
+    found = read_bundle(locate(cut.output) / "pretrain" / "bundle").parameters
+    assert all(torch.equal(found[name], tensor) for name, tensor in prompts.items())
+    assert len(list(Path(cut.output).glob("pretrain/state/*/*.safetensors"))) == 1, "older checkpoints are of no use"
+
+
+def test_prompts_of_other_weights_are_not_taken_for_finished(config, output, prompts):
+    """The weights file stays where it is and gets other content."""
+    weights, one = output / "weights.safetensors", moved(config, output, "weights")
+    one = dataclasses.replace(one, backbone=BackboneConfig(name=EMBEDDED, checkpoint=str(weights)))
+    state = load_backbone(BackboneConfig()).clip.state_dict()
+    found = []
+    for sign in (1, -1):
+        save_file({**state, "visual.proj": sign * state["visual.proj"]}, weights)
+        found.append(read_bundle(locate(pretrain.run(one).bundle)))
+    assert found[0].backbone_sha256 != found[1].backbone_sha256
+    name = next(iter(prompts))
+    assert torch.equal(found[0].parameters[name], prompts[name])
+    assert not torch.equal(found[1].parameters[name], prompts[name])
+
+
+def test_half_a_store_is_refused(config, output, store):
+    half = moved(config, output, "half")
+    (Path(half.output) / "tasks").unlink()
+    shutil.copytree(store.root.path, Path(half.output) / "tasks", ignore=shutil.ignore_patterns("*00001.parquet"))
+    with pytest.raises(InputError, match="holds 3 of its 5 references: it was interrupted"):
+        pretrain.run(half)
+
+
 def test_two_workers_and_a_killed_one_give_one_process_prompts(config, store, output, capfd):
     longer = dataclasses.replace(config, meta=dataclasses.replace(config.meta, outer_steps=12))
     prompts = read_bundle(locate(pretrain.run(moved(longer, output, "alone")).bundle)).parameters
@@ -194,11 +242,12 @@ def kill_a_train_worker(output: Path, killed: list[int], stop: threading.Event) 
     """SIGKILL to one Ray Train worker as soon as there is a checkpoint to go on from."""
     while not stop.is_set():
         if has_checkpoint(output / "pretrain"):
-            for process in psutil.process_iter(["name", "cmdline"]):
-                if any("RayTrainWorker" in part for part in process.info["cmdline"] or []):
-                    os.kill(process.pid, signal.SIGKILL)
-                    killed.append(process.pid)
-                    return
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if any("RayTrainWorker" in part for part in process.cmdline()):
+                        process.kill()
+                        killed.append(process.pid)
+                        return
         time.sleep(0.02)
 
 
@@ -297,7 +346,8 @@ def test_adapt_evaluate_and_score_go_together(config, output, prompts):
     adapted = adapt.run(config)
     scoring = ScoreConfig(model=adapted.bundle, images=(str(output / "target"),), output=str(output / "s.csv"))
     chosen = dataclasses.replace(config, score=scoring)
-    evaluation = evaluate.run(chosen)
+    with pytest.raises(InputError, match=f"has learned from all {NUM_IMAGES} images"):
+        evaluate.run(chosen)
     (output / "target" / "empty.jpg").write_bytes(b"")
     for i in range(3):
         write_png(output / "target" / f"more_{i}.png", references.reference(700 + i, 300, 250))
@@ -307,7 +357,23 @@ def test_adapt_evaluate_and_score_go_together(config, output, prompts):
     assert scored.scores["error"].notna().sum() == 1
     assert pd.read_csv(output / "s.csv")["image_path"].tolist() == scored.scores["image_path"].tolist()
     assert scored.scores["mos_scale_score"].dropna().between(0, 10).all()
+
+
+def test_evaluation_leaves_out_what_the_model_has_learned_from(config, swept):
+    trial = swept.results.iloc[0]
+    evaluation = evaluate.run(dataclasses.replace(config, score=ScoreConfig(model=trial["bundle"])))
+    assert evaluation.learned_from == trial["shots"] == 6
+    assert evaluation.scores.n == NUM_IMAGES - 6
     assert evaluation.srcc_low <= evaluation.scores.srcc <= evaluation.srcc_high
+
+
+def test_a_target_that_the_prompts_know_the_scores_of_is_refused(config, output, prompts):
+    known = moved(config, output, "known")
+    bundle = read_bundle(locate(config.output) / "pretrain" / "bundle")
+    taught = dataclasses.replace(bundle, provenance={**bundle.provenance, "source": "table"})
+    write_bundle(locate(known.output) / "pretrain" / "bundle", taught)
+    with pytest.raises(InputError, match="pre-trained on the scores of table"):
+        sweep.run(known)
 
 
 def submitted(client, command: str, environment: dict, deadline: float) -> str:
