@@ -22,6 +22,8 @@ FORMAT = "grmp-iqa bundle"
 VERSION = 1
 TENSORS = "model.safetensors"
 DESCRIPTION = "bundle.json"
+LEARNED_FROM = "learned_from"
+"""Key of a model's provenance: the `datasets.label_id` of every image whose human score it has seen."""
 
 
 @dataclass(frozen=True, kw_only=True)

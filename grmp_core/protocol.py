@@ -1,7 +1,8 @@
 """Who is trained on and who is tested: splits by reference, nested shots, and validation inside the labelled budget.
 
 Every draw orders its candidates by a hash of (seed, purpose, name) and takes the first ones. So it is the same on every
-machine and NumPy version, it does not depend on the order of rows, and a larger draw contains the smaller one.
+machine and NumPy version, and a larger draw contains the smaller one. Splits and folds name their candidates by
+reference, whatever the order of rows; shots name theirs by row, so they belong to one order of rows.
 """
 
 import hashlib

@@ -12,7 +12,7 @@ import ray
 import torch
 
 from grmp_core.adapt import AdaptResult, adapt
-from grmp_core.bundle import Bundle, write_bundle
+from grmp_core.bundle import LEARNED_FROM, Bundle, write_bundle
 from grmp_core.datasets import ScoreRange
 from pipelines.config import Config
 from pipelines.resources import require_trial
@@ -49,7 +49,9 @@ def run(config: Config) -> Adaptation:
         encoded = encode_target(config, target, start, config.sweep.gpus_per_trial)
         task = ray.remote(num_cpus=config.sweep.cpus_per_trial, num_gpus=config.sweep.gpus_per_trial)(_adapt)
         result = ray.get(task.remote(config, start, encoded))
-    bundle = adapted_bundle(config, start, result, target.score_range, {"shots": len(encoded.mos)})
+    learned_from = encoded.label_ids(np.arange(len(encoded.mos)))
+    about = {"shots": len(encoded.mos), LEARNED_FROM: learned_from}
+    bundle = adapted_bundle(config, start, result, target.score_range, about)
     write_bundle(place / "bundle", bundle)
     history = [dataclasses.asdict(record) for record in result.history]
     (place / "history.json").write_json({"history": history, "val_srcc_by_epoch": result.val_srcc_by_epoch})

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from grmp_core.bundle import Bundle, read_bundle
+from grmp_core.bundle import LEARNED_FROM, read_bundle
+from grmp_core.datasets import label_id
 from grmp_core.images import ImageLimits
 from grmp_core.metrics import srcc
 from grmp_core.scoring import Scorer
-from grmp_core.storage import Location, locate
+from grmp_core.storage import Location
 
 MIN_IMAGES = 10
 """Fewer held-out images decide nothing."""
@@ -36,21 +37,25 @@ def judge(
     """Whether the bundle at `place` is to take the place of version `champion`, and why or why not.
 
     The held-out images, their human scores and the candidate's predictions stand in `predictions.parquet` beside the
-    bundle, as a sweep writes it; `open_champion` fetches the champion's bundle, which scores the same images.
+    bundle, as a sweep writes it; `open_champion` fetches the champion's bundle, which scores those of the images that
+    it has not learned from.
     """
     stays = f"champion version {champion} stays"
-    file = locate(place.uri.rstrip("/").rsplit("/", 1)[0]) / "predictions.parquet"
+    file = place.parent / "predictions.parquet"
     if not file.exists():
         return False, f"{stays}: there are no held-out predictions to compare on ({file.uri} is missing)"
-    table = pd.read_parquet(io.BytesIO(file.read_bytes()))
+    held_out = pd.read_parquet(io.BytesIO(file.read_bytes()))
     rival = open_champion()
+    seen = read_bundle(rival).provenance.get(LEARNED_FROM)
+    table = held_out[[label_id(*row) not in (seen or ()) for row in held_out[["image_path", "mos"]].to_numpy()]]
     theirs = _score(rival, table["image_path"].tolist(), limits)
     known = np.isfinite(theirs)
     if known.sum() < MIN_IMAGES:
-        return False, f"{stays}: {known.sum()} of {len(table)} held-out images can be read, {MIN_IMAGES} are needed"
+        why = f"{known.sum()} of {len(held_out)} held-out images can be read and are new to it, {MIN_IMAGES} are needed"
+        return False, f"{stays}: {why}"
     ours, mos = table["quality"].to_numpy(float)[known], table["mos"].to_numpy(float)[known]
     promoted, reason = verdict(compare(ours, theirs[known], mos), margin, champion)
-    return promoted, reason + _caveat(read_bundle(place), read_bundle(rival))
+    return promoted, reason + _note(seen, len(held_out) - len(table))
 
 
 def compare(candidate_N: np.ndarray, champion_N: np.ndarray, mos_N: np.ndarray, seed: int = 0) -> Comparison:
@@ -76,15 +81,11 @@ def verdict(result: Comparison, margin: float, champion: str) -> tuple[bool, str
     return False, f"champion version {champion} stays: {numbers}, which is not more than the margin {margin:g}"
 
 
-def _caveat(candidate: Bundle, champion: Bundle) -> str:
-    """The champion's own split decides what it was trained on, which may be what the candidate never saw."""
-    ours, theirs = (
-        (b.provenance.get("target"), b.provenance.get("split_seed"), b.provenance.get("seed"))
-        for b in (candidate, champion)
-    )
-    if None not in ours[:2] and ours == theirs:
-        return ""
-    return "; the champion may have been trained on some of these images, which favours it"
+def _note(seen: list[str] | None, left_out: int) -> str:
+    """What the champion had learned from: its own split may have been another one."""
+    if seen is None:
+        return "; the champion does not say what it has learned from: some of these images would favour it"
+    return f"; {left_out} held-out images took no part, since the champion has learned from them" if left_out else ""
 
 
 def _score(place: Location, paths: list[str], limits: ImageLimits) -> np.ndarray:

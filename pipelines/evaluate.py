@@ -7,6 +7,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from grmp_core.bundle import LEARNED_FROM, Bundle
+from grmp_core.datasets import LabelledSet, label_id
+from grmp_core.errors import InputError
 from grmp_core.metrics import Scores, bootstrap_interval, evaluate, srcc
 from pipelines import ablation
 from pipelines.ablation import Ablation
@@ -25,36 +30,46 @@ class Evaluation:
     srcc_low: float
     srcc_high: float
     """95 % bootstrap interval of the SRCC over images."""
+    learned_from: int
+    """Images of the set whose scores the model has seen; they are left out."""
 
     def as_json(self) -> dict[str, Any]:
         interval = [self.srcc_low, self.srcc_high]
-        return {"model": self.model, **dataclasses.asdict(self.scores), "srcc_interval": interval}
+        scores = dataclasses.asdict(self.scores)
+        return {"model": self.model, **scores, "srcc_interval": interval, "learned_from": self.learned_from}
 
     def as_text(self) -> str:
         row = dataclasses.asdict(self.scores) | {"SRCC 95 %": f"{self.srcc_low:.3f}-{self.srcc_high:.3f}"}
-        return f"{table([row])}\n{self.model}"
+        note = f"left out: {self.learned_from} images that the model has learned from" if self.learned_from else None
+        return "\n".join(filter(None, [table([row]), note, self.model]))
 
 
 def run(config: Config) -> Evaluation | Ablation:
-    """Score every image of the target with `score.model`; write `<output>/evaluate`. Or the ablation, if asked for."""
+    """Agreement with the human scores of the target, or the ablation, if asked for."""
     return ablation.run(config) if config.evaluate.ablation else score_target(config)
 
 
 def score_target(config: Config) -> Evaluation:
-    """Agreement of one model with the human scores."""
+    """Score with `score.model` the images of the target that it has not learned from; write `<output>/evaluate`.
+
+    Raises InputError when the model has learned from all of them.
+    """
     started = time.time()
     place, bundle = open_model(config)
     target = load_target(config.target)
-    frame = score_paths(config, bundle, place.uri, target.table["image_path"].to_pylist())
-    frame["mos"] = target.table["mos"].to_numpy()
+    known = _learned_from(bundle, place.uri, target)
+    images, mos = target.table["image_path"].to_numpy()[~known], target.mos[~known]
+    frame = score_paths(config, bundle, place.uri, images.tolist())
+    frame["mos"] = mos
     failed = frame[frame["error"].notna()]
     rejected = tuple({"path": row.image_path, "reason": row.error} for row in failed.itertuples())
-    check_rejects(config.target, target.table.num_rows, rejected)
+    check_rejects(config.target, len(images), rejected)
+    left_out = tuple({"path": reject.path, "reason": reject.reason} for reject in target.rejected)
     good = frame[frame["error"].isna()]
     scores = evaluate(good["mos_scale_score"].to_numpy(), good["mos"].to_numpy())
     low, high = bootstrap_interval(srcc, good["quality"].to_numpy(), good["mos"].to_numpy(), seed=config.seed)
     output = output_place(config, "evaluate")
-    result = Evaluation(place.uri, scores, low, high)
+    result = Evaluation(place.uri, scores, low, high, int(known.sum()))
     (output / "evaluation.json").write_json(result.as_json())
     write_manifest(
         output,
@@ -62,11 +77,24 @@ def score_target(config: Config) -> Evaluation:
         config,
         started,
         inputs={"target": target.fingerprint(), "model": place.uri},
-        counts={"images": len(good)},
-        rejected=rejected,
+        counts={"images": len(good), "learned_from": int(known.sum())},
+        rejected=(*left_out, *rejected),
     )
     say(f"evaluate: {len(good)} images of {config.target.dataset}")
     return result
+
+
+def _learned_from(bundle: Bundle, where: str, target: LabelledSet) -> np.ndarray:
+    """(N,) bool: the images whose scores the model has seen."""
+    seen = set(bundle.provenance.get(LEARNED_FROM, ()))
+    labels = zip(target.image_paths, target.mos, strict=True)
+    known = np.array([label_id(path, mos) in seen for path, mos in labels])
+    if known.all():
+        raise InputError(
+            f"the model {where} has learned from all {len(known)} images of {target.root}; evaluate it on others, or "
+            "evaluate one of a sweep, which holds images back"
+        )
+    return known
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ from typing import Any
 
 from grmp_core.bundle import Bundle
 
+_LONG = 40
+"""Items of a list that nobody wants to read here."""
+
 
 def model_card(name: str, bundle: Bundle, allow_local_paths: bool, decision: str) -> str:
     """Markdown, for the description of a model version."""
@@ -67,5 +70,7 @@ def _download_note(bundle: Bundle) -> list[str]:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list) and len(value) > _LONG:
+        return f"{len(value)}, which the bundle lists"
     text = " ".join(str(value).split())
     return text if len(text) <= 400 else text[:400] + " …"

@@ -14,8 +14,8 @@ from ray.data import ActorPoolStrategy, TaskPoolStrategy
 from grmp_core import datasets
 from grmp_core.adapt import LabelledViews, prepare_views
 from grmp_core.backbone import load_backbone
-from grmp_core.bundle import Bundle, check_backbone
-from grmp_core.datasets import LabelledSet
+from grmp_core.bundle import Bundle, check_backbone, read_bundle
+from grmp_core.datasets import LabelledSet, label_id
 from grmp_core.errors import InputError
 from grmp_core.images import ImageError, read_image
 from grmp_core.model import QualityModel
@@ -49,6 +49,10 @@ class EncodedTarget:
             torch.from_numpy(self.quality[rows].astype(np.float32)).to(device),
             tuple(self.reference_ids[i] for i in rows),
         )
+
+    def label_ids(self, rows: np.ndarray) -> list[str]:
+        """What a model keeps of the labels it has learned from, so that it is not tested on them."""
+        return [label_id(self.image_path[i], self.mos[i]) for i in rows]
 
 
 def load_target(config: TargetConfig) -> LabelledSet:
@@ -85,7 +89,7 @@ def encode_target(config: Config, target: LabelledSet, start: Bundle, gpus_per_w
         how["num_gpus"] = gpus_per_worker
     else:  # workers of tasks stay, with all that they have imported, for what comes next
         how = {"fn": _encode_batch, "fn_args": given, "compute": TaskPoolStrategy(size=pool)}
-    few = min(len(rows), 4 * pool)  # small blocks keep the pool busy
+    few = min(len(rows), 16 * pool)  # small blocks, so that all workers end at about the same time
     encoded = ray.data.from_items(rows, override_num_blocks=few).map_batches(**how, batch_size=16).iter_rows()
     kept = sorted(encoded, key=lambda row: row["row"])
     good = [row for row in kept if not row["error"]]
@@ -133,13 +137,17 @@ def process_model(config: Config, start: Bundle, device: torch.device) -> Qualit
 
 
 def initial_prompts(config: Config) -> Bundle:
-    """The pre-trained prompts `<output>/pretrain/bundle`. InputError when there are none."""
-    from grmp_core.bundle import read_bundle
-
+    """The pre-trained prompts `<output>/pretrain/bundle`. InputError when there are none, or they know the target."""
     place = locate(config.output) / "pretrain" / "bundle"
     if not (place / "bundle.json").exists():
         raise InputError(f"no pre-trained prompts at {place.uri}: run `grmp pretrain` with this output first")
-    return read_bundle(place)
+    start = read_bundle(place)
+    if start.provenance.get("source") == config.target.dataset:
+        raise InputError(
+            f"the prompts at {place.uri} were pre-trained on the scores of {config.target.dataset}, so no image of it "
+            "is left to test on; choose another target.dataset, or another synthesize.source and output"
+        )
+    return start
 
 
 def compute_device(gpus: float) -> torch.device:

@@ -25,7 +25,7 @@ from ray import tune
 
 from grmp_core import protocol
 from grmp_core.adapt import AdaptResult, LabelledViews, adapt, predict_quality, train, validation_curve
-from grmp_core.bundle import Bundle, write_bundle
+from grmp_core.bundle import LEARNED_FROM, Bundle, write_bundle
 from grmp_core.datasets import ScoreRange
 from grmp_core.meta import NonFiniteLossError
 from grmp_core.metrics import Scores, evaluate
@@ -82,13 +82,14 @@ def grid_trial(params: dict[str, Any], shared: Shared) -> None:
     qgr = dataclasses.replace(config.adapt.qgr, strength=cell["lambda"])
     config = dataclasses.replace(config, adapt=dataclasses.replace(config.adapt, qgr=qgr))
     encoded, model = _prepare(shared, config)
-    split, labelled = _labelled(cell, encoded, config, model)
+    split, rows, labelled = _labelled(cell, encoded, config, model)
     result = adapt(model, model.adaptable_parameters(shared.start.parameters), labelled, config.adapt, split.seed)
     test = encoded.views(split.test, model.dtype, model.device)
     predicted = predict_quality(model, result.parameters, test.score_tokens_NGTD).cpu().numpy()
     scores = evaluate(predicted, encoded.mos[split.test])
     row = _result_row(cell, result, scores, time.perf_counter() - began)
-    bundle = adapted_bundle(config, shared.start, result, shared.score_range, cell)
+    about = {**cell, LEARNED_FROM: encoded.label_ids(rows)}
+    bundle = adapted_bundle(config, shared.start, result, shared.score_range, about)
     bundle = dataclasses.replace(bundle, metrics={**bundle.metrics, **_metrics(scores)})
     place = locate(shared.place) / "trials" / cell["trial"]
     row["bundle"] = (place / "bundle").uri
@@ -109,7 +110,7 @@ def search_trial(params: dict[str, Any], shared: Shared, cell: dict[str, Any]) -
         tune.report(_progress(known["val_srcc"], known["epochs"], config.adapt.epochs, known["seconds"], ended=True))
         return
     encoded, model = _prepare(shared, config)
-    split, labelled = _labelled(cell, encoded, config, model)
+    split, _, labelled = _labelled(cell, encoded, config, model)
     start = model.adaptable_parameters(shared.start.parameters)
     best, epochs, error = math.nan, 0, None
     try:
@@ -130,7 +131,7 @@ def measure_trial(shared: Shared, cell: dict[str, Any]) -> tuple[int, float]:
     config = shared.settings()
     _forget_peak()
     encoded, model = _prepare(shared, config)
-    split, labelled = _labelled(cell, encoded, config, model)
+    split, _, labelled = _labelled(cell, encoded, config, model)
     test = encoded.views(split.test, model.dtype, model.device)
     first = labelled.subset(np.arange(min(len(labelled), config.adapt.batch_size)))
     _, parameters = next(train(model, model.adaptable_parameters(shared.start.parameters), first, config.adapt, 0, 1))
@@ -207,10 +208,11 @@ def _prepare(shared: Shared, config: Config) -> tuple[EncodedTarget, QualityMode
 
 def _labelled(
     cell: dict[str, Any], encoded: EncodedTarget, config: Config, model: QualityModel
-) -> tuple[protocol.Split, LabelledViews]:
+) -> tuple[protocol.Split, np.ndarray, LabelledViews]:
+    """-> the split, the labelled rows, and their views."""
     split = protocol.split(encoded.reference_ids, cell["split_seed"], config.sweep.test_fraction)
     rows = protocol.draw_shots(split, cell["shots"], cell["split_seed"])
-    return split, encoded.views(rows, model.dtype, model.device)
+    return split, rows, encoded.views(rows, model.dtype, model.device)
 
 
 def _progress(best: float, best_epoch: int, epoch: int, seconds: float, *, ended: bool) -> dict[str, Any]:
@@ -245,6 +247,8 @@ def _write_trial(
     predicted: np.ndarray,
 ) -> None:
     """All of a trial's files; `trial.json` last, since it makes the trial count as finished."""
+    if (place / "trial.json").exists():  # of another sweep, whose files are replaced now
+        (place / "trial.json").delete()
     write_bundle(place / "bundle", bundle)
     history = [dataclasses.asdict(record) for record in result.history]
     (place / "history.json").write_json({"history": history, "val_srcc_by_epoch": result.val_srcc_by_epoch})

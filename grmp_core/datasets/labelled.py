@@ -137,11 +137,15 @@ class LabelledSet:
         return self.table["quality"].to_numpy()
 
     def fingerprint(self) -> str:
-        """sha256 (hex) over score range and rows (path relative to root, mos, reference); row order does not matter."""
+        """sha256 (hex) over score range and rows, in their order, which shots are drawn by.
+
+        Of a row: path relative to root, mos, reference, and the size of the file; of an object store's only the name.
+        """
         columns = (self.image_paths, self.mos.tolist(), self.reference_ids)
-        rows = sorted(
-            f"{relative(path, self.root)}\t{mos!r}\t{reference}" for path, mos, reference in zip(*columns, strict=True)
-        )
+        rows = [
+            f"{relative(path, self.root)}\t{mos!r}\t{reference}\t{_size_bytes(path)}"
+            for path, mos, reference in zip(*columns, strict=True)
+        ]
         scale = self.score_range
         head = f"{float(scale.mos_min)!r}\t{float(scale.mos_max)!r}\t{scale.higher_is_better}"
         return hashlib.sha256("\n".join([head, *rows]).encode()).hexdigest()
@@ -254,6 +258,16 @@ def _to_table(rows: Sequence[LabelRow], scores: np.ndarray, score_range: ScoreRa
         "dataset": [name] * len(rows),
     }
     return pa.table(columns, schema=IMAGE_TABLE)
+
+
+def label_id(image_path: str, mos: float) -> str:
+    """Short name of one human score of one image, wherever the set lies: tells whether a model has learned from it."""
+    name = image_path.partition("?")[0].replace(os.sep, "/").rsplit("/", 1)[-1]
+    return hashlib.sha256(f"{name}\t{float(mos)!r}".encode()).hexdigest()[:12]
+
+
+def _size_bytes(path: str) -> int | None:
+    return None if "://" in path else os.path.getsize(path)
 
 
 def relative(path: str, root: str) -> str:

@@ -236,7 +236,7 @@ def test_fingerprint_follows_content_not_place(make_table: Callable[..., Path], 
     rows = [("a.png", 1.0), ("b.png", 2.0), ("c.png", 3.0)]
     first = load("table", str(make_table(rows))).fingerprint()
     assert len(first) == 64
-    assert load("table", str(make_table(rows[::-1]))).fingerprint() == first
+    assert load("table", str(make_table(rows[::-1]))).fingerprint() != first, "shots are drawn by row"
     assert load("table", str(make_table([*rows[:2], ("c.png", 3.1)]))).fingerprint() != first
     moved = tmp_path / "moved"
     moved.mkdir()
@@ -244,6 +244,9 @@ def test_fingerprint_follows_content_not_place(make_table: Callable[..., Path], 
         (tmp_path / name).rename(moved / name)
     (moved / "labels.csv").write_text("image,mos\na.png,1.0\nb.png,2.0\nc.png,3.0\n")
     assert load("table", str(moved)).fingerprint() == first
+    with (moved / "b.png").open("ab") as file:
+        file.write(b"another picture under the same name")
+    assert load("table", str(moved)).fingerprint() != first
 
 
 def test_images_found_bad_later_are_left_out(make_table: Callable[..., Path]) -> None:

@@ -21,8 +21,8 @@ import torch
 from mlflow.pyfunc import PythonModelContext
 from PIL import Image
 
-from grmp_core.bundle import Bundle, read_bundle, write_bundle
-from grmp_core.datasets import ScoreRange
+from grmp_core.bundle import LEARNED_FROM, Bundle, read_bundle, write_bundle
+from grmp_core.datasets import ScoreRange, label_id
 from grmp_core.errors import InputError
 from grmp_core.images import ImageLimits
 from grmp_core.metrics import srcc
@@ -141,7 +141,30 @@ def test_worse_candidate_is_refused_with_the_numbers(registry) -> None:
     assert not third.is_champion
     assert third.reason.startswith("champion version 2 stays: SRCC")
     assert "against 1.000 of version 2" in third.reason
-    assert third.reason.endswith("may have been trained on some of these images, which favours it")
+    assert "the champion does not say what it has learned from" in third.reason
+
+
+def test_a_champion_is_not_compared_on_what_it_has_learned_from(registry, images, tmp_path) -> None:
+    """It has seen the scores of 4 of the images, then of all."""
+    good = registry.bundles["good"]
+    mos = 100 * qualities(good, images)
+    rival = read_bundle(locate(registry.bundles["bad"]))
+    known = [label_id(path, score) for path, score in list(zip(images, mos, strict=True))[:4]]
+    write_bundle(locate(tmp_path / "bundle"), dataclasses.replace(rival, provenance={LEARNED_FROM: known}))
+
+    def against(champion: Path) -> tuple[bool, str]:
+        return judge(locate(good), "7", lambda: locate(champion), 0.0, ImageLimits())
+
+    _, reason = against(tmp_path / "bundle")
+    assert f"on the same {len(images) - 4} held-out images" in reason
+    assert reason.endswith("; 4 held-out images took no part, since the champion has learned from them")
+    expected = srcc(qualities(tmp_path / "bundle", images[4:]), mos[4:])
+    assert f"against {expected:.3f} of version 7" in reason
+    everything = [label_id(path, score) for path, score in zip(images, mos, strict=True)]
+    write_bundle(locate(tmp_path / "all"), dataclasses.replace(rival, provenance={LEARNED_FROM: everything}))
+    promoted, reason = against(tmp_path / "all")
+    assert not promoted
+    assert "champion version 7 stays: 0 of" in reason
 
 
 def test_aliases_and_card_in_the_registry(registry) -> None:
@@ -411,4 +434,4 @@ def test_too_few_readable_images_decide_nothing(make_bundle, images) -> None:
     table.to_parquet(folder.parent / "predictions.parquet")
     promoted, reason = judge(locate(folder), "4", lambda: locate(folder), 0.0, ImageLimits())
     assert not promoted
-    assert "9 of 40 held-out images can be read, 10 are needed" in reason
+    assert "9 of 40 held-out images can be read and are new to it, 10 are needed" in reason
