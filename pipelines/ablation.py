@@ -33,7 +33,7 @@ from pipelines import sweep
 from pipelines.analysis import compare_methods, method_medians
 from pipelines.config import Config
 from pipelines.session import output_place, ray_session, say, table, write_manifest
-from pipelines.target import load_target
+from pipelines.target import check_rejects, load_target
 
 NSS, LINEAR = "ridge on BRISQUE", "linear probe"
 CONTEXT, RANDOM, RANDOM_QGR = "text context only (CoOp)", "adaptation", "adaptation + QGR"
@@ -48,15 +48,18 @@ class Ablation:
 
     results: pd.DataFrame
     """One row a method, number of shots and split: method, shots, split_seed, srcc, lambda."""
+    failed: list[str]
+    """Trials without a row, each with its error."""
     place: str
 
     def as_json(self) -> dict[str, Any]:
         medians, tests = method_medians(self.results), compare_methods(self.results, (NSS, LINEAR, RANDOM))
         records = {"medians": medians.to_dict("records"), "tests": tests.to_dict("records")}
-        return {"place": self.place, **records}
+        return {"place": self.place, **records, "failed": self.failed}
 
     def as_text(self) -> str:
-        return f"{medians_text(self.results)}\n\n{tests_text(self.results)}\n{self.place}"
+        failed = [f"failed: {trial}" for trial in self.failed]
+        return "\n".join([medians_text(self.results), "", tests_text(self.results), *failed, self.place])
 
 
 @dataclass(frozen=True)
@@ -78,14 +81,15 @@ def run(config: Config) -> Ablation:
         raise InputError("an ablation compares lambda 0 with others: give sweep.lambdas a value above 0")
     target = load_target(config.target)
     with ray_session():
-        frames = [_baseline_rows(config, target.table.to_pydict())]
-        frames += [_arm_rows(arm, place) for arm in _arms(config)]
-    results = pd.concat(frames, ignore_index=True)
-    ablation = Ablation(results, place.uri)
+        baselines, rejected = _baseline_rows(config, target.table.to_pydict())
+        arms = [_arm_rows(arm, place) for arm in _arms(config)]
+    results = pd.concat([baselines, *(rows for rows, _ in arms)], ignore_index=True)
+    ablation = Ablation(results, [trial for _, failed in arms for trial in failed], place.uri)
     (place / "ablation.csv").write_bytes(results.to_csv(index=False).encode())
     (place / "ablation.md").write_bytes(ablation.as_text().encode())
     inputs = {"target": target.fingerprint()}
-    write_manifest(place, "ablation", config, started, inputs=inputs, counts={"rows": len(results)})
+    counts = {"rows": len(results), "failed": len(ablation.failed)}
+    write_manifest(place, "ablation", config, started, inputs=inputs, counts=counts, rejected=rejected)
     return ablation
 
 
@@ -143,8 +147,8 @@ def _random_prompts(config: Config) -> Bundle:
     )
 
 
-def _arm_rows(arm: Arm, place: Location) -> pd.DataFrame:
-    """Run the arm's sweep in a folder of its own; -> its rows of the ablation."""
+def _arm_rows(arm: Arm, place: Location) -> tuple[pd.DataFrame, list[str]]:
+    """Run the arm's sweep in a folder of its own; -> its rows of the ablation, and the trials that failed."""
     say(f"ablation: {arm.folder}")
     folder = place / arm.folder
     tracking = dataclasses.replace(arm.config.tracking, uri=None if folder.is_local else arm.config.tracking.uri)
@@ -154,8 +158,10 @@ def _arm_rows(arm: Arm, place: Location) -> pd.DataFrame:
     frames = []
     for method, regularized in arm.methods.items():
         rows = best_by_validation(good[good["lambda"] > 0]) if regularized else good[good["lambda"] == 0]
-        frames.append(rows[["shots", "split_seed", "srcc", "lambda"]].assign(method=method))
-    return pd.concat(frames, ignore_index=True)
+        rows = rows.assign(shots=rows["budget"], method=method)
+        frames.append(rows[["shots", "split_seed", "srcc", "lambda", "method"]])
+    failed = [f"{arm.folder}: {row.trial}: {row.error}" for row in results[results["error"].notna()].itertuples()]
+    return pd.concat(frames, ignore_index=True), failed
 
 
 def best_by_validation(trials: pd.DataFrame) -> pd.DataFrame:
@@ -164,9 +170,15 @@ def best_by_validation(trials: pd.DataFrame) -> pd.DataFrame:
     return ordered.groupby(["shots", "split_seed"], as_index=False).first()
 
 
-def _baseline_rows(config: Config, columns: dict[str, list[Any]]) -> pd.DataFrame:
-    """Ridge regression on BRISQUE's statistics and on the frozen backbone's features, on the sweep's own images."""
+def _baseline_rows(config: Config, columns: dict[str, list[Any]]) -> tuple[pd.DataFrame, list[dict[str, str]]]:
+    """Ridge regression on BRISQUE's statistics and on the frozen backbone's features, on the sweep's own images.
+
+    -> one row a baseline, number of shots and split, and the images that cannot be read, which no sweep reads either.
+    """
     features = _features(config, columns["image_path"])
+    paths = zip(columns["image_path"], features, strict=True)
+    rejected = [{"path": path, "reason": row["error"]} for path, row in paths if row["error"]]
+    check_rejects(config.target, len(features), rejected)
     good = [i for i, row in enumerate(features) if not row["error"]]
     mos = np.array([columns["mos"][i] for i in good])
     reference_ids = tuple(columns["reference_id"][i] for i in good)
@@ -180,8 +192,8 @@ def _baseline_rows(config: Config, columns: dict[str, list[Any]]) -> pd.DataFram
             values = np.stack([features[i][name] for i in good])
             predicted = ridge(values[labelled], mos[labelled], values[parts.test])
             found = {"method": method, "srcc": srcc(predicted, mos[parts.test]), "lambda": np.nan}
-            rows.append({"shots": cell["shots"], "split_seed": cell["split_seed"], **found})
-    return pd.DataFrame(rows)
+            rows.append({"shots": cell["budget"], "split_seed": cell["split_seed"], **found})
+    return pd.DataFrame(rows), rejected
 
 
 def _features(config: Config, paths: list[str]) -> list[dict[str, Any]]:
@@ -212,9 +224,12 @@ class _Features:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
             image = read_image(locate(row["path"]).read_bytes(), self.limits)
-            statistics = brisque_features(image)
         except (ImageError, InputError, OSError) as error:
             return {"row": row["row"], "error": str(error), "brisque": None, "pooled": None}
+        try:
+            statistics = brisque_features(image)
+        except InputError as error:
+            raise InputError(f"{row['path']}: {error}") from error
         views = scoring_views(image, self.views, self.backbone.image_size_px)
         pooled = image_features(self.backbone, [views]).pooled_ND.mean(axis=0)
         return {"row": row["row"], "error": "", "brisque": statistics, "pooled": pooled}

@@ -18,7 +18,19 @@ from grmp_core.errors import InputError
 from grmp_core.metrics import wilcoxon_paired
 from grmp_core.storage import Location
 
-COLUMNS = ("trial", "lambda", "data_ratio", "shots", "split_seed", "val_srcc", "srcc", "plcc", "seconds", "error")
+COLUMNS = (
+    "trial",
+    "lambda",
+    "data_ratio",
+    "shots",
+    "budget",
+    "split_seed",
+    "val_srcc",
+    "srcc",
+    "plcc",
+    "seconds",
+    "error",
+)
 _RATES = np.geomspace(0.05, 4.0, 160)  # exponents that are tried; beyond them a curve is a step or a straight line
 _RESAMPLES = 500
 _ENOUGH_BUDGETS = 4  # three parameters go through any three points
@@ -49,7 +61,7 @@ class SweepResults:
 
     place: Location
     trials: pd.DataFrame
-    """One row a trial, with the columns of results.parquet and `budget`."""
+    """One row a trial, with the columns of results.parquet."""
     manifest: dict[str, Any]
     """Empty while the sweep has not ended."""
     chosen: dict[str, Any] | None
@@ -80,8 +92,7 @@ def read_sweep(place: Location) -> SweepResults:
         raise InputError(f"{file.uri} lacks the columns {', '.join(missing)}; it is not a sweep's results.parquet")
     manifest = (place / "manifest.json").read_json() if (place / "manifest.json").exists() else {}
     chosen = (place / "chosen.json").read_json() if (place / "chosen.json").exists() else {}
-    ratios = manifest.get("config", {}).get("sweep", {}).get("ratios", ())
-    trials = trials.assign(budget=_budgets(trials, ratios)).sort_values(["lambda", "budget", "split_seed"])
+    trials = trials.sort_values(["lambda", "budget", "split_seed"])
     tried = place / "search.parquet"
     searched = None
     if "search" in manifest.get("inputs", {}) and tried.exists():  # else it is left of another sweep in this folder
@@ -265,15 +276,6 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     corrected = np.empty_like(p_values)
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return corrected
-
-
-def _budgets(trials: pd.DataFrame, ratios: Sequence[float]) -> pd.Series:
-    """Shots; for a sweep over ratios, whose shots differ between splits, the median shots of the ratio."""
-    if not len(ratios):
-        return trials["shots"].astype(int)
-    known = np.asarray(ratios, dtype=float)
-    nearest = known[np.abs(trials["data_ratio"].to_numpy(float)[:, None] - known).argmin(axis=1)]
-    return trials["shots"].groupby(nearest).transform("median").round().astype(int)
 
 
 def _first_lasting(budgets: np.ndarray, reached: np.ndarray) -> int | None:

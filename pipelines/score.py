@@ -148,7 +148,7 @@ class _Parts:
     def of(cls, output: Location, bundle: Bundle, config: Config) -> _Parts:
         """Another model, grid or size limit has parts of its own."""
         weights = {name: tensor.numpy().tobytes() for name, tensor in sorted(bundle.parameters.items())}
-        model = (weights, bundle.backbone_sha256, bundle.views, bundle.precision, bundle.score_range)
+        model = (weights, bundle.prompts, bundle.backbone_sha256, bundle.views, bundle.precision, bundle.score_range)
         identity = config_hash(*model, config.images, config.score.grid)
         return cls(output.at(f"{output.path}.parts-{identity}"))
 

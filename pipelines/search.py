@@ -61,7 +61,7 @@ def search(config: Config, space: Space, cell: Cell, runner: Runner) -> Searched
     The winner has the best validation SRCC of those that were not stopped early. Raises RuntimeError when none has any.
     """
     wanted = config.sweep
-    identity = config_hash(runner.identity, sorted(space.items()), cell["shots"], cell["split_seed"])
+    identity = config_hash(runner.identity, sorted(space.items()), cell["shots"], cell["split_seed"], wanted.asha)
     plan = random_settings(space, wanted.samples, config.seed) if wanted.search == "random" else None
     rows = _finished(runner.place, identity, plan)
     total = wanted.samples - len(rows) if plan is None else len(plan) - len(rows)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -49,7 +51,7 @@ class Sweep:
 
     def as_text(self) -> str:
         good = self.results[self.results["error"].isna()]
-        by_cell = good.groupby(["shots", "lambda"])
+        by_cell = good.groupby(["budget", "lambda"])
         rows = [
             {
                 "shots": shots,
@@ -114,43 +116,55 @@ def run(config: Config) -> Sweep:
 def plan_trials(
     config: Config, reference_ids: tuple[str, ...], settings: Mapping[str, Any] | None = None
 ) -> list[Cell]:
-    """The grid: dicts with trial, lambda, shots, data_ratio, split_seed, and the settings that a search found.
+    """The grid: dicts with trial, lambda, shots, budget, data_ratio, split_seed, and the settings that a search found.
 
-    InputError for shots that do not exist.
+    `budget` names what belongs together: the shots, or where a ratio asks for them, whose shots differ between splits,
+    their median. InputError for shots that do not exist, and for two entries that come to the same trial.
     """
+    splits = [protocol.split(reference_ids, seed, config.sweep.test_fraction) for seed in config.sweep.split_seeds]
+    shots_BS = [[shots] * len(splits) for shots in config.sweep.shots] or [
+        [protocol.shots_from_ratio(split, ratio) for split in splits] for ratio in config.sweep.ratios or (1.0,)
+    ]
     cells = []
-    for seed in config.sweep.split_seeds:
-        split = protocol.split(reference_ids, seed, config.sweep.test_fraction)
-        shots_of = list(config.sweep.shots) or [
-            protocol.shots_from_ratio(split, ratio) for ratio in config.sweep.ratios or (1.0,)
-        ]
-        for shots in shots_of:
-            protocol.draw_shots(split, shots, seed)
+    for s, split in enumerate(splits):
+        for shots_S in shots_BS:
+            protocol.draw_shots(split, shots_S[s], split.seed)
             cells += [
                 {
-                    "trial": f"lambda={strength:g}-shots={shots}-seed={seed}",
+                    "trial": f"lambda={strength:g}-shots={shots_S[s]}-seed={split.seed}",
                     "lambda": strength,
-                    "data_ratio": shots / len(split.train),
-                    "shots": shots,
-                    "split_seed": seed,
+                    "data_ratio": shots_S[s] / len(split.train),
+                    "shots": shots_S[s],
+                    "budget": round(median(shots_S)),
+                    "split_seed": split.seed,
                     **(settings or {}),
                 }
                 for strength in config.sweep.lambdas
             ]
+    _refuse_twice([cell["trial"] for cell in cells])
     return cells
 
 
+def _refuse_twice(names: list[str]) -> None:
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice:
+        raise InputError(
+            f"the sweep has two trials {twice}; leave out what is there twice in sweep.lambdas, sweep.shots or "
+            "sweep.split_seeds, or of sweep.ratios one that comes to the same number of images as another"
+        )
+
+
 def choose(results: pd.DataFrame, searched: Searched | None = None) -> dict[str, Any] | None:
-    """The model to register, by validation only: at the most shots, the lambda with the best median validation SRCC,
-    and of its splits the one with the best validation SRCC. None when no trial has a validation SRCC."""
+    """The model to register, by validation only: at the largest budget, the lambda with the best median validation
+    SRCC, and of its splits the one with the best validation SRCC. None when no trial has a validation SRCC."""
     good = results[results["error"].isna() & results["val_srcc"].notna()]
     if good.empty:
         return None
-    largest = good[good["shots"] == good["shots"].max()]
+    largest = good[good["budget"] == good["budget"].max()]
     medians = largest.groupby("lambda")["val_srcc"].median()
     strength = float(medians.idxmax())
     best = largest[largest["lambda"] == strength].sort_values("val_srcc", ascending=False).iloc[0]
-    reason = f"best median validation SRCC {medians.max():.3f} at {int(best['shots'])} shots; test scores took no part"
+    reason = f"best median validation SRCC {medians.max():.3f} at {int(best['budget'])} shots; test scores took no part"
     found = {} if searched is None else {"settings": searched.settings}
     return {
         **found,
@@ -172,6 +186,8 @@ def _begin(config: Config, place: Location, identity: str) -> float:
     if config.sweep.resume and begun.get("identity") != identity:
         why = "the sweep there has other settings, data or prompts" if begun else "no sweep has begun there"
         raise InputError(f"nothing to resume at {place.uri}: {why}; run grmp sweep without --resume to start one")
+    if begun.get("identity") != identity and (place / "chosen.json").exists():
+        (place / "chosen.json").delete()  # another sweep chose it, whose files are replaced from now on
     mark.write_json({"identity": identity})
     before = manifest.read_json() if manifest.exists() else {}
     return before["seconds"] if before.get("inputs", {}).get("identity") == identity else 0.0
@@ -191,6 +207,7 @@ def _run_grid(config: Config, cells: list[Cell], runner: Runner, identity: str) 
     """-> the results table, and the error of every trial that kept failing."""
     place = runner.place
     todo = [cell for cell in cells if finished_row(place / "trials" / cell["trial"], identity) is None]
+    todo.sort(key=lambda cell: (cell["shots"], cell["lambda"] > 0), reverse=True)  # no long trial runs alone at the end
     say(f"sweep: {len(cells)} trials, {len(cells) - len(todo)} already finished")
     errors: dict[str, str] = {}
     if todo:
@@ -215,7 +232,7 @@ def _collect(place: Location, cells: list[Cell], identity: str, errors: dict[str
         nothing |= {"logistic_converged": False, "epochs": 0, "bundle": None}
         rows.append(row or {**cell, **nothing, "error": errors.get(cell["trial"], "was not finished")})
     columns = [*cells[0], "val_srcc", *METRICS, "logistic_converged", "epochs", "seconds", "bundle", "error"]
-    return pd.DataFrame(rows, columns=columns).sort_values(["shots", "lambda", "split_seed"], ignore_index=True)
+    return pd.DataFrame(rows, columns=columns).sort_values(["budget", "lambda", "split_seed"], ignore_index=True)
 
 
 def _write_results(place: Location, results: pd.DataFrame, chosen: dict[str, Any] | None) -> None:
@@ -225,7 +242,10 @@ def _write_results(place: Location, results: pd.DataFrame, chosen: dict[str, Any
 
 
 def _identity(config: Config, start: Bundle, target_fingerprint: str) -> str:
-    """Differs when any setting or input that decides about a trial's numbers differs."""
+    """Differs when any setting or input that decides about a trial's numbers differs.
+
+    sweep.cpus_per_trial is not one of them: of another number of threads, sums differ in their last bits only.
+    """
     prompts = {name: tensor.numpy().tobytes() for name, tensor in sorted(start.parameters.items())}
     return config_hash(
         config.seed,
@@ -235,6 +255,7 @@ def _identity(config: Config, start: Bundle, target_fingerprint: str) -> str:
         config.images,
         config.sweep.test_fraction,
         start.backbone_sha256,
+        start.prompts,
         prompts,
         target_fingerprint,
     )

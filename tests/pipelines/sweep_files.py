@@ -72,7 +72,8 @@ def _trial(
 ) -> dict:
     place = sweep / "trials" / trial
     row = {
-        "trial": trial, "lambda": strength, "data_ratio": shots / n_train, "shots": shots, "split_seed": seed,
+        "trial": trial, "lambda": strength, "data_ratio": shots / n_train, "shots": shots, "budget": shots,
+        "split_seed": seed,
         "val_srcc": np.nan, "srcc": np.nan, "plcc": np.nan, "plcc_logistic": np.nan, "krcc": np.nan, "rmse": np.nan,
         "logistic_converged": False, "epochs": 0, "seconds": np.nan, "bundle": str(place / "bundle"), "error": None,
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -73,6 +74,7 @@ def test_baselines_see_the_images_of_the_sweep(tmp_path, monkeypatch):
     labels = noisy_folder(tmp_path / "target")
     (tmp_path / "target" / "3.png").write_bytes(b"no picture")
     config = small_config(tmp_path, labels)
+    config = dataclasses.replace(config, target=dataclasses.replace(config.target, max_rejects=0.1))
     worker = ablation._Features(config.backbone, config.views, config.images, config.precision)
     monkeypatch.setattr(
         ablation,
@@ -80,7 +82,8 @@ def test_baselines_see_the_images_of_the_sweep(tmp_path, monkeypatch):
         lambda config, paths: [worker({"row": row, "path": path}) for row, path in enumerate(paths)],
     )
     table = load_target(config.target).table.to_pydict()
-    rows = ablation._baseline_rows(config, table)
+    rows, rejected = ablation._baseline_rows(config, table)
+    assert [Path(reject["path"]).name for reject in rejected] == ["3.png"]
     assert rows["method"].tolist() == [ablation.NSS, ablation.LINEAR]
     assert rows.set_index("method")["srcc"][ablation.NSS] > 0.7  # the pictures differ in noise alone
     assert np.isfinite(rows["srcc"]).all()

@@ -37,11 +37,14 @@ def train(folder: Path, out: Path, *options: str) -> dict:
     return torch.load(out / "checkpoint.pt", weights_only=True)["trainer"]
 
 
-def test_a_run_goes_on_from_its_checkpoint_and_leaves_weights_that_load(folder, tmp_path):
+def test_a_run_goes_on_from_its_checkpoint_and_leaves_weights_that_load(folder, tmp_path, capsys):
     first = train(folder, tmp_path / "out", "--steps", "1")
     second = train(folder, tmp_path / "out", "--steps", "2")
     assert (first["step"], second["step"]) == (1, 2)
     assert second["optimizer"]["state"][0]["step"] == 2, "the optimizer began anew"
+    with pytest.raises(AssertionError, match="2"):
+        train(folder, tmp_path / "out", "--steps", "3", "--learning-rate", "0.5")
+    assert "was made with --learning-rate 0.001; give the same again" in capsys.readouterr().err
     weights = str(tmp_path / "out" / "weights.safetensors")
     loaded = load_backbone(BackboneConfig(name=EMBEDDED, checkpoint=weights))
     torch.testing.assert_close(

@@ -210,17 +210,6 @@ def test_foreign_table_is_bad_input(tmp_path) -> None:
         report.run(Config(output=str(tmp_path)))
 
 
-def test_ratios_whose_shots_differ_between_splits_are_one_budget(tmp_path) -> None:
-    config = {"sweep": {"ratios": [0.1, 0.5]}}
-    sweep = write_sweep(tmp_path, lambdas=(1,), shots=(10, 50), seeds=(0, 1, 2), n_test=12, config=config, images=False)
-    table = pd.read_parquet(sweep / "results.parquet")
-    table["data_ratio"] = table["shots"] / 100
-    table.loc[table["split_seed"] == 1, "shots"] += 1
-    table.to_parquet(sweep / "results.parquet")
-    found = analysis.cells(analysis.read_sweep(locate(sweep)).trials)
-    assert found[["budget", "n"]].to_numpy().tolist() == [[10, 3], [50, 3]]
-
-
 def test_cost_is_hours_times_price(tmp_path) -> None:
     write_sweep(tmp_path, lambdas=(1,), shots=(100,), seeds=(0, 1), n_test=12, images=False)
     sweep = analysis.read_sweep(locate(tmp_path) / "sweep")

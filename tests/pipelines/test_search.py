@@ -113,6 +113,29 @@ def test_without_shots_and_ratios_the_whole_training_part_is_labelled():
     assert {(cell["shots"], cell["data_ratio"]) for cell in cells} == {(8, 1.0)}
 
 
+def test_ratios_whose_shots_differ_between_splits_are_one_budget():
+    """References of 1 and of 9 images: how many images four fifths of the references have depends on the split."""
+    ids = tuple(f"r{k}" for k in range(10) for _ in range(1 + 8 * (k % 2)))
+    ratios = SweepConfig(lambdas=(0.0, 1.0), ratios=(0.2, 0.5), split_seeds=(0, 1, 2))
+    cells = pd.DataFrame(sweep.plan_trials(Config(sweep=ratios), ids))
+    low, high = (group for _, group in cells.groupby("budget"))
+    assert low["shots"].nunique() > 1, "the splits are too even for this test"
+    for group, ratio in ((low, 0.2), (high, 0.5)):
+        assert len(group) == 6
+        assert group["budget"].iloc[0] == round(group.drop_duplicates("split_seed")["shots"].median())
+        assert (group["data_ratio"] - ratio).abs().max() < 0.02
+    rows = cells.assign(error=None, bundle="b", val_srcc=[0.9 if c == 1.0 else 0.1 for c in cells["lambda"]])
+    rows.loc[rows["shots"] == rows["shots"].max(), "val_srcc"] = [0.95, 0.05]  # one split of three
+    assert sweep.choose(rows)["lambda"] == 1.0
+
+
+def test_what_comes_to_the_same_trial_twice_is_refused():
+    ids = tuple(map(str, range(20)))
+    for twice in ({"ratios": (0.5, 0.51)}, {"shots": (5, 5)}, {"shots": (5,), "split_seeds": (1, 1)}):
+        with pytest.raises(InputError, match="two trials lambda=0-shots="):
+            sweep.plan_trials(Config(sweep=SweepConfig(**twice)), ids)
+
+
 def test_trials_are_packed_by_memory_and_by_fractions_of_a_device(monkeypatch):
     nodes = [
         {"Alive": True, "Resources": {"CPU": 8, "memory": 4e9, "GPU": 1}},
