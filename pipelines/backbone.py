@@ -16,7 +16,7 @@ import multiprocessing as mp
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from grmp_core.zero_shot import five_crops, image_features, probe_srcc, recogniz
 from pipelines.session import ray_session
 
 log = logging.getLogger("grmp.backbone")
+Recipe = dict[str, int | float | str]
 _worker: dict[str, PhotoSet] = {}
 
 
@@ -152,10 +153,11 @@ def train(options: argparse.Namespace, rank: Rank) -> None:
     photo_set = load_photos(options.photos, 0)
     log.info("%d training photos, %d class words", len(photo_set.photos), len(photo_set.class_words))
     trainer = make_trainer(photo_set.class_words, config, options.seed, rank)
-    clock = Clock(options.steps, options.minutes)
+    clock, recipe = Clock(options.steps, options.minutes), recipe_of(options)
     if (out / "checkpoint.pt").exists():
-        clock.spent_s = load_checkpoint(out / "checkpoint.pt", trainer)
+        clock.spent_s = load_checkpoint(out / "checkpoint.pt", trainer, recipe)
         log.info("resumed at step %d after %.1f minutes", trainer.step, clock.spent_s / 60)
+    _check_same_step(trainer.step, rank)
     with make_pool(options) as pool:
         if trainer.step == 0:
             images = torch.cat([b.images_BHWC for b in pool.imap(_make_batch, _jobs(options, -8, 0))])
@@ -164,11 +166,16 @@ def train(options: argparse.Namespace, rank: Rank) -> None:
         clock.started_s = time.monotonic()
         first = trainer.step * rank.world_size + rank.rank
         batches = bounded(pool, _jobs(options, first, None, rank.world_size), ahead=4 * options.workers)
-        run(trainer, batches, clock, out, options.checkpoint_minutes, rank)
+        run(trainer, batches, clock, lambda: save(trainer, clock, out, recipe), options.checkpoint_minutes, rank)
 
 
 def run(
-    trainer: Trainer, batches: Iterator[Batch], clock: Clock, out: Path, checkpoint_minutes: float, rank: Rank
+    trainer: Trainer,
+    batches: Iterator[Batch],
+    clock: Clock,
+    keep: Callable[[], None],
+    checkpoint_minutes: float,
+    rank: Rank,
 ) -> None:
     """The loop: step, now and then a line of progress, now and then a checkpoint with an export."""
     recent: list[dict[str, float]] = []
@@ -187,19 +194,25 @@ def run(
             )
             recent, seen, waited_s, since_s = [], 0, 0.0, time.monotonic()
         if rank.rank == 0 and clock.elapsed_s() - saved_s > 60 * checkpoint_minutes:
-            save(trainer, clock, out)
+            keep()
             saved_s = clock.elapsed_s()
     if rank.rank == 0:
-        save(trainer, clock, out)
+        keep()
 
 
 def _agreed(progress: float, rank: Rank) -> float:
     """The mean over the workers, so that all end with the same step."""
     if rank.average is None:
         return progress
-    shared = torch.tensor([progress], device=rank.device)
+    shared = torch.tensor([progress], dtype=torch.float64, device=rank.device)
     rank.average(shared)
     return float(shared)
+
+
+def _check_same_step(step: int, rank: Rank) -> None:
+    """Raise RuntimeError where one of the workers has read another checkpoint than this one."""
+    if _agreed(step, rank) != step:
+        raise RuntimeError(f"not all workers go on from step {step}: do all see the same --out?")
 
 
 def _mean_losses(recent: list[dict[str, float]]) -> str:
@@ -222,20 +235,33 @@ def make_trainer(class_words: list[str], config: TrainConfig, seed: int, rank: R
     return Trainer(model, families, tokenize, config, seed, device=torch.device(rank.device), average=rank.average)
 
 
-def save(trainer: Trainer, clock: Clock, out: Path) -> None:
+def save(trainer: Trainer, clock: Clock, out: Path, recipe: Recipe) -> None:
     """Checkpoint and export, each written whole or not at all."""
-    torch.save({"trainer": trainer.state_dict(), "spent_s": clock.elapsed_s()}, out / "checkpoint.pt.tmp")
+    content = {"trainer": trainer.state_dict(), "spent_s": clock.elapsed_s(), "recipe": recipe}
+    torch.save(content, out / "checkpoint.pt.tmp")
     os.replace(out / "checkpoint.pt.tmp", out / "checkpoint.pt")
     save_file(trainer.averaged_model().export_state(), out / "weights.safetensors.tmp")
     os.replace(out / "weights.safetensors.tmp", out / "weights.safetensors")
     log.info("step %d saved in %s", trainer.step, out)
 
 
-def load_checkpoint(path: Path, trainer: Trainer) -> float:
-    """Put a checkpoint into the trainer; -> seconds that were spent on it."""
+def load_checkpoint(path: Path, trainer: Trainer, recipe: Recipe) -> float:
+    """Put a checkpoint into the trainer; -> seconds that were spent on it. InputError when another recipe made it."""
     content = torch.load(path, weights_only=True)
+    other = [f"{name} {content['recipe'][name]}" for name in recipe if content["recipe"][name] != recipe[name]]
+    if other:
+        raise InputError(f"{path} was made with {', '.join(other)}; give the same again, or another --out")
     trainer.load_state_dict(content["trainer"])
     return float(content["spent_s"])
+
+
+def recipe_of(options: argparse.Namespace) -> Recipe:
+    """The options that decide about the weights, but for the length of the run."""
+    names = ("seed", "batch_size", "learning_rate", "procedural")
+    recipe: Recipe = {f"--{name.replace('_', '-')}": vars(options)[name] for name in names}
+    recipe["--photos"] = ", ".join(Path(folder).absolute().name for folder in options.photos)
+    recipe["--train-workers"] = options.train_workers
+    return recipe
 
 
 def make_pool(options: argparse.Namespace) -> mp.pool.Pool:

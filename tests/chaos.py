@@ -39,8 +39,11 @@ JOB_TIMEOUT_S = 400
 """A job that takes longer hangs: it is stopped and run again."""
 VICTIMS = ("worker", "node", "driver", "head")
 HELPERS = ("ray::IDLE", "ray::JobSupervisor", "ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::_StatsActor")
-KEPT = {"pretrain": r"goes on after outer step (\d+)", "sweep": r"trials, (\d+) already finished"}
 """Ray processes that do no work of a job."""
+KEPT = {"pretrain": r"goes on after outer step (\d+)", "sweep": r"trials, (\d+) already finished"}
+"""What a run that goes on says it need not do again."""
+LEAVES = {"pretrain": "pretrain/state/*/state.json", "sweep": "sweep/trials/*/trial.json"}
+"""Files to go on from."""
 SETTINGS = {
     "views": {"train_views": 2, "score_grid": 1},
     "synthesize": {"references": 5, "tasks": ["gaussian_blur", "white_noise"]},
@@ -76,6 +79,7 @@ class Arena:
         self._cluster, self._folder, self._rng = cluster, folder, rng
         self._undisturbed = folder / "undisturbed"
         self._seconds: dict[str, float] = {}
+        self._could_go_on = False
         self._connect()
 
     def prepare(self) -> None:
@@ -96,9 +100,10 @@ class Arena:
         moment_s = self._rng.uniform(0.1, 0.95) * self._seconds[workload]
         output = self._folder / f"kill-{number:02}-{workload}-{victim}"
         self._give_inputs(output, workload)
+        self._could_go_on = False
         began = time.monotonic()
         job = self._submit(workload, output)
-        hit = self._kill_at(began + moment_s, job, victim, workload)
+        hit = self._kill_at(began + moment_s, job, victim, workload, output)
         after_s = time.monotonic() - began
         if hit and victim == "node":
             self._cluster.add_node()
@@ -110,16 +115,18 @@ class Arena:
         while ends[-1] != "SUCCEEDED" and len(ends) <= MAX_RERUNS:
             job = self._submit(workload, output)
             ends.append(self._end(job))
-        outcome = self._judge(workload, output, job, ends, hit)
-        kept = [int(count) for count in re.findall(KEPT[workload], self._client.get_job_logs(job))]
+        log = self._client.get_job_logs(job)
+        kept = max((int(count) for count in re.findall(KEPT[workload], log)), default=0)
+        began_anew = len(ends) > 1 or log.count("outer step 1/") > 1
+        outcome = self._judge(workload, output, log, ends, hit)
+        if self._could_go_on and began_anew and not kept:
+            outcome = f"BEGAN ANEW, {outcome}"
         seconds = round(time.monotonic() - began, 1)
-        return Outcome(
-            number, workload, victim, round(after_s, 1), outcome, max(kept, default=0), len(ends) - 1, seconds
-        )
+        return Outcome(number, workload, victim, round(after_s, 1), outcome, kept, len(ends) - 1, seconds)
 
-    def _judge(self, workload: str, output: Path, job: str, ends: list[str], hit: bool) -> str:
+    def _judge(self, workload: str, output: Path, log: str, ends: list[str], hit: bool) -> str:
         if ends[-1] != "SUCCEEDED":
-            (output / "log.txt").write_text(self._client.get_job_logs(job))
+            (output / "log.txt").write_text(log)
             return f"LOST ({ends[-1]})"
         difference = COMPARE[workload](output, self._undisturbed)
         if difference:
@@ -167,10 +174,11 @@ class Arena:
         for name in ("tasks", "pretrain")[: 1 if workload == "pretrain" else 2]:
             (output / name).symlink_to(self._undisturbed / name)
 
-    def _kill_at(self, moment: float, job: str, victim: str, workload: str) -> bool:
+    def _kill_at(self, moment: float, job: str, victim: str, workload: str, output: Path) -> bool:
         """Whether there was something to kill at that moment, or soon after, before the job was over."""
         time.sleep(max(0.0, moment - time.monotonic()))
         while self._running(job):
+            self._could_go_on = any(output.glob(LEAVES[workload]))
             if self._kill(victim, workload):
                 return True
             time.sleep(0.1)
