@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,6 @@ import ray.train
 import torch
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
-from safetensors.torch import load, save
 from torch import Tensor
 
 from grmp_core.backbone import load_backbone
@@ -31,7 +31,7 @@ from pipelines.config import Config, as_dict, build
 from pipelines.resources import require
 from pipelines.session import config_hash, output_place, ray_session, say, table, versions, write_manifest
 from pipelines.sources import Reference, scan_references, task_names, view_size_px
-from pipelines.synthesize import fingerprint, planned, stream_episodes
+from pipelines.synthesize import Plan, fingerprint, stream_episodes
 from pipelines.tracking import open_tracking
 
 History = list[dict[str, float]]
@@ -69,24 +69,31 @@ def run(config: Config) -> Pretraining:
             usable, rejected = scan_references(config)
             source: Any = usable
             tasks: tuple[str, ...] = task_names(config)
-            data = fingerprint(config, usable)
+            data, pictures = fingerprint(config, usable), str(config.synthesize.source)
         else:
             store = TaskStore(output_place(config, "tasks"))
-            data = _check_store(store, config)
+            plan = _check_store(store, config)
+            data, pictures = plan.fingerprint, plan.source
             source, rejected, tasks = None, [], store.tasks
         identity = config_hash(
             config.seed, config.precision, config.backbone, backbone.weights_sha256, config.prompts, config.meta, data
         )
         kept = place / "state" / identity
         say(f"pretrain: {spread(len(tasks), config)}")
-        if not _finished(kept, config):
+        known = read_state(kept)
+        if known is not None and known[0].step >= config.meta.outer_steps:
+            _say_where(known)
+        else:
             arguments = {"config": as_dict(config), "source": source, "kept": kept.uri}
             if config.pretrain.workers == 0:
                 _learn_here(arguments)
             else:
                 stack.enter_context(ray_session())
                 _learn_on_workers(arguments, config, place / "train" / f"{identity}-{time.time_ns()}")
-    state, history = _reached(kept)
+            known = read_state(kept)
+    if known is None:
+        raise RuntimeError(f"pre-training ended without a checkpoint in {kept.uri}")
+    state, history = known
     bundle = Bundle(
         kind="prompts",
         backbone=config.backbone,
@@ -98,7 +105,7 @@ def run(config: Config) -> Pretraining:
         metrics={"query_loss": history[-1]["query_loss"]},
         provenance={
             "tasks": list(tasks),
-            "source": config.synthesize.source,
+            "source": pictures,
             "meta": dataclasses.asdict(config.meta),
             "seed": config.seed,
             "versions": versions(),
@@ -171,39 +178,28 @@ def learn(
 
 
 def write_state(place: Location, state: MetaState, history: History) -> None:
-    """A checkpoint. Whoever dies on the way leaves the one before: `state.json` names the tensors, and comes last."""
-    tensors = {f"shared/{n}": t.detach().cpu().contiguous() for n, t in state.parameters.items()}
-    tensors |= {f"drifted/{n}": t.detach().cpu().contiguous() for n, t in (state.drifted or {}).items()}
-    file = place / f"state-{state.step}.safetensors"
-    file.write_bytes(save(tensors))
-    (place / "state.json").write_json({"step": state.step, "history": history})
-    for other in place.list(".safetensors"):
-        if other.name != file.name:
-            other.delete()
+    """A checkpoint, one file. The one before stays, for whoever is about to read it."""
+    content = {
+        "step": state.step,
+        "history": history,
+        "shared": _to_cpu(state.parameters),
+        "drifted": None if state.drifted is None else _to_cpu(state.drifted),
+    }
+    data = io.BytesIO()
+    torch.save(content, data)
+    (place / f"step-{state.step:07}.pt").write_bytes(data.getvalue())
+    for old in place.list(".pt")[:-2]:
+        with suppress(FileNotFoundError):  # a worker that was taken for dead may still be at it
+            old.delete()
 
 
 def read_state(place: Location) -> tuple[MetaState, History] | None:
-    """What `write_state` wrote, or None when there is nothing."""
-    if not (place / "state.json").exists():
-        return None
-    content = (place / "state.json").read_json()
-    tensors = load((place / f"state-{content['step']}.safetensors").read_bytes())
-    in_order = sorted(tensors.items())  # as read, it differs from process to process
-    shared = {n.removeprefix("shared/"): t for n, t in in_order if n.startswith("shared/")}
-    drifted = {n.removeprefix("drifted/"): t for n, t in in_order if n.startswith("drifted/")}
-    return MetaState(content["step"], shared, drifted or None), content["history"]
-
-
-def _finished(kept: Location, config: Config) -> bool:
-    restored = read_state(kept)
-    return restored is not None and restored[0].step >= config.meta.outer_steps
-
-
-def _reached(kept: Location) -> tuple[MetaState, History]:
-    restored = read_state(kept)
-    if restored is None:
-        raise RuntimeError(f"pre-training ended without a checkpoint in {kept.uri}")
-    return restored
+    """The last that `write_state` wrote, or None when there is nothing."""
+    for file in reversed(place.list(".pt")):
+        with suppress(FileNotFoundError):  # since deleted, as newer ones came
+            content = torch.load(io.BytesIO(file.read_bytes()), weights_only=True)
+            return MetaState(content["step"], content["shared"], content["drifted"]), content["history"]
+    return None
 
 
 def _learn_here(arguments: dict[str, Any]) -> None:
@@ -343,8 +339,8 @@ def _streamed_episodes(
     return episodes_of
 
 
-def _check_store(store: TaskStore, config: Config) -> str:
-    """-> the store's fingerprint. InputError when it is not whole, or not what the configuration asks for."""
+def _check_store(store: TaskStore, config: Config) -> Plan:
+    """-> the store's plan. InputError when it is not whole, or not what the configuration asks for."""
     size_px = view_size_px(config)
     if store.size_px != size_px:
         raise InputError(
@@ -365,14 +361,14 @@ def _check_store(store: TaskStore, config: Config) -> str:
             f"task store {store.root.uri} and synthesize.tasks differ in {', '.join(different[:5])}; "
             "run `grmp synthesize` with these settings into another output"
         )
-    made_of, references = planned(store.root)
+    plan = Plan.of(store.root)
     there = {name for names in store.reference_ids.values() for name in names}
-    if there != set(references):
+    if there != set(plan.references):
         raise InputError(
-            f"task store {store.root.uri} holds {len(there)} of its {len(references)} references: it was interrupted; "
-            "run `grmp synthesize` again to complete it"
+            f"task store {store.root.uri} holds {len(there)} of its {len(plan.references)} references: it was "
+            "interrupted; run `grmp synthesize` again to complete it"
         )
-    return made_of
+    return plan
 
 
 def _check_resources(config: Config) -> None:
@@ -396,6 +392,10 @@ def _progress(record: OuterRecord, config: Config, rank: int) -> None:
             f"pretrain: outer step {record.step}/{config.meta.outer_steps}, "
             f"support loss {record.support_loss:.4f}, query loss {record.query_loss:.4f}"
         )
+
+
+def _to_cpu(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in parameters.items()}
 
 
 def _to(parameters: dict[str, Tensor] | None, device: torch.device) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,21 +76,21 @@ def write_store(config: Config) -> Synthesis:
     place, names = output_place(config, "tasks"), task_names(config)
     with ray_session():
         usable, rejected = scan_references(config)
-        plan = fingerprint(config, usable)
-        if (place / PLAN).exists() and planned(place)[0] != plan:
+        parts = split_references([r.reference_id for r in usable], config.synthesize.query_fraction, config.seed)
+        plan = Plan(fingerprint(config, usable), config.synthesize.source, parts)
+        if (place / PLAN).exists() and Plan.of(place) != plan:
             raise InputError(
                 f"{place.uri} holds tasks made with other settings or photos; choose another output, "
                 "or delete that folder"
             )
-        parts = split_references([r.reference_id for r in usable], config.synthesize.query_fraction, config.seed)
-        (place / PLAN).write_json({"fingerprint": plan, "references": parts})
+        (place / PLAN).write_json(asdict(plan))
         rows, bytes_written = write_blocks(block_writer(config, usable, parts, place))
     write_manifest(
         place,
         "synthesize",
         config,
         started,
-        inputs={"fingerprint": plan},
+        inputs={"fingerprint": plan.fingerprint},
         counts={"tasks": len(names), "references": len(usable), "images": rows, "bytes": bytes_written},
         rejected=rejected,
     )
@@ -195,26 +196,38 @@ class BlockWriter:
 
 def fingerprint(config: Config, usable: Sequence[Reference]) -> str:
     """Differs when anything that decides about a row, or about the block it is in, differs."""
-    ids = [reference.reference_id for reference in usable]
+    ids = [(reference.reference_id, _size_bytes(reference.uri)) for reference in usable]
     wanted = (config.synthesize.query_fraction, config.synthesize.references_per_block)
-    scores = [(cell, picture.quality) for reference in usable for cell, picture in sorted(reference.rated.items())]
+    rated = [cell for reference in usable for cell in sorted(reference.rated.items())]
+    scores = [(cell, picture.quality, _size_bytes(picture.uri)) for cell, picture in rated]
     rule = (STRENGTH, sorted(curves().items())) if config.synthesize.labels == "picture" else ()
     return config_hash(synthesizer_of(config), task_names(config), ids, wanted, *rule, *scores)
 
 
-def planned(place: Location) -> tuple[str, dict[str, Part]]:
-    """Fingerprint of the task store at `place`, and the part of every reference that belongs into it.
+def _size_bytes(uri: str | None) -> int | None:
+    """Of a local file: another picture under the same name has another size, as good as always."""
+    return None if uri is None or "://" in uri else os.path.getsize(uri)
 
-    InputError when the store has no plan.
-    """
-    try:
-        plan = (place / PLAN).read_json()
-        return plan["fingerprint"], plan["references"]
-    except (FileNotFoundError, KeyError) as error:
-        raise InputError(
-            f"task store {place.uri} lacks its {PLAN}, or that is another file; "
-            "run `grmp synthesize` into another output"
-        ) from error
+
+@dataclass(frozen=True)
+class Plan:
+    """What a task store is to hold."""
+
+    fingerprint: str
+    source: str
+    """synthesize.source of its making."""
+    references: dict[str, Part]
+
+    @classmethod
+    def of(cls, store: Location) -> Plan:
+        """InputError when the store has no plan."""
+        try:
+            return cls(**(store / PLAN).read_json())
+        except (FileNotFoundError, TypeError) as error:
+            raise InputError(
+                f"task store {store.uri} lacks its {PLAN}, or that is another file; "
+                "run `grmp synthesize` into another output"
+            ) from error
 
 
 if __name__ == "__main__":

@@ -10,4 +10,4 @@ GOES_ON = "pretrain: goes on after outer step"
 
 def has_checkpoint(pretrain: Path) -> bool:
     """Whether a run in `<output>/pretrain` that dies now goes on from a checkpoint."""
-    return any(pretrain.glob("state/*/state.json"))
+    return any(pretrain.glob("state/*/*.pt"))
