@@ -23,7 +23,7 @@ VERSION = 1
 TENSORS = "model.safetensors"
 DESCRIPTION = "bundle.json"
 LEARNED_FROM = "learned_from"
-"""Key of a model's provenance: the `datasets.label_id` of every image whose human score it has seen."""
+"""Key of a model's provenance: the `images.image_id` of every image whose human score adapted it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ size limits hold everywhere. Colour profiles are not applied: pixels are taken a
 
 import contextlib
 import glob
+import hashlib
 import io
 import os
 import struct
@@ -89,6 +90,11 @@ def read_image(source: str | os.PathLike[str] | bytes, limits: ImageLimits = DEF
             raise ImageError(f"damaged or truncated: {_one_line(error)}", where) from error
         except MemoryError as error:
             raise ImageError(f"not enough memory to decode {image.width}x{image.height} pixels", where) from error
+
+
+def image_id(data: bytes) -> str:
+    """Short name of an image file by its content, 16 hex digits: the same wherever it lies, whatever it is called."""
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def list_images(path_or_glob: str) -> list[str]:

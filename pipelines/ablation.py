@@ -176,7 +176,10 @@ def _baseline_rows(config: Config, columns: dict[str, list[Any]]) -> tuple[pd.Da
     -> one row a baseline, number of shots and split, and the images that cannot be read, which no sweep reads either.
     """
     features = _features(config, columns["image_path"])
-    paths = zip(columns["image_path"], features, strict=True)
+    paths = list(zip(columns["image_path"], features, strict=True))
+    for path, row in paths:
+        if row["unfit"]:  # the sweeps use it, so the baselines cannot do without it
+            raise InputError(f"{path}: {row['unfit']}")
     rejected = [{"path": path, "reason": row["error"]} for path, row in paths if row["error"]]
     check_rejects(config.target, len(features), rejected)
     good = [i for i, row in enumerate(features) if not row["error"]]
@@ -197,7 +200,8 @@ def _baseline_rows(config: Config, columns: dict[str, list[Any]]) -> tuple[pd.Da
 
 
 def _features(config: Config, paths: list[str]) -> list[dict[str, Any]]:
-    """Statistics and features of every image, in order; `error` where it cannot be read."""
+    """Statistics and features of every image, in order; `error` where it cannot be read, `unfit` where BRISQUE has
+    nothing to say to it."""
     rows = [{"row": i, "path": path} for i, path in enumerate(paths)]
     pool = int(ray.cluster_resources()["CPU"])
     found = (
@@ -225,11 +229,11 @@ class _Features:
         try:
             image = read_image(locate(row["path"]).read_bytes(), self.limits)
         except (ImageError, InputError, OSError) as error:
-            return {"row": row["row"], "error": str(error), "brisque": None, "pooled": None}
+            return {"row": row["row"], "error": str(error), "unfit": "", "brisque": None, "pooled": None}
         try:
             statistics = brisque_features(image)
         except InputError as error:
-            raise InputError(f"{row['path']}: {error}") from error
+            return {"row": row["row"], "error": "", "unfit": str(error), "brisque": None, "pooled": None}
         views = scoring_views(image, self.views, self.backbone.image_size_px)
         pooled = image_features(self.backbone, [views]).pooled_ND.mean(axis=0)
-        return {"row": row["row"], "error": "", "brisque": statistics, "pooled": pooled}
+        return {"row": row["row"], "error": "", "unfit": "", "brisque": statistics, "pooled": pooled}

@@ -17,7 +17,15 @@ from grmp_core.datasets import ScoreRange
 from pipelines.config import Config
 from pipelines.resources import require_trial
 from pipelines.session import output_place, ray_session, say, table, versions, write_manifest
-from pipelines.target import EncodedTarget, compute_device, encode_target, initial_prompts, load_target, process_model
+from pipelines.target import (
+    EncodedTarget,
+    bad_rows,
+    compute_device,
+    encode_target,
+    initial_prompts,
+    load_target,
+    process_model,
+)
 
 
 @dataclass(frozen=True)
@@ -49,15 +57,15 @@ def run(config: Config) -> Adaptation:
         encoded = encode_target(config, target, start, config.sweep.gpus_per_trial)
         task = ray.remote(num_cpus=config.sweep.cpus_per_trial, num_gpus=config.sweep.gpus_per_trial)(_adapt)
         result = ray.get(task.remote(config, start, encoded))
-    learned_from = encoded.label_ids(np.arange(len(encoded.mos)))
-    about = {"shots": len(encoded.mos), LEARNED_FROM: learned_from}
+    about = {"shots": len(encoded.mos), LEARNED_FROM: list(encoded.image_ids)}
     bundle = adapted_bundle(config, start, result, target.score_range, about)
     write_bundle(place / "bundle", bundle)
     history = [dataclasses.asdict(record) for record in result.history]
     (place / "history.json").write_json({"history": history, "val_srcc_by_epoch": result.val_srcc_by_epoch})
+    rejected = (*bad_rows(target), *encoded.unreadable)
     counts = {"images": len(encoded.mos), "epochs": result.epochs}
     inputs = {"target": target.fingerprint()}
-    write_manifest(place, "adapt", config, started, inputs=inputs, counts=counts, rejected=encoded.rejected)
+    write_manifest(place, "adapt", config, started, inputs=inputs, counts=counts, rejected=rejected)
     return Adaptation((place / "bundle").uri, len(encoded.mos), result.epochs, result.val_srcc, time.time() - started)
 
 

@@ -11,11 +11,11 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from grmp_core.bundle import LEARNED_FROM, read_bundle
-from grmp_core.datasets import label_id
 from grmp_core.images import ImageLimits
 from grmp_core.metrics import srcc
 from grmp_core.scoring import Scorer
 from grmp_core.storage import Location
+from pipelines.target import id_of_file
 
 MIN_IMAGES = 10
 """Fewer held-out images decide nothing."""
@@ -47,7 +47,7 @@ def judge(
     held_out = pd.read_parquet(io.BytesIO(file.read_bytes()))
     rival = open_champion()
     seen = read_bundle(rival).provenance.get(LEARNED_FROM)
-    table = held_out[[label_id(*row) not in (seen or ()) for row in held_out[["image_path", "mos"]].to_numpy()]]
+    table = held_out[[not seen or id_of_file(path) not in seen for path in held_out["image_path"]]]
     theirs = _score(rival, table["image_path"].tolist(), limits)
     known = np.isfinite(theirs)
     if known.sum() < MIN_IMAGES:

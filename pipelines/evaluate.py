@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from grmp_core.bundle import LEARNED_FROM, Bundle
-from grmp_core.datasets import LabelledSet, label_id
+from grmp_core.datasets import LabelledSet
 from grmp_core.errors import InputError
 from grmp_core.metrics import Scores, bootstrap_interval, evaluate, srcc
 from pipelines import ablation
@@ -18,7 +18,7 @@ from pipelines.ablation import Ablation
 from pipelines.config import Config
 from pipelines.score import open_model, score_paths
 from pipelines.session import output_place, say, table, write_manifest
-from pipelines.target import check_rejects, load_target
+from pipelines.target import bad_rows, check_rejects, id_of_file, load_target
 
 
 @dataclass(frozen=True)
@@ -57,19 +57,22 @@ def score_target(config: Config) -> Evaluation:
     started = time.time()
     place, bundle = open_model(config)
     target = load_target(config.target)
-    known = _learned_from(bundle, place.uri, target)
-    images, mos = target.table["image_path"].to_numpy()[~known], target.mos[~known]
-    frame = score_paths(config, bundle, place.uri, images.tolist())
-    frame["mos"] = mos
+    seen = _learned_from(bundle, place.uri, target)
+    frame = score_paths(config, bundle, place.uri, np.array(target.image_paths)[~seen].tolist())
+    frame["mos"] = target.mos[~seen]
     failed = frame[frame["error"].notna()]
-    rejected = tuple({"path": row.image_path, "reason": row.error} for row in failed.itertuples())
-    check_rejects(config.target, len(images), rejected)
-    left_out = tuple({"path": reject.path, "reason": reject.reason} for reject in target.rejected)
+    unreadable = tuple({"path": row.image_path, "reason": row.error} for row in failed.itertuples())
+    if seen.any() and len(failed) == len(frame):
+        raise InputError(
+            f"the model {place.uri} has learned from all {int(seen.sum())} images of {target.root} that can be read; "
+            "evaluate it on others, or evaluate one of a sweep, which holds images back"
+        )
+    check_rejects(config.target, len(target), unreadable)
     good = frame[frame["error"].isna()]
     scores = evaluate(good["mos_scale_score"].to_numpy(), good["mos"].to_numpy())
     low, high = bootstrap_interval(srcc, good["quality"].to_numpy(), good["mos"].to_numpy(), seed=config.seed)
     output = output_place(config, "evaluate")
-    result = Evaluation(place.uri, scores, low, high, int(known.sum()))
+    result = Evaluation(place.uri, scores, low, high, int(seen.sum()))
     (output / "evaluation.json").write_json(result.as_json())
     write_manifest(
         output,
@@ -77,24 +80,22 @@ def score_target(config: Config) -> Evaluation:
         config,
         started,
         inputs={"target": target.fingerprint(), "model": place.uri},
-        counts={"images": len(good), "learned_from": int(known.sum())},
-        rejected=(*left_out, *rejected),
+        counts={"images": len(good), "learned_from": int(seen.sum())},
+        rejected=(*bad_rows(target), *unreadable),
     )
     say(f"evaluate: {len(good)} images of {config.target.dataset}")
     return result
 
 
 def _learned_from(bundle: Bundle, where: str, target: LabelledSet) -> np.ndarray:
-    """(N,) bool: the images whose scores the model has seen."""
-    seen = set(bundle.provenance.get(LEARNED_FROM, ()))
-    labels = zip(target.image_paths, target.mos, strict=True)
-    known = np.array([label_id(path, mos) in seen for path, mos in labels])
-    if known.all():
+    """(N,) bool: the images whose scores adapted the model. InputError when pre-training has seen all of them."""
+    if bundle.provenance.get("pretraining", {}).get("source") == target.name:
         raise InputError(
-            f"the model {where} has learned from all {len(known)} images of {target.root}; evaluate it on others, or "
-            "evaluate one of a sweep, which holds images back"
+            f"the prompts of {where} were pre-trained on the scores of {target.name}, so no image of it is new to the "
+            "model; evaluate it on another target.dataset"
         )
-    return known
+    seen = set(bundle.provenance.get(LEARNED_FROM, ()))
+    return np.array([bool(seen) and id_of_file(path) in seen for path in target.image_paths])
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pipelines.target import encode_target
 from pipelines.trials import Shared, measure_trial
 
 Cell = dict[str, Any]
+UNREADABLE = "unreadable.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class Batch:
     total: int
     name_of: Callable[[dict[str, Any]], str]
     """Parameters of a trial -> its name in the log."""
+    largest: Cell
+    """The one that needs the most memory."""
     on_end: Callable[[dict[str, Any], dict[str, Any]], None] | None = None
     """Called in the driver with the parameters and the last report of a trial that ended or was stopped."""
     tune_options: dict[str, Any] = field(default_factory=dict)
@@ -46,21 +49,20 @@ class Batch:
 class Runner:
     """Everything that the trials of one sweep share, made on first use: a sweep with nothing left to do makes nothing.
 
-    `identity` names the inputs and settings; `largest` is the cell whose memory is measured.
+    `identity` names the inputs and settings.
     """
 
-    def __init__(
-        self, config: Config, start: Bundle, target: LabelledSet, place: Location, identity: str, largest: Cell
-    ) -> None:
+    def __init__(self, config: Config, start: Bundle, target: LabelledSet, place: Location, identity: str) -> None:
         self.config, self.start, self.target = config, start, target
-        self.place, self.identity, self.largest = place, identity, largest
+        self.place, self.identity = place, identity
+        self._measured: dict[int, tuple[int, float] | None] = {}
 
     @cached_property
     def shared(self) -> Shared:
-        """The images that could not be read are kept in `rejected.json`, for runs that do not read them again."""
+        """What cannot be read is kept in `unreadable.json`, for runs that do not read the images again."""
         encoded = encode_target(self.config, self.target, self.start, self.config.sweep.gpus_per_trial)
-        rejected = {"identity": self.identity, "rejected": list(encoded.rejected)}
-        (self.place / "rejected.json").write_json(rejected)
+        content = {"identity": self.identity, "unreadable": list(encoded.unreadable)}
+        (self.place / UNREADABLE).write_json(content)
         return Shared(
             as_dict(self.config),
             self.start,
@@ -71,17 +73,19 @@ class Runner:
         )
 
     @property
-    def reference_ids(self) -> tuple[str, ...]:
+    def reference_ids(self) -> list[str]:
         """Of the images that can be read."""
-        return ray.get(self.shared.encoded).reference_ids
+        unreadable = {reject["path"] for reject in self.unreadable}
+        both = zip(self.target.image_paths, self.target.reference_ids, strict=True)
+        return [reference for path, reference in both if path not in unreadable]
 
     @property
-    def rejected(self) -> list[dict[str, str]]:
-        """Path and reason of every image that takes no part, as of the run that read them."""
-        file = self.place / "rejected.json"
-        if file.exists() and (content := file.read_json())["identity"] == self.identity:
-            return content["rejected"]
-        return [{"path": reject.path, "reason": reject.reason} for reject in self.target.rejected]
+    def unreadable(self) -> list[dict[str, str]]:
+        """Path and reason of images, as of the run that read them; they are read where none has."""
+        file = self.place / UNREADABLE
+        if not (file.exists() and file.read_json()["identity"] == self.identity):
+            _ = self.shared
+        return file.read_json()["unreadable"]
 
     def shared_as(self, config: Config, identity: str) -> Shared:
         """For trials whose numbers depend on other settings, too."""
@@ -98,7 +102,7 @@ class Runner:
         tuner = tune.Tuner(
             tune.with_resources(
                 tune.with_parameters(batch.trainable, **batch.constants),
-                tune.PlacementGroupFactory([self._request(batch.total)]),
+                tune.PlacementGroupFactory([self._request(batch)]),
             ),
             param_space=batch.space,
             tune_config=tune.TuneConfig(
@@ -123,13 +127,14 @@ class Runner:
             (self.place / name).delete_folder()
         return failed
 
-    def _request(self, total: int) -> dict[str, float]:
+    def _request(self, batch: Batch) -> dict[str, float]:
         """Resources of a trial for Ray to pack by; its memory only where several could run at a time."""
         request = {"CPU": self.config.sweep.cpus_per_trial, "GPU": self.config.sweep.gpus_per_trial}
         at_once = how_many_fit(request)
-        if min(at_once, total) < 2 or self._measured is None:
+        needs = self._needs(batch.largest) if min(at_once, batch.total) > 1 else None
+        if needs is None:
             return request
-        memory_bytes, gpu_share = self._measured
+        memory_bytes, gpu_share = needs
         request["memory"] = memory_bytes
         if request["GPU"] < 1:
             request["GPU"] = min(max(request["GPU"], math.ceil(100 * gpu_share) / 100), 1.0)
@@ -146,12 +151,17 @@ class Runner:
         )
         return request
 
-    @cached_property
-    def _measured(self) -> tuple[int, float] | None:
+    def _needs(self, cell: Cell) -> tuple[int, float] | None:
+        """What `measure_trial` says, once for a number of shots."""
+        if cell["shots"] not in self._measured:
+            self._measured[cell["shots"]] = self._measure(cell)
+        return self._measured[cell["shots"]]
+
+    def _measure(self, cell: Cell) -> tuple[int, float] | None:
         wanted = self.config.sweep
         task = ray.remote(num_cpus=wanted.cpus_per_trial, num_gpus=wanted.gpus_per_trial, max_retries=0)(measure_trial)
         try:
-            return ray.get(task.remote(self.shared, self.largest))
+            return ray.get(task.remote(self.shared, cell))
         except RayError as error:  # the trials will say it, too, each with its name
             say(f"sweep: the memory of a trial could not be measured ({one_line(error)}); it limits nothing")
             return None

@@ -114,6 +114,7 @@ def _batch(
         constants={"shared": runner.shared_as(config, identity), "cell": cell},
         total=total,
         name_of=lambda params: setting_text(params["settings"]),
+        largest=cell,
         on_end=keep_stopped,
         tune_options=options,
     )

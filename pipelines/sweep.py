@@ -9,9 +9,9 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median_high
 from typing import Any
 
 import pandas as pd
@@ -28,9 +28,12 @@ from pipelines.runner import Batch, Cell, Runner
 from pipelines.search import Searched, search
 from pipelines.search_space import read_space
 from pipelines.session import config_hash, output_place, ray_session, say, table, write_manifest
-from pipelines.target import initial_prompts, load_target
+from pipelines.target import bad_rows, initial_prompts, load_target
 from pipelines.tracking import open_tracking
 from pipelines.trials import METRICS, finished_row, grid_trial, to_parquet, with_settings
+
+_RESULTS = ("chosen.", "manifest.", "report.", "results.", "search.")
+"""What the names of files begin with that say something of a whole sweep."""
 
 
 @dataclass(frozen=True)
@@ -85,18 +88,18 @@ def run(config: Config) -> Sweep:
     start = initial_prompts(config)
     target = load_target(config.target)
     identity = _identity(config, start, target.fingerprint())
-    reference_ids = tuple(target.table["reference_id"].to_pylist())
-    cells = plan_trials(config, reference_ids)
+    plan_trials(config, target.reference_ids)  # refuses what cannot be, before anything is started
     _say_plan(config)
     started -= _begin(config, place, identity)
     searched = None
     with ray_session():
         require_trial(config, "a trial wants")
-        runner = Runner(config, start, target, place, identity, largest=_largest(cells))
+        runner = Runner(config, start, target, place, identity)
+        cells = plan_trials(config, runner.reference_ids)  # without the images that cannot be read
         if space:
             searched = search(config, space, _largest(cells), runner)
             config = with_settings(config, searched.settings)
-            cells = plan_trials(config, reference_ids, searched.settings)
+            cells = plan_trials(config, runner.reference_ids, searched.settings)
         results, errors = _run_grid(config, cells, runner, _identity(config, start, target.fingerprint()))
     chosen = choose(results, searched)
     _write_results(place, results, chosen)
@@ -105,7 +108,8 @@ def run(config: Config) -> Sweep:
     if searched is not None:
         inputs |= {"search": searched.text, "settings": searched.settings}
         counts |= {"searched": len(searched.rows)}
-    write_manifest(place, "sweep", config, started, inputs=inputs, counts=counts, rejected=runner.rejected)
+    rejected = (*bad_rows(target), *runner.unreadable)
+    write_manifest(place, "sweep", config, started, inputs=inputs, counts=counts, rejected=rejected)
     report.run(config)
     tracking.log_sweep(place)
     if len(errors) == len(cells):
@@ -113,9 +117,7 @@ def run(config: Config) -> Sweep:
     return Sweep(results, chosen, place.uri, searched)
 
 
-def plan_trials(
-    config: Config, reference_ids: tuple[str, ...], settings: Mapping[str, Any] | None = None
-) -> list[Cell]:
+def plan_trials(config: Config, reference_ids: Sequence[str], settings: Mapping[str, Any] | None = None) -> list[Cell]:
     """The grid: dicts with trial, lambda, shots, budget, data_ratio, split_seed, and the settings that a search found.
 
     `budget` names what belongs together: the shots, or where a ratio asks for them, whose shots differ between splits,
@@ -135,7 +137,7 @@ def plan_trials(
                     "lambda": strength,
                     "data_ratio": shots_S[s] / len(split.train),
                     "shots": shots_S[s],
-                    "budget": round(median(shots_S)),
+                    "budget": median_high(shots_S),
                     "split_seed": split.seed,
                     **(settings or {}),
                 }
@@ -177,7 +179,7 @@ def choose(results: pd.DataFrame, searched: Searched | None = None) -> dict[str,
 
 
 def _begin(config: Config, place: Location, identity: str) -> float:
-    """Leave a mark for `--resume`; -> seconds that earlier runs of the same sweep took.
+    """Leave a mark for `--resume`, and no result of another sweep; -> seconds that earlier runs of the same one took.
 
     InputError when only going on is allowed and there is nothing to go on with.
     """
@@ -186,8 +188,11 @@ def _begin(config: Config, place: Location, identity: str) -> float:
     if config.sweep.resume and begun.get("identity") != identity:
         why = "the sweep there has other settings, data or prompts" if begun else "no sweep has begun there"
         raise InputError(f"nothing to resume at {place.uri}: {why}; run grmp sweep without --resume to start one")
-    if begun.get("identity") != identity and (place / "chosen.json").exists():
-        (place / "chosen.json").delete()  # another sweep chose it, whose files are replaced from now on
+    if begun and begun.get("identity") != identity:
+        say(f"sweep: {place.uri} holds a sweep with other settings, data or prompts; this one takes its place")
+        for file in place.list():  # its trials are replaced one by one
+            if file.name.startswith(_RESULTS):
+                file.delete()
     mark.write_json({"identity": identity})
     before = manifest.read_json() if manifest.exists() else {}
     return before["seconds"] if before.get("inputs", {}).get("identity") == identity else 0.0
@@ -212,13 +217,13 @@ def _run_grid(config: Config, cells: list[Cell], runner: Runner, identity: str) 
     errors: dict[str, str] = {}
     if todo:
         shared = runner.shared_as(config, identity)
-        plan_trials(config, runner.reference_ids)  # enough images must be left without the unreadable ones
         batch = Batch(
             trainable=grid_trial,
             space={"cell": tune.grid_search(todo)},
             constants={"shared": shared},
             total=len(todo),
             name_of=lambda params: params["cell"]["trial"],
+            largest=_largest(todo),
         )
         errors = {params["cell"]["trial"]: error for params, error in runner.run(batch)}
     return _collect(place, cells, identity, errors), errors
@@ -230,7 +235,8 @@ def _collect(place: Location, cells: list[Cell], identity: str, errors: dict[str
         row = None if cell["trial"] in errors else finished_row(place / "trials" / cell["trial"], identity)
         nothing: dict[str, Any] = dict.fromkeys(("val_srcc", *METRICS, "seconds"), math.nan)
         nothing |= {"logistic_converged": False, "epochs": 0, "bundle": None}
-        rows.append(row or {**cell, **nothing, "error": errors.get(cell["trial"], "was not finished")})
+        unfinished = {**nothing, "error": errors.get(cell["trial"], "was not finished")}
+        rows.append({**(row or unfinished), **cell})  # a budget belongs to the grid, not to the trial
     columns = [*cells[0], "val_srcc", *METRICS, "logistic_converged", "epochs", "seconds", "bundle", "error"]
     return pd.DataFrame(rows, columns=columns).sort_values(["budget", "lambda", "split_seed"], ignore_index=True)
 

@@ -15,9 +15,9 @@ from grmp_core import datasets
 from grmp_core.adapt import LabelledViews, prepare_views
 from grmp_core.backbone import load_backbone
 from grmp_core.bundle import Bundle, check_backbone, read_bundle
-from grmp_core.datasets import LabelledSet, label_id
+from grmp_core.datasets import LabelledSet
 from grmp_core.errors import InputError
-from grmp_core.images import ImageError, read_image
+from grmp_core.images import ImageError, image_id, read_image
 from grmp_core.model import QualityModel
 from grmp_core.storage import locate
 from grmp_core.views import scoring_views, training_views
@@ -33,12 +33,14 @@ class EncodedTarget:
     """Labels, and everything about the images that no trial changes. Row i of all of them is one image."""
 
     image_path: tuple[str, ...]
+    image_ids: tuple[str, ...]
     reference_ids: tuple[str, ...]
     mos: np.ndarray
     quality: np.ndarray
     arrays: dict[str, np.ndarray]
     """train_tokens (N, V, T, D), teacher_logits (N, V, S), score_tokens (N, G, T, D); bf16 as int16."""
-    rejected: tuple[dict[str, str], ...]
+    unreadable: tuple[dict[str, str], ...]
+    """Path and reason of the images that are left out."""
 
     def views(self, rows: np.ndarray, dtype: torch.dtype, device: torch.device) -> LabelledViews:
         """The rows as the adaptation wants them."""
@@ -50,16 +52,12 @@ class EncodedTarget:
             tuple(self.reference_ids[i] for i in rows),
         )
 
-    def label_ids(self, rows: np.ndarray) -> list[str]:
-        """What a model keeps of the labels it has learned from, so that it is not tested on them."""
-        return [label_id(self.image_path[i], self.mos[i]) for i in rows]
-
 
 def load_target(config: TargetConfig) -> LabelledSet:
     """The labelled set a configuration names. InputError as the loaders raise it."""
     if not config.path:
         raise InputError("target.path is not set: give the folder or file of the labelled images (target.dataset, too)")
-    return datasets.load(
+    labelled = datasets.load(
         config.dataset,
         config.path,
         image_column=config.image_column,
@@ -71,6 +69,9 @@ def load_target(config: TargetConfig) -> LabelledSet:
         max_rejects=config.max_rejects,
         max_missing_fraction=config.max_missing_fraction,
     )
+    for note in labelled.notes:
+        say(f"target: {note}")
+    return labelled
 
 
 def encode_target(config: Config, target: LabelledSet, start: Bundle, gpus_per_worker: float = 0) -> EncodedTarget:
@@ -98,11 +99,12 @@ def encode_target(config: Config, target: LabelledSet, start: Bundle, gpus_per_w
     order = [row["row"] for row in good]
     return EncodedTarget(
         tuple(row["path"] for row in good),
+        tuple(row["image_id"] for row in good),
         tuple(columns["reference_id"][i] for i in order),
         np.array([columns["mos"][i] for i in order]),
         np.array([columns["quality"][i] for i in order]),
         {name: np.stack([row[name] for row in good]) for name in ("train_tokens", "teacher_logits", "score_tokens")},
-        (*({"path": r.path, "reason": r.reason} for r in target.rejected), *rejected),
+        rejected,
     )
 
 
@@ -170,7 +172,7 @@ class _Encoder:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         output: dict[str, list[Any]] = {
-            name: [] for name in ("row", "path", "error", "train_tokens", "teacher_logits", "score_tokens")
+            name: [] for name in ("row", "path", "error", "image_id", "train_tokens", "teacher_logits", "score_tokens")
         }
         for row, path, quality in zip(batch["row"], batch["path"], batch["quality"], strict=True):
             output["row"].append(int(row))
@@ -182,11 +184,11 @@ class _Encoder:
                 encoded = None
             else:
                 output["error"].append("")
-            for name in ("train_tokens", "teacher_logits", "score_tokens"):
+            for name in ("image_id", "train_tokens", "teacher_logits", "score_tokens"):
                 output[name].append(None if encoded is None else encoded[name])
         return output
 
-    def _encode(self, path: str, quality: float) -> dict[str, np.ndarray]:
+    def _encode(self, path: str, quality: float) -> dict[str, Any]:
         try:
             data = locate(path).read_bytes()
         except (InputError, OSError) as error:
@@ -197,10 +199,24 @@ class _Encoder:
         score = scoring_views(image, self.config.views, size_px)
         views = prepare_views(self.model, self.start, train[None], score[None], np.array([quality]), [path])
         return {
+            "image_id": image_id(data),
             "train_tokens": _array(views.train_tokens_NVTD[0]),
             "teacher_logits": _array(views.teacher_logits_NVS[0]),
             "score_tokens": _array(views.score_tokens_NGTD[0]),
         }
+
+
+def bad_rows(target: LabelledSet) -> tuple[dict[str, str], ...]:
+    """Path and reason of the label rows that loading has left out."""
+    return tuple({"path": reject.path, "reason": reject.reason} for reject in target.rejected)
+
+
+def id_of_file(path: str) -> str | None:
+    """The `image_id` of a file; null where it cannot be read, which its scoring will tell."""
+    try:
+        return image_id(locate(path).read_bytes())
+    except (InputError, OSError):
+        return None
 
 
 def check_rejects(config: TargetConfig, num_images: int, rejected: Sequence[dict[str, str]]) -> None:

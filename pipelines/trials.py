@@ -88,7 +88,7 @@ def grid_trial(params: dict[str, Any], shared: Shared) -> None:
     predicted = predict_quality(model, result.parameters, test.score_tokens_NGTD).cpu().numpy()
     scores = evaluate(predicted, encoded.mos[split.test])
     row = _result_row(cell, result, scores, time.perf_counter() - began)
-    about = {**cell, LEARNED_FROM: encoded.label_ids(rows)}
+    about = {**cell, LEARNED_FROM: [encoded.image_ids[i] for i in rows]}
     bundle = adapted_bundle(config, shared.start, result, shared.score_range, about)
     bundle = dataclasses.replace(bundle, metrics={**bundle.metrics, **_metrics(scores)})
     place = locate(shared.place) / "trials" / cell["trial"]

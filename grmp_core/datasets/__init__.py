@@ -2,13 +2,13 @@
 
 import difflib
 
-from grmp_core.datasets.labelled import IMAGE_TABLE, LabelledSet, Reject, RejectLimits, ScoreRange, label_id
+from grmp_core.datasets.labelled import IMAGE_TABLE, LabelledSet, Reject, RejectLimits, ScoreRange
 from grmp_core.datasets.livec import load_livec
 from grmp_core.datasets.synthetic import load_kadid10k, load_tid2013
 from grmp_core.datasets.tabular import load_table
 from grmp_core.errors import InputError
 
-__all__ = ["DATASETS", "IMAGE_TABLE", "LabelledSet", "Reject", "RejectLimits", "ScoreRange", "label_id", "load"]
+__all__ = ["DATASETS", "IMAGE_TABLE", "LabelledSet", "Reject", "RejectLimits", "ScoreRange", "load"]
 
 _PUBLISHED = {"kadid10k": load_kadid10k, "livec": load_livec, "tid2013": load_tid2013}
 DATASETS: tuple[str, ...] = (*_PUBLISHED, "table")

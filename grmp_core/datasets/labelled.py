@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -150,17 +150,6 @@ class LabelledSet:
         head = f"{float(scale.mos_min)!r}\t{float(scale.mos_max)!r}\t{scale.higher_is_better}"
         return hashlib.sha256("\n".join([head, *rows]).encode()).hexdigest()
 
-    def without(self, rejects: Sequence[Reject], max_rejects: int | float = 0) -> "LabelledSet":
-        """The same set less images that turned out unusable later, such as when they were decoded.
-
-        Raises:
-            InputError: more rejects than `max_rejects` (an int is a count, a float a fraction of the images).
-        """
-        _refuse_beyond(rejects, RejectLimits(max_rejects=max_rejects).bad_rows(len(self)), "unusable images")
-        dropped = {reject.path for reject in rejects}
-        keep = [path not in dropped for path in self.image_paths]
-        return replace(self, table=self.table.filter(pa.array(keep)), rejected=[*self.rejected, *rejects])
-
 
 def build(
     name: str,
@@ -258,12 +247,6 @@ def _to_table(rows: Sequence[LabelRow], scores: np.ndarray, score_range: ScoreRa
         "dataset": [name] * len(rows),
     }
     return pa.table(columns, schema=IMAGE_TABLE)
-
-
-def label_id(image_path: str, mos: float) -> str:
-    """Short name of one human score of one image, wherever the set lies: tells whether a model has learned from it."""
-    name = image_path.partition("?")[0].replace(os.sep, "/").rsplit("/", 1)[-1]
-    return hashlib.sha256(f"{name}\t{float(mos)!r}".encode()).hexdigest()[:12]
 
 
 def _size_bytes(path: str) -> int | None:

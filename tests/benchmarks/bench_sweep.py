@@ -59,7 +59,8 @@ def encode_plainly(config: Config) -> tuple[EncodedTarget, float]:
     seconds = time.perf_counter() - began
     arrays = {name: np.stack(output[name]) for name in ("train_tokens", "teacher_logits", "score_tokens")}
     mos, quality = np.array(columns["mos"]), np.array(columns["quality"])
-    return EncodedTarget(tuple(output["path"]), tuple(columns["reference_id"]), mos, quality, arrays, ()), seconds
+    names = tuple(output["path"]), tuple(output["image_id"]), tuple(columns["reference_id"])
+    return EncodedTarget(*names, mos, quality, arrays, ()), seconds
 
 
 def bare_trials(config: Config, encoded: EncodedTarget) -> list[float]:
@@ -103,7 +104,7 @@ def main() -> None:
                 epochs=arguments.epochs, lr=0.3, eval_every=5, trainable=TrainableConfig(vision_blocks=0)
             ),
             sweep=SweepConfig(
-                lambdas=(0.0, 5.0), shots=tuple(arguments.shots), split_seeds=tuple(range(arguments.splits))
+                lambdas=(0.0, 1.0, 5.0), shots=tuple(arguments.shots), split_seeds=tuple(range(arguments.splits))
             ),
             tracking=TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db"),
         )

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from grmp_core.datasets import DATASETS, IMAGE_TABLE, LabelledSet, Reject, ScoreRange, load
+from grmp_core.datasets import DATASETS, IMAGE_TABLE, LabelledSet, ScoreRange, load
 from grmp_core.errors import InputError
 from grmp_core.images import read_image
 from grmp_core.protocol import split
@@ -247,17 +247,6 @@ def test_fingerprint_follows_content_not_place(make_table: Callable[..., Path], 
     with (moved / "b.png").open("ab") as file:
         file.write(b"another picture under the same name")
     assert load("table", str(moved)).fingerprint() != first
-
-
-def test_images_found_bad_later_are_left_out(make_table: Callable[..., Path]) -> None:
-    labelled = load("table", str(make_table([("a.png", 1), ("b.png", 2), ("c.png", 3)])))
-    bad = Reject(labelled.image_paths[1], "truncated")
-    with pytest.raises(InputError, match=r"1 unusable images, 0 allowed; the first: truncated"):
-        labelled.without([bad])
-    rest = labelled.without([bad], max_rejects=0.5)
-    assert rest.mos.tolist() == [1.0, 3.0]
-    assert rest.rejected == [bad]
-    assert len(labelled) == 3
 
 
 def test_livec_as_released(livec: Path) -> None:

@@ -22,9 +22,9 @@ from mlflow.pyfunc import PythonModelContext
 from PIL import Image
 
 from grmp_core.bundle import LEARNED_FROM, Bundle, read_bundle, write_bundle
-from grmp_core.datasets import ScoreRange, label_id
+from grmp_core.datasets import ScoreRange
 from grmp_core.errors import InputError
-from grmp_core.images import ImageLimits
+from grmp_core.images import ImageLimits, image_id
 from grmp_core.metrics import srcc
 from grmp_core.model import QualityModel
 from grmp_core.prompts import PromptConfig
@@ -149,8 +149,8 @@ def test_a_champion_is_not_compared_on_what_it_has_learned_from(registry, images
     good = registry.bundles["good"]
     mos = 100 * qualities(good, images)
     rival = read_bundle(locate(registry.bundles["bad"]))
-    known = [label_id(path, score) for path, score in list(zip(images, mos, strict=True))[:4]]
-    write_bundle(locate(tmp_path / "bundle"), dataclasses.replace(rival, provenance={LEARNED_FROM: known}))
+    ids = [image_id(Path(path).read_bytes()) for path in images]
+    write_bundle(locate(tmp_path / "bundle"), dataclasses.replace(rival, provenance={LEARNED_FROM: ids[:4]}))
 
     def against(champion: Path) -> tuple[bool, str]:
         return judge(locate(good), "7", lambda: locate(champion), 0.0, ImageLimits())
@@ -160,8 +160,7 @@ def test_a_champion_is_not_compared_on_what_it_has_learned_from(registry, images
     assert reason.endswith("; 4 held-out images took no part, since the champion has learned from them")
     expected = srcc(qualities(tmp_path / "bundle", images[4:]), mos[4:])
     assert f"against {expected:.3f} of version 7" in reason
-    everything = [label_id(path, score) for path, score in zip(images, mos, strict=True)]
-    write_bundle(locate(tmp_path / "all"), dataclasses.replace(rival, provenance={LEARNED_FROM: everything}))
+    write_bundle(locate(tmp_path / "all"), dataclasses.replace(rival, provenance={LEARNED_FROM: ids}))
     promoted, reason = against(tmp_path / "all")
     assert not promoted
     assert "champion version 7 stays: 0 of" in reason

@@ -10,17 +10,20 @@ import pandas as pd
 import pytest
 import ray
 
+from grmp_core import datasets
 from grmp_core.adapt import AdaptConfig
 from grmp_core.errors import InputError
 from grmp_core.meta import MetaConfig
+from grmp_core.storage import locate
 from grmp_core.views import ViewConfig
 from pipelines import pretrain, sweep, synthesize
 from pipelines.cli import run_command
 from pipelines.config import Config, PretrainConfig, SweepConfig, SynthesizeConfig, TargetConfig, load_config
 from pipelines.resources import how_many_fit
+from pipelines.runner import Runner
 from pipelines.search import random_settings
 from pipelines.search_space import read_space
-from pipelines.trials import with_settings
+from pipelines.trials import with_settings, write_row
 from tests.pipelines.test_workloads import labelled_folder
 
 RATE = {"adapt.lr": {"low": 0.003, "high": 0.3, "log": True}}
@@ -127,6 +130,39 @@ def test_ratios_whose_shots_differ_between_splits_are_one_budget():
     rows = cells.assign(error=None, bundle="b", val_srcc=[0.9 if c == 1.0 else 0.1 for c in cells["lambda"]])
     rows.loc[rows["shots"] == rows["shots"].max(), "val_srcc"] = [0.95, 0.05]  # one split of three
     assert sweep.choose(rows)["lambda"] == 1.0
+
+
+def test_a_finished_trial_takes_the_budget_of_the_grid_it_is_part_of(tmp_path):
+    """With other split seeds, a ratio's median number of shots may be another."""
+    cell = {"trial": "t", "lambda": 1.0, "data_ratio": 0.2, "shots": 40, "budget": 42, "split_seed": 0}
+    row = {**cell, "val_srcc": 0.5, "srcc": 0.6, "epochs": 3, "seconds": 1.0, "bundle": "b", "error": None}
+    write_row(locate(tmp_path / "trials" / "t"), "identity", row)
+    found = sweep._collect(locate(tmp_path), [{**cell, "budget": 44}], "identity", {}).iloc[0]
+    assert (found["budget"], found["shots"], found["srcc"]) == (44, 40, 0.6)
+
+
+def test_trials_are_planned_without_the_images_that_cannot_be_read(tmp_path):
+    """With ratio 1 of all label rows, there would be fewer images than shots."""
+    target = datasets.load("table", str(labelled_folder(tmp_path / "target")))
+    place = locate(tmp_path / "sweep")
+    runner = Runner(Config(), None, target, place, "identity")
+    torn = {"path": target.image_paths[3], "reason": "torn"}
+    (place / "unreadable.json").write_json({"identity": "identity", "unreadable": [torn]})
+    assert runner.reference_ids == [*target.reference_ids[:3], *target.reference_ids[4:]]
+    assert runner.unreadable == [torn]
+
+
+def test_a_sweep_with_other_settings_takes_the_place_of_the_one_before(tmp_path, capsys):
+    """Else a chosen model could be registered whose trial is being replaced."""
+    place = locate(tmp_path)
+    sweep._begin(Config(), place, "first")
+    for name in ("chosen.json", "results.parquet", "report.html", "mine.txt"):
+        (place / name).write_bytes(b"{}")
+    sweep._begin(Config(), place, "first")
+    assert (place / "chosen.json").exists()
+    sweep._begin(Config(), place, "second")
+    assert [file.name for file in place.list()] == ["begun.json", "mine.txt"]
+    assert "holds a sweep with other settings" in capsys.readouterr().err
 
 
 def test_what_comes_to_the_same_trial_twice_is_refused():

@@ -193,7 +193,7 @@ def test_a_run_that_another_process_ends_is_bit_for_bit_the_same(config, output,
     assert f"{GOES_ON} 2" in log
     found = read_bundle(locate(cut.output) / "pretrain" / "bundle").parameters
     assert all(torch.equal(found[name], tensor) for name, tensor in prompts.items())
-    assert len(list(Path(cut.output).glob("pretrain/state/*/*.safetensors"))) == 1, "older checkpoints are of no use"
+    assert len(list(Path(cut.output).glob("pretrain/state/*/*"))) == 2, "older checkpoints are of no use"
 
 
 def test_prompts_of_other_weights_are_not_taken_for_finished(config, output, prompts):
@@ -209,6 +209,30 @@ def test_prompts_of_other_weights_are_not_taken_for_finished(config, output, pro
     name = next(iter(prompts))
     assert torch.equal(found[0].parameters[name], prompts[name])
     assert not torch.equal(found[1].parameters[name], prompts[name])
+
+
+def test_prompts_say_which_pictures_the_store_was_made_of(config, output, store):
+    """Not what the configuration of `pretrain` says, which need not repeat it."""
+    other = moved(config, output, "other")
+    (Path(other.output) / "tasks").unlink()
+    shutil.copytree(store.root.path, Path(other.output) / "tasks")
+    plan = locate(other.output) / "tasks" / "plan.json"
+    assert plan.read_json()["source"] == "procedural"
+    plan.write_json({**plan.read_json(), "source": "kadid10k"})
+    short = dataclasses.replace(other, meta=dataclasses.replace(config.meta, outer_steps=1))
+    assert read_bundle(locate(pretrain.run(short).bundle)).provenance["source"] == "kadid10k"
+
+
+def test_the_last_checkpoint_is_read_even_where_older_ones_vanish(tmp_path):
+    place = locate(tmp_path / "state")
+    assert pretrain.read_state(place) is None
+    for step in (1, 2, 10):
+        state = MetaState(step, {"a": torch.full((2,), float(step))}, {"b": torch.zeros(1)})
+        pretrain.write_state(place, state, [{"step": float(step)}])
+    assert [file.name for file in place.list()] == ["step-0000002.pt", "step-0000010.pt"]
+    state, history = pretrain.read_state(place)
+    assert (state.step, history, state.parameters["a"].tolist()) == (10, [{"step": 10.0}], [10.0, 10.0])
+    assert state.drifted["b"].tolist() == [0.0]
 
 
 def test_half_a_store_is_refused(config, output, store):
@@ -346,7 +370,7 @@ def test_adapt_evaluate_and_score_go_together(config, output, prompts):
     adapted = adapt.run(config)
     scoring = ScoreConfig(model=adapted.bundle, images=(str(output / "target"),), output=str(output / "s.csv"))
     chosen = dataclasses.replace(config, score=scoring)
-    with pytest.raises(InputError, match=f"has learned from all {NUM_IMAGES} images"):
+    with pytest.raises(InputError, match=f"has learned from all {NUM_IMAGES} images .* that can be read"):
         evaluate.run(chosen)
     (output / "target" / "empty.jpg").write_bytes(b"")
     for i in range(3):
@@ -374,6 +398,10 @@ def test_a_target_that_the_prompts_know_the_scores_of_is_refused(config, output,
     write_bundle(locate(known.output) / "pretrain" / "bundle", taught)
     with pytest.raises(InputError, match="pre-trained on the scores of table"):
         sweep.run(known)
+    adapted = dataclasses.replace(bundle, kind="model", provenance={"pretraining": {"source": "table"}})
+    write_bundle(locate(known.output) / "bundle", adapted)
+    with pytest.raises(InputError, match="pre-trained on the scores of table, so no image of it is new"):
+        evaluate.run(dataclasses.replace(config, score=ScoreConfig(model=f"{known.output}/bundle")))
 
 
 def submitted(client, command: str, environment: dict, deadline: float) -> str:
