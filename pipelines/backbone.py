@@ -106,6 +106,8 @@ def train_on_workers(options: argparse.Namespace) -> None:
     from ray.train.torch import TorchTrainer
 
     out = Path(options.out).absolute()
+    if (out / "checkpoint.pt").exists():  # said here, before workers start
+        _check_recipe(out / "checkpoint.pt", torch.load(out / "checkpoint.pt", weights_only=True), recipe_of(options))
     settings = {**vars(options), "out": str(out), "photos": [str(Path(folder).absolute()) for folder in options.photos]}
     with ray_session():
         TorchTrainer(
@@ -248,11 +250,16 @@ def save(trainer: Trainer, clock: Clock, out: Path, recipe: Recipe) -> None:
 def load_checkpoint(path: Path, trainer: Trainer, recipe: Recipe) -> float:
     """Put a checkpoint into the trainer; -> seconds that were spent on it. InputError when another recipe made it."""
     content = torch.load(path, weights_only=True)
-    other = [f"{name} {content['recipe'][name]}" for name in recipe if content["recipe"][name] != recipe[name]]
-    if other:
-        raise InputError(f"{path} was made with {', '.join(other)}; give the same again, or another --out")
+    _check_recipe(path, content, recipe)
     trainer.load_state_dict(content["trainer"])
     return float(content["spent_s"])
+
+
+def _check_recipe(path: Path, content: dict[str, Any], recipe: Recipe) -> None:
+    made = content.get("recipe", {})
+    other = [f"{name} {made.get(name, 'unknown')}" for name in recipe if made.get(name) != recipe[name]]
+    if other:
+        raise InputError(f"{path} was made with {', '.join(other)}; give the same again, or another --out")
 
 
 def recipe_of(options: argparse.Namespace) -> Recipe:

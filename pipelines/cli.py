@@ -7,9 +7,8 @@ import importlib
 import json
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
@@ -22,9 +21,6 @@ class Command:
     summary: str
     sections: tuple[str, ...] = ()
     """Parts of the configuration that its --help shows."""
-    function: str = "run"
-    module: str | None = None
-    """Of `pipelines`, where it is not called like the command."""
 
 
 COMMANDS = {
@@ -37,7 +33,7 @@ COMMANDS = {
     "register": Command("put the chosen model into the MLflow registry", ("register", "tracking")),
     "score": Command("score images (Ray Data)", ("score", "images")),
     "doctor": Command("check the cluster and the configuration before a long run", ("pretrain", "sweep", "tracking")),
-    "sync": Command("log to MLflow what could not be logged earlier", ("tracking",), "sync", "tracking"),
+    "sync": Command("log to MLflow what could not be logged earlier", ("tracking",)),
     "demo": Command("the whole way on embedded data"),
 }
 OK, FAILURE, BAD_INPUT = 0, 1, 2
@@ -62,10 +58,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(ray|mlflow)\b.*")
     try:
         config = load_config(options.config, [*options.set, *_positional(name, options)])
-        command = COMMANDS[name]
-        module = importlib.import_module(f"pipelines.{command.module or name}")
-        workload: Callable[[Config], Any] = getattr(module, command.function)
-        result = workload(config)
+        result = importlib.import_module(f"pipelines.{name}").run(config)
     except InputError as error:
         print(f"grmp {name}: {error}", file=sys.stderr)
         return BAD_INPUT

@@ -81,6 +81,7 @@ class PretrainConfig:
     min_workers: int = 0
     """Go on with as few as this when nodes die, and with more again when they come back; 0: always `workers`."""
     cpus_per_worker: float = 1
+    """Threads of a worker, and of this process with `workers: 0`."""
     gpus_per_worker: float = 0
     checkpoint_every: int = 10
     """Outer steps between two checkpoints."""
@@ -265,12 +266,13 @@ class Config:
 def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file and apply `section.key=value` overrides on top (values are YAML, too).
 
-    Raises InputError for a missing or unreadable file, an unknown key (naming the nearest one), a value of the wrong
-    type or out of range.
+    Overriding `sweep.shots` puts the `sweep.ratios` of the file aside, and the other way round. Raises InputError for a
+    missing or unreadable file, an unknown key (naming the nearest one), a value of the wrong type or out of range.
     """
     data = {} if path is None else _read_yaml(Path(path))
     for override in overrides:
         _apply(data, override)
+    _give_way(data, {override.partition("=")[0] for override in overrides})
     return build(Config, data, "")
 
 
@@ -375,6 +377,13 @@ def _apply(data: dict[str, Any], override: str) -> None:
         data[key] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(f"--set {override}: the value is not YAML; quote it") from error
+
+
+def _give_way(data: dict[str, Any], overridden: set[str]) -> None:
+    """Two keys say the same thing in two ways: the file's gives way where only the other is overridden."""
+    for key, other in (("shots", "ratios"), ("ratios", "shots")):
+        if f"sweep.{key}" in overridden and f"sweep.{other}" not in overridden:
+            data["sweep"].pop(other, None)
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from pipelines.analysis import SweepResults, cells
 Values = list[tuple[str, float | None, int]]
 """Name, value, step."""
 _TRIAL_METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse", "val_srcc", "epochs", "seconds")
-_TRIAL_PARAMS = ("lambda", "shots", "data_ratio", "split_seed", "bundle")
+_TRIAL_PARAMS = ("lambda", "shots", "budget", "data_ratio", "split_seed", "bundle")
 _SWEEP_FILES = (
     "manifest.json",
     "results.parquet",

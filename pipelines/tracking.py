@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,23 +44,6 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # it fills job logs
 }
-
-
-@dataclass(frozen=True)
-class Synced:
-    """Result of `grmp sync`."""
-
-    runs: tuple[str, ...]
-    """Ids of the runs that now hold what was missing."""
-    pending: tuple[dict[str, str], ...]
-    """What could still not be logged: kind, place, reason, since_utc."""
-
-    def as_json(self) -> dict[str, Any]:
-        return {"runs": list(self.runs), "pending": list(self.pending)}
-
-    def as_text(self) -> str:
-        lines = [f"logged {run}" for run in self.runs] + [f"pending {p['place']}: {p['reason']}" for p in self.pending]
-        return "\n".join(lines) or "nothing was left to log"
 
 
 def open_tracking(config: Config) -> Tracker:
@@ -94,17 +76,6 @@ def open_tracking(config: Config) -> Tracker:
     elif not uri.startswith("http"):
         artifacts = (output / "mlartifacts").uri if not output.is_local else Path(output.path, "mlartifacts").as_uri()
     return Tracker(uri, config.tracking.experiment, artifacts, output)
-
-
-def sync(config: Config) -> Synced:
-    """Log what earlier commands could not, exactly once. What still cannot be logged stays on the list."""
-    tracker = open_tracking(config)
-    runs = []
-    for entry in tracker.pending():
-        place = locate(entry["place"])
-        run = tracker.log_sweep(place) if entry["kind"] == "sweep" else tracker.log_pretrain(place)
-        runs += [run] if run else []
-    return Synced(tuple(runs), tuple(tracker.pending()))
 
 
 class Tracker:
@@ -195,7 +166,7 @@ class Tracker:
     def _log_trials(self, sweep: SweepResults, parent_id: str) -> None:
         logged = {run.data.tags.get(_TRIAL): run for run in self._search(f"tags.`{_PARENT}` = '{parent_id}'")}
         tried = [] if sweep.searched is None else sweep.searched.to_dict("records")
-        for row in [*sweep.trials.drop(columns="budget").to_dict("records"), *tried]:
+        for row in [*sweep.trials.to_dict("records"), *tried]:
             known = {name: value for name, value in row.items() if pd.notna(value)}  # None or NaN, as the others go
             file = sweep.trial_file(row["trial"], "history.json")
             history = file.read_json() if pd.isna(row["error"]) and file.exists() else {}

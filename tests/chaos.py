@@ -1,7 +1,8 @@
 """Kill something at a random moment, run the same command again, compare with the undisturbed run; many times.
 
 `python -m tests.chaos --kills 20 --seed 0 --out DIR` starts a two-node cluster on this machine and prints a table of
-outcomes, which DIR/chaos.csv holds, too. Exit code 1 when a result was lost or differs. Takes minutes a kill.
+outcomes, which DIR/chaos.csv holds, too. Exit code 1 when a result was lost or differs, when a run hung, or began anew
+although there was something to go on from. Takes minutes a kill.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from grmp_core.bundle import read_bundle
 from grmp_core.errors import InputError
 from grmp_core.storage import locate
 from pipelines.session import say, table
+from tests.checkpoints import GOES_ON, has_checkpoint
 
 NUM_IMAGES = 15
 MAX_RERUNS = 2
@@ -40,10 +42,8 @@ JOB_TIMEOUT_S = 400
 VICTIMS = ("worker", "node", "driver", "head")
 HELPERS = ("ray::IDLE", "ray::JobSupervisor", "ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::_StatsActor")
 """Ray processes that do no work of a job."""
-KEPT = {"pretrain": r"goes on after outer step (\d+)", "sweep": r"trials, (\d+) already finished"}
+KEPT = {"pretrain": rf"{GOES_ON} (\d+)", "sweep": r"trials, (\d+) already finished"}
 """What a run that goes on says it need not do again."""
-LEAVES = {"pretrain": "pretrain/state/*/state.json", "sweep": "sweep/trials/*/trial.json"}
-"""Files to go on from."""
 SETTINGS = {
     "views": {"train_views": 2, "score_grid": 1},
     "synthesize": {"references": 5, "tasks": ["gaussian_blur", "white_noise"]},
@@ -178,7 +178,7 @@ class Arena:
         """Whether there was something to kill at that moment, or soon after, before the job was over."""
         time.sleep(max(0.0, moment - time.monotonic()))
         while self._running(job):
-            self._could_go_on = any(output.glob(LEAVES[workload]))
+            self._could_go_on = LEAVES[workload](output)
             if self._kill(victim, workload):
                 return True
             time.sleep(0.1)
@@ -231,6 +231,11 @@ def compare_sweeps(ours: Path, expected: Path) -> str:
     return "" if found.equals(wanted) else f"in {', '.join(found.columns[(found != wanted).any()])}"
 
 
+LEAVES: Mapping[str, Callable[[Path], bool]] = {
+    "pretrain": lambda output: has_checkpoint(output / "pretrain"),
+    "sweep": lambda output: any(output.glob("sweep/trials/*/trial.json")),
+}
+"""Whether an output has something to go on from."""
 COMPARE: Mapping[str, Callable[[Path, Path], str]] = {"pretrain": compare_prompts, "sweep": compare_sweeps}
 
 

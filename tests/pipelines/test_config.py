@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from grmp_core.errors import InputError
 from pipelines.config import Config, as_dict, build, load_config
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_an_empty_file_is_the_defaults(tmp_path):
@@ -16,7 +20,7 @@ def test_an_empty_file_is_the_defaults(tmp_path):
 
 
 def test_the_shipped_file_is_valid():
-    config = load_config(str(Path(__file__).resolve().parents[2] / "ray_config.yaml"))
+    config = load_config(str(ROOT / "ray_config.yaml"))
     assert config.adapt.qgr.strength == 5.0
     assert config.sweep.lambdas == (0.0, 1.0, 5.0)
 
@@ -74,3 +78,27 @@ def test_missing_and_unreadable_files_are_named(tmp_path):
 def test_overrides_that_cannot_be_read_are_refused(override):
     with pytest.raises(InputError, match="--set"):
         load_config(None, ["seed=1", override])
+
+
+def test_shots_of_the_command_line_take_the_place_of_ratios_of_the_file(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("sweep: {ratios: [0.5], lambdas: [1]}")
+    wanted = load_config(str(file), ["sweep.shots=[5]"]).sweep
+    assert (wanted.shots, wanted.ratios, wanted.lambdas) == ((5,), (), (1.0,))
+    file.write_text("sweep: {shots: [5]}")
+    wanted = load_config(str(file), ["sweep.ratios=[0.5]"]).sweep
+    assert (wanted.shots, wanted.ratios) == ((), (0.5,))
+    with pytest.raises(InputError, match=r"either sweep\.shots or sweep\.ratios"):
+        load_config(str(file), ["sweep.ratios=[0.5]", "sweep.shots=[5]"])
+
+
+@pytest.mark.parametrize("text", ["README.md", "cluster/README.md"])
+def test_what_the_texts_tell_people_to_type_is_a_configuration(text):
+    """Every command with the shipped configuration and `--set`, as it stands there."""
+    commands = re.sub(r"\\\n\s*", " ", (ROOT / text).read_text()).splitlines()
+    lines = [line for line in commands if "--config ray_config.yaml" in line and "--set" in line and "`" not in line]
+    assert len(lines) >= 4
+    for line in lines:
+        words = shlex.split(line.lstrip("$ "), comments=True)
+        settings = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+        load_config(str(ROOT / "ray_config.yaml"), settings)

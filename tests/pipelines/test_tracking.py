@@ -22,9 +22,9 @@ from mlflow.exceptions import MlflowException
 
 from grmp_core.errors import InputError
 from grmp_core.storage import locate
-from pipelines import report, tracking
+from pipelines import report, sync
 from pipelines.config import Config, TrackingConfig
-from pipelines.tracking import Tracker, open_tracking, sync
+from pipelines.tracking import Tracker, open_tracking
 from tests.pipelines.sweep_files import write_sweep
 
 FAILED = "lambda=1-shots=20-seed=0"
@@ -156,12 +156,12 @@ def test_death_in_the_middle_leaves_nothing_twice(config, sweep, monkeypatch, di
     (entry,) = tracker.pending()
     assert (entry["kind"], entry["place"]) == ("sweep", str(sweep))
     assert "connection refused" in entry["reason"]
-    (parent,) = sync(config).runs
+    (parent,) = sync.run(config).runs
     fresh = open_tracking(config)
     assert len(trials_of(fresh, parent)) == 4
     assert len(runs_of(fresh)) == 5
     assert all("grmp.content" in run.data.tags for run in runs_of(fresh))
-    assert sync(config) == tracking.Synced((), ())
+    assert sync.run(config) == sync.Synced((), ())
 
 
 def test_pretraining_is_one_run(config, tmp_path) -> None:
@@ -242,9 +242,9 @@ def test_server_away_and_back_has_everything_once(config, sweep, tmp_path, mlflo
     remote = TrackingConfig(uri=f"http://127.0.0.1:{port}", experiment="served")
     away = dataclasses.replace(config, tracking=remote)
     assert open_tracking(away).log_sweep(locate(sweep)) == ""
-    assert len(sync(away).pending) == 1
+    assert len(sync.run(away).pending) == 1
     with server(mlflow_store.uri, tmp_path / "served", port):
-        synced = sync(away)
+        synced = sync.run(away)
         assert synced.pending == ()
         tracker = open_tracking(away)
         assert len(trials_of(tracker, synced.runs[0])) == 4
