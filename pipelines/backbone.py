@@ -89,10 +89,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.measure:
             print(json.dumps(measure(options.measure, options.photos, options.livec), indent=2))
-        elif options.train_workers:
-            train_on_workers(options)
         else:
-            train(options, Rank())
+            _check_recipe(Path(options.out) / "checkpoint.pt", recipe_of(options))
+            if options.train_workers:
+                train_on_workers(options)
+            else:
+                train(options, Rank())
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -106,8 +108,6 @@ def train_on_workers(options: argparse.Namespace) -> None:
     from ray.train.torch import TorchTrainer
 
     out = Path(options.out).absolute()
-    if (out / "checkpoint.pt").exists():  # said here, before workers start
-        _check_recipe(out / "checkpoint.pt", torch.load(out / "checkpoint.pt", weights_only=True), recipe_of(options))
     settings = {**vars(options), "out": str(out), "photos": [str(Path(folder).absolute()) for folder in options.photos]}
     with ray_session():
         TorchTrainer(
@@ -157,7 +157,7 @@ def train(options: argparse.Namespace, rank: Rank) -> None:
     trainer = make_trainer(photo_set.class_words, config, options.seed, rank)
     clock, recipe = Clock(options.steps, options.minutes), recipe_of(options)
     if (out / "checkpoint.pt").exists():
-        clock.spent_s = load_checkpoint(out / "checkpoint.pt", trainer, recipe)
+        clock.spent_s = load_checkpoint(out / "checkpoint.pt", trainer)
         log.info("resumed at step %d after %.1f minutes", trainer.step, clock.spent_s / 60)
     _check_same_step(trainer.step, rank)
     with make_pool(options) as pool:
@@ -247,19 +247,21 @@ def save(trainer: Trainer, clock: Clock, out: Path, recipe: Recipe) -> None:
     log.info("step %d saved in %s", trainer.step, out)
 
 
-def load_checkpoint(path: Path, trainer: Trainer, recipe: Recipe) -> float:
-    """Put a checkpoint into the trainer; -> seconds that were spent on it. InputError when another recipe made it."""
+def load_checkpoint(path: Path, trainer: Trainer) -> float:
+    """Put a checkpoint into the trainer; -> seconds that were spent on it."""
     content = torch.load(path, weights_only=True)
-    _check_recipe(path, content, recipe)
     trainer.load_state_dict(content["trainer"])
     return float(content["spent_s"])
 
 
-def _check_recipe(path: Path, content: dict[str, Any], recipe: Recipe) -> None:
-    made = content.get("recipe", {})
+def _check_recipe(checkpoint: Path, recipe: Recipe) -> None:
+    """InputError when a checkpoint is there that another recipe made."""
+    if not checkpoint.exists():
+        return
+    made = torch.load(checkpoint, weights_only=True, mmap=True).get("recipe", {})
     other = [f"{name} {made.get(name, 'unknown')}" for name in recipe if made.get(name) != recipe[name]]
     if other:
-        raise InputError(f"{path} was made with {', '.join(other)}; give the same again, or another --out")
+        raise InputError(f"{checkpoint} was made with {', '.join(other)}; give the same again, or another --out")
 
 
 def recipe_of(options: argparse.Namespace) -> Recipe:

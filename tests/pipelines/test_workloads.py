@@ -174,6 +174,7 @@ def test_resumed_in_one_process_is_bit_for_bit_the_same(config, output, prompts)
         assert torch.equal(state.parameters[name], tensor)
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_ends_is_bit_for_bit_the_same(config, output, prompts, monkeypatch):
     cut = moved(config, output, "cut")
     write_state = pretrain.write_state
@@ -298,6 +299,7 @@ def test_a_bundle_of_the_sweep_scores_the_test_images_as_the_trial_did(config, s
         np.testing.assert_allclose(frame["quality"], predictions["quality"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_finished_trials_are_not_run_again_and_failed_ones_are(config, swept):
     markers = {path: path.stat().st_mtime_ns for path in Path(swept.place).glob("trials/*/trial.json")}
     lost = next(path for path in markers if "lambda=5" in str(path))
