@@ -166,6 +166,11 @@ def locate(uri: str | os.PathLike[str]) -> Location:
     return Location(filesystem, path, path if isinstance(filesystem, fs.LocalFileSystem) else text)
 
 
+def local_size_bytes(uri: str | None) -> int | None:
+    """Of a local file, null for a place elsewhere or none: tells most other pictures under the same name apart."""
+    return None if uri is None or "://" in uri else os.path.getsize(uri)
+
+
 _SAFE = "/=:,+@"
 """Characters that a URI may keep as they are: none of them ends its path."""
 

@@ -33,7 +33,7 @@ from pipelines import sweep
 from pipelines.analysis import compare_methods, method_medians
 from pipelines.config import Config
 from pipelines.session import output_place, ray_session, say, table, write_manifest
-from pipelines.target import check_rejects, load_target
+from pipelines.target import bad_rows, check_rejects, load_target
 
 NSS, LINEAR = "ridge on BRISQUE", "linear probe"
 CONTEXT, RANDOM, RANDOM_QGR = "text context only (CoOp)", "adaptation", "adaptation + QGR"
@@ -89,7 +89,9 @@ def run(config: Config) -> Ablation:
     (place / "ablation.md").write_bytes(ablation.as_text().encode())
     inputs = {"target": target.fingerprint()}
     counts = {"rows": len(results), "failed": len(ablation.failed)}
-    write_manifest(place, "ablation", config, started, inputs=inputs, counts=counts, rejected=rejected)
+    write_manifest(
+        place, "ablation", config, started, inputs=inputs, counts=counts, rejected=(*bad_rows(target), *rejected)
+    )
     return ablation
 
 

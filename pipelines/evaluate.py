@@ -30,8 +30,8 @@ class Evaluation:
     srcc_low: float
     srcc_high: float
     """95 % bootstrap interval of the SRCC over images."""
-    learned_from: int
-    """Images of the set whose scores the model has seen; they are left out."""
+    learned_from: int | None
+    """Images of the set whose scores the model has seen; they are left out. Null where the model does not say."""
 
     def as_json(self) -> dict[str, Any]:
         interval = [self.srcc_low, self.srcc_high]
@@ -41,6 +41,8 @@ class Evaluation:
     def as_text(self) -> str:
         row = dataclasses.asdict(self.scores) | {"SRCC 95 %": f"{self.srcc_low:.3f}-{self.srcc_high:.3f}"}
         note = f"left out: {self.learned_from} images that the model has learned from" if self.learned_from else None
+        if self.learned_from is None:
+            note = "the model does not say what it has learned from: some of these images may be among it"
         return "\n".join(filter(None, [table([row]), note, self.model]))
 
 
@@ -72,7 +74,8 @@ def score_target(config: Config) -> Evaluation:
     scores = evaluate(good["mos_scale_score"].to_numpy(), good["mos"].to_numpy())
     low, high = bootstrap_interval(srcc, good["quality"].to_numpy(), good["mos"].to_numpy(), seed=config.seed)
     output = output_place(config, "evaluate")
-    result = Evaluation(place.uri, scores, low, high, int(seen.sum()))
+    learned_from = int(seen.sum()) if LEARNED_FROM in bundle.provenance else None
+    result = Evaluation(place.uri, scores, low, high, learned_from)
     (output / "evaluation.json").write_json(result.as_json())
     write_manifest(
         output,
@@ -80,7 +83,7 @@ def score_target(config: Config) -> Evaluation:
         config,
         started,
         inputs={"target": target.fingerprint(), "model": place.uri},
-        counts={"images": len(good), "learned_from": int(seen.sum())},
+        counts={"images": len(good), "learned_from": learned_from},
         rejected=(*bad_rows(target), *unreadable),
     )
     say(f"evaluate: {len(good)} images of {config.target.dataset}")

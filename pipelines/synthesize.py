@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ import ray
 from ray.data import TaskPoolStrategy
 
 from grmp_core.errors import InputError
-from grmp_core.storage import Location
+from grmp_core.storage import Location, local_size_bytes
 from grmp_core.task_store import write_task_file
 from grmp_core.tasks import LEVELS, EpisodePlan, Part, TaskRow, episodes_of_step, split_references
 from grmp_core.visibility import STRENGTH, curves
@@ -196,17 +195,12 @@ class BlockWriter:
 
 def fingerprint(config: Config, usable: Sequence[Reference]) -> str:
     """Differs when anything that decides about a row, or about the block it is in, differs."""
-    ids = [(reference.reference_id, _size_bytes(reference.uri)) for reference in usable]
+    ids = [(reference.reference_id, local_size_bytes(reference.uri)) for reference in usable]
     wanted = (config.synthesize.query_fraction, config.synthesize.references_per_block)
     rated = [cell for reference in usable for cell in sorted(reference.rated.items())]
-    scores = [(cell, picture.quality, _size_bytes(picture.uri)) for cell, picture in rated]
+    scores = [(cell, picture.quality, local_size_bytes(picture.uri)) for cell, picture in rated]
     rule = (STRENGTH, sorted(curves().items())) if config.synthesize.labels == "picture" else ()
     return config_hash(synthesizer_of(config), task_names(config), ids, wanted, *rule, *scores)
-
-
-def _size_bytes(uri: str | None) -> int | None:
-    """Of a local file: another picture under the same name has another size, as good as always."""
-    return None if uri is None or "://" in uri else os.path.getsize(uri)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from grmp_core.errors import InputError
+from grmp_core.storage import local_size_bytes
 
 IMAGE_TABLE = pa.schema(
     [
@@ -143,7 +144,7 @@ class LabelledSet:
         """
         columns = (self.image_paths, self.mos.tolist(), self.reference_ids)
         rows = [
-            f"{relative(path, self.root)}\t{mos!r}\t{reference}\t{_size_bytes(path)}"
+            f"{relative(path, self.root)}\t{mos!r}\t{reference}\t{local_size_bytes(path)}"
             for path, mos, reference in zip(*columns, strict=True)
         ]
         scale = self.score_range
@@ -247,10 +248,6 @@ def _to_table(rows: Sequence[LabelRow], scores: np.ndarray, score_range: ScoreRa
         "dataset": [name] * len(rows),
     }
     return pa.table(columns, schema=IMAGE_TABLE)
-
-
-def _size_bytes(path: str) -> int | None:
-    return None if "://" in path else os.path.getsize(path)
 
 
 def relative(path: str, root: str) -> str:

@@ -224,7 +224,7 @@ def test_prompts_say_which_pictures_the_store_was_made_of(config, output, store)
     assert read_bundle(locate(pretrain.run(short).bundle)).provenance["source"] == "kadid10k"
 
 
-def test_the_last_checkpoint_is_read_even_where_older_ones_vanish(tmp_path):
+def test_the_last_checkpoint_is_read_and_one_before_it_stays(tmp_path):
     place = locate(tmp_path / "state")
     assert pretrain.read_state(place) is None
     for step in (1, 2, 10):
