@@ -42,6 +42,11 @@ def quality_of(name: str, severity: float) -> float:
     return float(np.interp(severity, range(1, 6), _qualities()[distortion.name]))
 
 
+def mildest_level(name: str) -> int:
+    """The level, 1 to 5, at which people saw the least of distortion `name`; not the first one of every type."""
+    return int(np.argmax(_qualities()[get(name).name])) + 1
+
+
 def quality_of_composition(parts: Sequence[tuple[str, float]]) -> float:
     """Quality in [0, 1] of several distortions (name, severity) on top of each other; none gives PRISTINE_QUALITY.
 

@@ -1,6 +1,7 @@
 """Distortion tasks: one task is one distortion type; its images are views of distorted references with a label.
 
-A composed task applies two to four types one after the other, all at the row's level; its name joins theirs by `-`.
+A composed task applies two to four types one after the other; its name joins theirs by `-`. In a row of it one type,
+drawn, has the row's level, and the others are as mild as they come.
 
 A row of a task is a pure function of (reference pixels, reference id, task, level, seed): stored, streamed, on one
 machine or on many, it is the same row.
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from grmp_core.calibration import quality_of, quality_of_composition
+from grmp_core.calibration import mildest_level, quality_of, quality_of_composition
 from grmp_core.distortions import check_composition, compose, draw_composition
 from grmp_core.errors import InputError
 from grmp_core.seeds import generator_of, seed_of
@@ -64,12 +65,14 @@ def draw_composed_tasks(count: int, seed: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def quality_of_task(task: str, severity: float) -> float:
-    """The calibrated label in [0, 1] of a task at `severity` in [1, 5]."""
+def parts_of(task: str, level: int, rng: np.random.Generator) -> tuple[tuple[str, float], ...]:
+    """(type, severity) of what a row applies, in order.
+
+    Of a composition one type leads: with all of them at the row's level, hardly a picture would be a good one.
+    """
     types = types_of(task)
-    if len(types) == 1:
-        return quality_of(task, severity)
-    return quality_of_composition([(name, severity) for name in types])
+    leading = int(rng.integers(len(types))) if len(types) > 1 else 0
+    return tuple((name, float(level if i == leading else mildest_level(name))) for i, name in enumerate(types))
 
 
 def split_references(reference_ids: Iterable[str], query_fraction: float, seed: int) -> dict[str, Part]:
@@ -117,10 +120,13 @@ def synthesize_row(
     row_seed = seed_of("row", seed, reference_id, task, level)
     rng = np.random.Generator(np.random.PCG64(row_seed))
     rows, columns = draw_view(reference_HW3.shape[:2], size_px, rng)
-    distorted = compose(reference_HW3, [(name, float(level)) for name in types_of(task)], rng)
+    parts = parts_of(task, level, rng)
+    distorted = compose(reference_HW3, parts, rng)
     view = np.ascontiguousarray(distorted[rows, columns])
-    if appearance is None or len(types_of(task)) > 1:
-        quality = quality_of_task(task, float(level))
+    if len(parts) > 1:
+        quality = quality_of_composition(parts)
+    elif appearance is None:
+        quality = quality_of(task, float(level))
     else:
         quality = quality_of_picture(task, float(level), appearance.differences(distorted))
     return TaskRow(task, view, quality, level, float(level), reference_id, part, row_seed)

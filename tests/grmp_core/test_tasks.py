@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from grmp_core.calibration import quality_of, quality_of_composition
-from grmp_core.distortions import get
+from grmp_core.distortions import compose
 from grmp_core.errors import InputError
 from grmp_core.meta import MetaConfig, make_episode
 from grmp_core.storage import locate
@@ -28,17 +28,24 @@ from grmp_core.visibility import Appearance
 
 TASKS = ("gaussian_blur", "jpeg")
 IDS = tuple(f"ref{i}" for i in range(6))
+NO_DRAWS = np.random.default_rng(0)
+"""For types that draw nothing."""
 
 
 def picture(seed: int, height: int = 60, width: int = 80) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_a_composed_row_is_its_types_in_order_with_the_label_of_the_composition():
-    row = synthesize_row(picture(0, 32, 32), "ref0", "support", "darken-jpeg", 4, 32, seed=5)
-    expected = get("jpeg")(get("darken")(picture(0, 32, 32), 4, rng := np.random.default_rng(0)), 4, rng)
-    assert np.array_equal(row.view_HW3, expected)
-    assert row.quality == pytest.approx(quality_of_composition([("darken", 4.0), ("jpeg", 4.0)]))
+def test_one_type_of_a_composed_row_has_its_level_and_the_others_are_at_their_mildest():
+    scene, led = picture(0, 32, 32), set()
+    ways = {"darken": (("darken", 4.0), ("contrast", 3.0)), "contrast": (("darken", 1.0), ("contrast", 4.0))}
+    for seed in range(8):
+        row = synthesize_row(scene, "ref0", "support", "darken-contrast", 4, 32, seed)
+        same = [name for name, parts in ways.items() if np.array_equal(row.view_HW3, compose(scene, parts, NO_DRAWS))]
+        assert len(same) == 1
+        assert row.quality == pytest.approx(quality_of_composition(ways[same[0]]))
+        led.update(same)
+    assert led == set(ways)
 
 
 def test_drawn_compositions_are_different_and_can_be_applied():
