@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,20 +20,20 @@ from torch import Tensor
 from grmp_core.backbone import load_backbone
 from grmp_core.bundle import Bundle, write_bundle
 from grmp_core.errors import InputError
-from grmp_core.meta import Episode, MetaState, OuterRecord, make_episode, meta_train
+from grmp_core.meta import MetaState, OuterRecord, meta_train
 from grmp_core.model import QualityModel
 from grmp_core.objectives import quality_loss
 from grmp_core.storage import Location, locate
 from grmp_core.task_store import TaskStore
-from grmp_core.tasks import episodes_of_step
+from pipelines.checkpoints import History, read_state, write_state
 from pipelines.config import Config, as_dict, build
+from pipelines.episodes import check_store, stored_episodes, streamed_episodes
 from pipelines.resources import require
 from pipelines.session import config_hash, output_place, ray_session, say, table, versions, write_manifest
-from pipelines.sources import Reference, scan_references, task_names, view_size_px
-from pipelines.synthesize import Plan, fingerprint, stream_episodes
+from pipelines.sources import Reference, scan_references, task_names
+from pipelines.synthesize import fingerprint
 from pipelines.tracking import open_tracking
 
-History = list[dict[str, float]]
 Save = Callable[[MetaState, History], None]
 
 
@@ -72,7 +71,7 @@ def run(config: Config) -> Pretraining:
             data, pictures = fingerprint(config, usable), str(config.synthesize.source)
         else:
             store = TaskStore(output_place(config, "tasks"))
-            plan = _check_store(store, config)
+            plan = check_store(store, config)
             data, pictures = plan.fingerprint, plan.source
             source, rejected, tasks = None, [], store.tasks
         identity = config_hash(
@@ -161,9 +160,9 @@ def learn(
 
     steps = range(state.step, config.meta.outer_steps)
     if source is None:
-        episodes_of = _stored_episodes(config, rank, world_size, device)
+        episodes_of = stored_episodes(config, rank, world_size, device)
     else:
-        episodes_of = _streamed_episodes(config, source, steps, rank, world_size, device)
+        episodes_of = streamed_episodes(config, source, steps, rank, world_size, device)
     outer_steps = meta_train(
         state, loss_function, episodes_of, config.meta, world_size=world_size, reduce=reduce or _alone
     )
@@ -175,31 +174,6 @@ def learn(
         if must_save() or due:
             save_state(state, history)
     return state, history
-
-
-def write_state(place: Location, state: MetaState, history: History) -> None:
-    """A checkpoint, one file. The one before stays, for whoever is about to read it."""
-    content = {
-        "step": state.step,
-        "history": history,
-        "shared": _to_cpu(state.parameters),
-        "drifted": None if state.drifted is None else _to_cpu(state.drifted),
-    }
-    data = io.BytesIO()
-    torch.save(content, data)
-    (place / f"step-{state.step:07}.pt").write_bytes(data.getvalue())
-    for old in place.list(".pt")[:-2]:
-        with suppress(FileNotFoundError):  # a worker that was taken for dead may still be at it
-            old.delete()
-
-
-def read_state(place: Location) -> tuple[MetaState, History] | None:
-    """The last that `write_state` wrote, or None when there is nothing."""
-    for file in reversed(place.list(".pt")):
-        with suppress(FileNotFoundError):  # since deleted, as newer ones came
-            content = torch.load(io.BytesIO(file.read_bytes()), weights_only=True)
-            return MetaState(content["step"], content["shared"], content["drifted"]), content["history"]
-    return None
 
 
 def _learn_here(arguments: dict[str, Any]) -> None:
@@ -307,70 +281,6 @@ def _alone(flat: Tensor) -> None:
     """One worker's sum is the sum."""
 
 
-def _stored_episodes(
-    config: Config, rank: int, world_size: int, device: torch.device
-) -> Callable[[int], Iterator[Episode]]:
-    store = TaskStore(output_place(config, "tasks"))
-
-    def episodes_of(step: int) -> Iterator[Episode]:
-        for plan in episodes_of_step(
-            store.tasks, step, store.num_references, config.meta, config.seed, rank, world_size
-        ):
-            yield make_episode(plan.task, store.read(plan, "support"), store.read(plan, "query"), config.meta, device)
-
-    return episodes_of
-
-
-def _streamed_episodes(
-    config: Config, usable: list[Reference], steps: range, rank: int, world_size: int, device: torch.device
-) -> Callable[[int], Iterator[Episode]]:
-    rows = stream_episodes(config, usable, steps, rank, world_size)
-    waiting: list[dict[str, Any]] = []
-
-    def episodes_of(step: int) -> Iterator[Episode]:
-        while row := (waiting.pop() if waiting else next(rows, None)):
-            if row["step"] != step:
-                waiting.append(row)
-                return
-            support = (row["support_views"], row["support_quality"])
-            query = (row["query_views"], row["query_quality"])
-            yield make_episode(row["task"], support, query, config.meta, device)
-
-    return episodes_of
-
-
-def _check_store(store: TaskStore, config: Config) -> Plan:
-    """-> the store's plan. InputError when it is not whole, or not what the configuration asks for."""
-    size_px = view_size_px(config)
-    if store.size_px != size_px:
-        raise InputError(
-            f"task store {store.root.uri} holds {store.size_px} px views, {config.backbone.name} wants {size_px} px; "
-            "synthesize again into another output"
-        )
-    manifest = store.root / "manifest.json"
-    made = manifest.read_json().get("config", {}).get("synthesize", {}) if manifest.exists() else {}
-    if made.get("labels", config.synthesize.labels) != config.synthesize.labels:
-        raise InputError(
-            f"task store {store.root.uri} has labels by {made['labels']}, not {config.synthesize.labels}; set "
-            "synthesize.labels to that, or run `grmp synthesize` into another output"
-        )
-    wanted = set(task_names(config))
-    if wanted != set(store.tasks):
-        different = sorted(wanted ^ set(store.tasks))
-        raise InputError(
-            f"task store {store.root.uri} and synthesize.tasks differ in {', '.join(different[:5])}; "
-            "run `grmp synthesize` with these settings into another output"
-        )
-    plan = Plan.of(store.root)
-    there = {name for names in store.reference_ids.values() for name in names}
-    if there != set(plan.references):
-        raise InputError(
-            f"task store {store.root.uri} holds {len(there)} of its {len(plan.references)} references: it was "
-            "interrupted; run `grmp synthesize` again to complete it"
-        )
-    return plan
-
-
 def _check_resources(config: Config) -> None:
     wanted = config.pretrain
     count = wanted.min_workers or wanted.workers
@@ -392,10 +302,6 @@ def _progress(record: OuterRecord, config: Config, rank: int) -> None:
             f"pretrain: outer step {record.step}/{config.meta.outer_steps}, "
             f"support loss {record.support_loss:.4f}, query loss {record.query_loss:.4f}"
         )
-
-
-def _to_cpu(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in parameters.items()}
 
 
 def _to(parameters: dict[str, Tensor] | None, device: torch.device) -> Any:

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 
 from grmp_core import references
 from grmp_core.backbone import EMBEDDED, BackboneConfig, load_backbone
-from grmp_core.bundle import read_bundle, write_bundle
+from grmp_core.bundle import LEARNED_FROM, read_bundle, write_bundle
 from grmp_core.errors import InputError
 from grmp_core.meta import MetaConfig, MetaState
 from grmp_core.storage import Location, locate
@@ -391,6 +391,16 @@ def test_evaluation_leaves_out_what_the_model_has_learned_from(config, swept):
     assert evaluation.learned_from == trial["shots"] == 6
     assert evaluation.scores.n == NUM_IMAGES - 6
     assert evaluation.srcc_low <= evaluation.scores.srcc <= evaluation.srcc_high
+
+
+def test_evaluation_says_when_a_model_does_not_name_its_labels(config, swept, output):
+    bundle = read_bundle(locate(swept.results.iloc[0]["bundle"]))
+    silent = {name: value for name, value in bundle.provenance.items() if name != LEARNED_FROM}
+    write_bundle(locate(output / "silent"), dataclasses.replace(bundle, provenance=silent))
+    evaluation = evaluate.run(dataclasses.replace(config, score=ScoreConfig(model=str(output / "silent"))))
+    assert evaluation.learned_from is None
+    assert evaluation.scores.n == NUM_IMAGES
+    assert "does not say what it has learned from" in evaluation.as_text()
 
 
 def test_a_target_that_the_prompts_know_the_scores_of_is_refused(config, output, prompts):

@@ -1,0 +1,83 @@
+"""The episodes of pre-training, from a task store or made on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from grmp_core.errors import InputError
+from grmp_core.meta import Episode, make_episode
+from grmp_core.task_store import TaskStore
+from grmp_core.tasks import episodes_of_step
+from pipelines.config import Config
+from pipelines.session import output_place
+from pipelines.sources import Reference, task_names, view_size_px
+from pipelines.synthesize import Plan, stream_episodes
+
+
+def check_store(store: TaskStore, config: Config) -> Plan:
+    """-> the store's plan. InputError when it is not whole, or not what the configuration asks for."""
+    size_px = view_size_px(config)
+    if store.size_px != size_px:
+        raise InputError(
+            f"task store {store.root.uri} holds {store.size_px} px views, {config.backbone.name} wants {size_px} px; "
+            "synthesize again into another output"
+        )
+    manifest = store.root / "manifest.json"
+    made = manifest.read_json().get("config", {}).get("synthesize", {}) if manifest.exists() else {}
+    if made.get("labels", config.synthesize.labels) != config.synthesize.labels:
+        raise InputError(
+            f"task store {store.root.uri} has labels by {made['labels']}, not {config.synthesize.labels}; set "
+            "synthesize.labels to that, or run `grmp synthesize` into another output"
+        )
+    wanted = set(task_names(config))
+    if wanted != set(store.tasks):
+        different = sorted(wanted ^ set(store.tasks))
+        raise InputError(
+            f"task store {store.root.uri} and synthesize.tasks differ in {', '.join(different[:5])}; "
+            "run `grmp synthesize` with these settings into another output"
+        )
+    plan = Plan.of(store.root)
+    there = {name for names in store.reference_ids.values() for name in names}
+    if there != set(plan.references):
+        raise InputError(
+            f"task store {store.root.uri} holds {len(there)} of its {len(plan.references)} references: it was "
+            "interrupted; run `grmp synthesize` again to complete it"
+        )
+    return plan
+
+
+def stored_episodes(
+    config: Config, rank: int, world_size: int, device: torch.device
+) -> Callable[[int], Iterator[Episode]]:
+    """-> from an outer step to this worker's episodes of it, read from the task store."""
+    store = TaskStore(output_place(config, "tasks"))
+
+    def episodes_of(step: int) -> Iterator[Episode]:
+        for plan in episodes_of_step(
+            store.tasks, step, store.num_references, config.meta, config.seed, rank, world_size
+        ):
+            yield make_episode(plan.task, store.read(plan, "support"), store.read(plan, "query"), config.meta, device)
+
+    return episodes_of
+
+
+def streamed_episodes(
+    config: Config, usable: list[Reference], steps: range, rank: int, world_size: int, device: torch.device
+) -> Callable[[int], Iterator[Episode]]:
+    """The same, made on the way; the steps must be asked for in order."""
+    rows = stream_episodes(config, usable, steps, rank, world_size)
+    waiting: list[dict[str, Any]] = []
+
+    def episodes_of(step: int) -> Iterator[Episode]:
+        while row := (waiting.pop() if waiting else next(rows, None)):
+            if row["step"] != step:
+                waiting.append(row)
+                return
+            support = (row["support_views"], row["support_quality"])
+            query = (row["query_views"], row["query_quality"])
+            yield make_episode(row["task"], support, query, config.meta, device)
+
+    return episodes_of
