@@ -26,7 +26,7 @@ class ViewConfig:
     """`crops`: at native resolution. `resize`: short side to the input size first. `official`: 244 x 244 stretch."""
     train_views: int = 4
     """Views an image in training, flips included; the first is drawn like the others."""
-    score_grid: int = 2
+    score_grid: int = 3
     """Scoring takes score_grid x score_grid evenly spread views and averages their quality; 1: the centre."""
 
     def __post_init__(self) -> None:

@@ -20,7 +20,6 @@ from grmp_core.caption_model import normalize
 from grmp_core.metrics import srcc
 from grmp_core.protocol import draw_shots, split
 from grmp_core.towers import open_text_tower, open_vision_tower
-from grmp_core.views import at_least
 
 _RIDGE_STRENGTHS = np.logspace(-2, 5, 29)
 
@@ -33,6 +32,12 @@ class ImageFeatures:
     """Averaged patch tokens after the last norm, before the projection."""
     unit_NE: Tensor
     """Projected and scaled to length one."""
+    batch_sizes: tuple[int, ...]
+
+    def batch_means(self, values: np.ndarray) -> np.ndarray:
+        """Mean of (N, ...) values over every batch, such as the views of a picture; -> (batches, ...)."""
+        ends = np.cumsum(self.batch_sizes)[:-1]
+        return np.stack([part.mean(axis=0) for part in np.split(values, ends)])
 
 
 @torch.inference_mode()
@@ -48,7 +53,7 @@ def image_features(backbone: Backbone, batches: Iterable[np.ndarray]) -> ImageFe
         pooled.append(visual._pool(tokens_BND)[0])
     pooled_ND = torch.cat(pooled)
     unit_NE = F.normalize((pooled_ND @ visual.proj).float(), dim=-1)
-    return ImageFeatures(pooled_ND.float().numpy(), unit_NE)
+    return ImageFeatures(pooled_ND.float().numpy(), unit_NE, tuple(map(len, pooled)))
 
 
 @torch.inference_mode()
@@ -70,14 +75,6 @@ def zero_shot_quality(backbone: Backbone, unit_NE: Tensor) -> np.ndarray:
 def recognize_type(backbone: Backbone, unit_NE: Tensor, names: Sequence[str]) -> np.ndarray:
     """(N,) index into `names` of the best matching type caption; there is no caption of an undistorted photo."""
     return caption_logits(backbone, unit_NE, captions.distortion_captions(names)[:-1]).argmax(axis=1)
-
-
-def five_crops(image_HW3: np.ndarray, size_px: int) -> np.ndarray:
-    """(5, size, size, 3): the corners and the centre, at native resolution."""
-    image_HW3 = at_least(image_HW3, size_px)
-    bottom, right = image_HW3.shape[0] - size_px, image_HW3.shape[1] - size_px
-    places = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
-    return np.stack([image_HW3[top : top + size_px, left : left + size_px] for top, left in places])
 
 
 def probe_srcc(

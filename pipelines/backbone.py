@@ -43,8 +43,9 @@ from grmp_core.errors import InputError
 from grmp_core.images import read_image
 from grmp_core.metrics import srcc
 from grmp_core.training_crops import TYPES, CropConfig, PhotoSet, apply_parts, load_photos, make_batch, quality_of_parts
+from grmp_core.views import ViewConfig, scoring_views
 from grmp_core.visibility import Appearance, quality_of_picture
-from grmp_core.zero_shot import five_crops, image_features, probe_srcc, recognize_type, zero_shot_quality
+from grmp_core.zero_shot import image_features, probe_srcc, recognize_type, zero_shot_quality
 from pipelines.session import ray_session
 
 log = logging.getLogger("grmp.backbone")
@@ -297,32 +298,38 @@ def measure(weights: str, folders: list[str], livec: str | None) -> dict[str, ob
 def _measure_synthetic(backbone: Backbone, folders: list[str]) -> dict[str, object]:
     photos = load_photos(folders, 0, validation=True).photos
     rng = np.random.default_rng(0)
-    size_px = backbone.image_size_px
-    crops, by_picture, by_type_and_level, types, levels = [], [], [], [], []
-    for photo in photos:
-        appearance = Appearance(photo.pixels_HW3)
-        for name in TYPES:
-            level = int(rng.integers(1, 6))
-            distorted = apply_parts(photo.pixels_HW3, [(name, float(level))], rng)
-            crops.append(five_crops(distorted, size_px))
-            by_picture.append(quality_of_picture(name, float(level), appearance.differences(distorted)))
-            by_type_and_level.append(quality_of_parts([(name, float(level))]))
-            types.append(TYPES.index(name))
-            levels.append(level)
-    features = image_features(backbone, crops)
-    quality_N5 = zero_shot_quality(backbone, features.unit_NE).reshape(-1, 5)
-    one_crop = np.arange(len(crops)) // len(TYPES) % 5  # another place in every photo
-    first = features.unit_NE.reshape(len(crops), 5, -1)[np.arange(len(crops)), one_crop]
-    found, strong = recognize_type(backbone, first, TYPES), np.array(levels) >= 3
-    right = found == np.array(types)
-    by_type = {name: round(float(right[strong & (np.array(types) == i)].mean()), 3) for i, name in enumerate(TYPES)}
+    pictures: list[tuple[str, int, float]] = []  # type, level, label by picture
+
+    def views_of_pictures() -> Iterator[np.ndarray]:
+        for photo in photos:
+            appearance = Appearance(photo.pixels_HW3)
+            for name in TYPES:
+                level = int(rng.integers(1, 6))
+                distorted = apply_parts(photo.pixels_HW3, [(name, float(level))], rng)
+                label = quality_of_picture(name, float(level), appearance.differences(distorted))
+                pictures.append((name, level, label))
+                yield scoring_views(distorted, ViewConfig(), backbone.image_size_px)
+
+    features = image_features(backbone, views_of_pictures())
+    names, levels, labels = zip(*pictures, strict=True)
+    mean_labels = [quality_of_parts([(name, float(level))]) for name, level in zip(names, levels, strict=True)]
+    quality = zero_shot_quality(backbone, features.unit_NE)
+    sizes = np.array(features.batch_sizes)
+    one_view = np.cumsum(sizes) - sizes + np.arange(len(sizes)) // len(TYPES) % sizes  # another place in every photo
+    strong, types = np.array(levels) >= 3, np.array([TYPES.index(name) for name in names])
+    unit_mean = torch.from_numpy(features.batch_means(features.unit_NE.numpy()))
+    right = recognize_type(backbone, unit_mean, TYPES) == types
+    right_one = recognize_type(backbone, features.unit_NE[one_view], TYPES) == types
+    by_type = {name: round(float(right[strong & (types == i)].mean()), 3) for i, name in enumerate(TYPES)}
+    quality_mean = features.batch_means(quality)
     return {
         "held_out_photos": len(photos),
-        "synthetic_images": len(crops),
-        "synthetic_srcc": round(srcc(quality_N5.mean(axis=1), by_picture), 4),
-        "synthetic_srcc_mean_labels": round(srcc(quality_N5.mean(axis=1), by_type_and_level), 4),
-        "synthetic_srcc_one_crop": round(srcc(quality_N5[np.arange(len(crops)), one_crop], by_picture), 4),
+        "synthetic_images": len(pictures),
+        "synthetic_srcc": round(srcc(quality_mean, labels), 4),
+        "synthetic_srcc_mean_labels": round(srcc(quality_mean, mean_labels), 4),
+        "synthetic_srcc_one_view": round(srcc(quality[one_view], labels), 4),
         "type_top1_levels_3_5": round(float(right[strong].mean()), 4),
+        "type_top1_levels_3_5_one_view": round(float(right_one[strong].mean()), 4),
         "type_top1_by_type": by_type,
     }
 
@@ -331,10 +338,10 @@ def _measure_livec(backbone: Backbone, folder: str) -> dict[str, object]:
     table = load_dataset("livec", folder, max_missing_fraction=1.0).table
     paths, mos = table["image_path"].to_pylist(), table["mos"].to_numpy()
     ids = table["reference_id"].to_pylist()
-    crops = (five_crops(read_image(path), backbone.image_size_px) for path in paths)
-    features = image_features(backbone, crops)
-    quality_N = zero_shot_quality(backbone, features.unit_NE).reshape(-1, 5).mean(axis=1)
-    pooled_ND = features.pooled_ND.reshape(len(paths), 5, -1).mean(axis=1)
+    views = (scoring_views(read_image(path), ViewConfig(), backbone.image_size_px) for path in paths)
+    features = image_features(backbone, views)
+    quality_N = features.batch_means(zero_shot_quality(backbone, features.unit_NE))
+    pooled_ND = features.batch_means(features.pooled_ND)
     report: dict[str, object] = {"livec_photos": len(paths), "livec_zero_shot_srcc": round(srcc(quality_N, mos), 4)}
     for shots in (10, 25, 50, 100, 200):
         values = probe_srcc(pooled_ND, mos, ids, shots)

@@ -119,6 +119,8 @@ class TargetConfig:
     """Share of the label rows whose image may be missing before the set is refused."""
     max_rejects: float = 0.0
     """Share of the label rows that may be unusable (bad score, unreadable image) before the set is refused."""
+    note: str = ""
+    """What a reader of the report has to know of the scores, such as that no people gave them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,7 @@ NUM_TARGET_IMAGES = 120
 NUM_NEW_IMAGES = 6
 FIRST_TARGET_SEED = 10_000
 """Reference numbers of the target start here, far from those that pre-training sees."""
+LABELS = "labels are calibrated synthetic ones, not human ratings"
 TASKS = ("gaussian_blur", "motion_blur", "jpeg", "jpeg2000", "white_noise", "brighten", "darken", "pixelate")
 
 
@@ -60,7 +61,7 @@ class Demo:
         scored = score.Scoring(self.scores, None, 0.0).as_text().rsplit("\n", 1)[0]
         return "\n".join(
             [
-                "Few-shot sweep, test scores (labels are calibrated synthetic ones, not human ratings):",
+                f"Few-shot sweep, test scores ({LABELS}):",
                 self.sweep.as_text(),
                 "",
                 "Scores of new pictures by the registered model (first a clean one, then ever stronger blur):",
@@ -106,7 +107,11 @@ def demo_config(config: Config, output: Location) -> Config:
         meta=MetaConfig(outer_steps=8, inner_steps=2, batch_size=12, inner_lr=1e-3, outer_lr=1.0),
         pretrain=PretrainConfig(workers=2, checkpoint_every=4),
         target=TargetConfig(
-            dataset="table", path=(output / "target" / "labels.csv").uri, score_min=0.0, score_max=100.0
+            dataset="table",
+            path=(output / "target" / "labels.csv").uri,
+            score_min=0.0,
+            score_max=100.0,
+            note=f"In this demo the {LABELS}: read 'people' and 'human' below as such.",
         ),
         adapt=AdaptConfig(epochs=9, lr=0.3, folds=2, eval_every=3, trainable=TrainableConfig(vision_blocks=0)),
         sweep=SweepConfig(lambdas=(0.0, 1.0, 5.0), shots=(16, 48), split_seeds=(0, 1)),

@@ -99,6 +99,8 @@ def _summary(sweep: SweepResults, table: pd.DataFrame, settings: ReportConfig) -
     blocks: list[Block] = []
     if not sweep.manifest:
         blocks.append(Note("This sweep has not ended: the manifest is missing, and more trials may follow.", (), True))
+    if note := sweep.manifest.get("config", {}).get("target", {}).get("note"):
+        blocks.append(Note(note, (), True))
     cell = _chosen_cell(sweep, table)
     if sweep.chosen is None or cell is None:
         text = "No trial finished, so there is no model to recommend; the reasons are listed below."

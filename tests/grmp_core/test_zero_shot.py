@@ -1,9 +1,9 @@
-"""The linear probe against the normal equations, and the crops that scoring takes."""
+"""The linear probe against the normal equations, and means over views."""
 
 import numpy as np
-import pytest
+import torch
 
-from grmp_core.zero_shot import five_crops, probe_srcc, ridge
+from grmp_core.zero_shot import ImageFeatures, probe_srcc, ridge
 
 
 def test_ridge_finds_a_linear_map_again():
@@ -42,14 +42,7 @@ def test_probe_ranks_unseen_images_by_a_feature_that_tells():
     assert abs(np.median(shuffled)) < 0.5
 
 
-def test_five_crops_are_the_corners_and_the_centre():
-    image = np.arange(10 * 12 * 3).reshape(10, 12, 3).astype(np.uint8)
-    crops = five_crops(image, 4)
-    assert crops.shape == (5, 4, 4, 3)
-    for crop, (top, left) in zip(crops, [(0, 0), (0, 8), (6, 0), (6, 8), (3, 4)], strict=True):
-        np.testing.assert_array_equal(crop, image[top : top + 4, left : left + 4])
-
-
-@pytest.mark.parametrize("shape", [(3, 9, 3), (2, 2, 3)])
-def test_a_photo_smaller_than_a_crop_is_enlarged(shape):
-    assert five_crops(np.zeros(shape, dtype=np.uint8), 4).shape == (5, 4, 4, 3)
+def test_features_of_a_picture_are_the_mean_of_its_views():
+    values = np.arange(10.0).reshape(5, 2)
+    features = ImageFeatures(values, torch.from_numpy(values), (1, 3, 1))
+    np.testing.assert_array_equal(features.batch_means(values), [values[0], values[1:4].mean(axis=0), values[4]])

@@ -198,6 +198,13 @@ def test_sweep_that_has_not_ended_says_so(tmp_path) -> None:
     assert "no model has been chosen yet" in text
 
 
+def test_what_there_is_to_know_of_the_scores_is_said_first(tmp_path) -> None:
+    config = {"output": str(tmp_path), "target": {"note": "Nobody rated these pictures."}}
+    write_sweep(tmp_path, lambdas=(0, 1), shots=(10, 20), seeds=(0, 1), n_test=12, images=False, config=config)
+    text = Path(report.run(Config(output=str(tmp_path))).path_html).read_text()
+    assert text.index("Nobody rated these pictures.") < text.index("rank correlation")
+
+
 def test_no_sweep_is_bad_input(tmp_path) -> None:
     with pytest.raises(InputError, match=r"results\.parquet is missing; run grmp sweep first"):
         report.run(Config(output=str(tmp_path)))
