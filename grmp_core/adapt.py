@@ -50,6 +50,8 @@ class AdaptConfig:
         for name in ("lr", "weight_decay"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise InputError(f"adapt.{name} {getattr(self, name)}: use a finite number >= 0")
+        if not 0 < self.holdout < 1:
+            raise InputError(f"adapt.holdout {self.holdout}: use a share between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,7 @@ def validation_curve(
     model: QualityModel, start: Parameters, views: LabelledViews, config: AdaptConfig, seed: int
 ) -> Iterator[tuple[int, float]]:
     """(epoch, SRCC over all held-out images) for every validated epoch; the folds train side by side."""
-    split_by: dict[str, Any] = {"fraction": config.holdout} if config.folds == 1 else {"folds": config.folds}
-    folds = validation_folds(np.arange(len(views)), views.reference_ids, seed=seed, **split_by)
+    folds = folds_of(config, views.reference_ids, seed)
     runs = [train(model, start, views.subset(fit), config, seed, config.epochs) for fit, _ in folds]
     quality = views.quality_N.cpu().numpy()
     for epoch, states in enumerate(zip(*runs, strict=True), start=1):
@@ -172,6 +173,12 @@ def validation_curve(
             predicted[held_out] = predict_quality(model, parameters, tokens).cpu().numpy()
         known = ~np.isnan(predicted)
         yield epoch, srcc(predicted[known], quality[known])
+
+
+def folds_of(config: AdaptConfig, reference_ids: Sequence[str], seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(fit, validation) rows of the labelled images. InputError when they are too few to hold some out."""
+    split_by: dict[str, Any] = {"fraction": config.holdout} if config.folds == 1 else {"folds": config.folds}
+    return validation_folds(np.arange(len(reference_ids)), reference_ids, seed=seed, **split_by)
 
 
 def train(

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ from grmp_core.errors import InputError
 from grmp_core.towers import fuse_activations
 
 EMBEDDED = "grmp-nano"
+_ASSETS = Path(str(resources.files("grmp_core"))) / "assets"
+open_clip.add_model_config(_ASSETS / f"{EMBEDDED}.json")  # to import this module is to make it known to open_clip
 Rgb = tuple[float, float, float]
 OPENAI_MEAN: Rgb = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD: Rgb = (0.26862954, 0.26130258, 0.27577711)
@@ -58,7 +59,6 @@ def load_backbone(config: BackboneConfig) -> Backbone:
     Raises InputError when the name is unknown, when neither tag nor checkpoint is given for a model that is not
     embedded, when a download fails, and when a checkpoint does not fit the architecture.
     """
-    register_embedded()
     if config.name not in open_clip.list_models():
         known = open_clip.list_models()
         raise InputError(
@@ -82,12 +82,6 @@ def load_backbone(config: BackboneConfig) -> Backbone:
     )
 
 
-@cache
-def register_embedded() -> None:
-    """Make `grmp-nano` known to open_clip."""
-    open_clip.add_model_config(Path(str(resources.files("grmp_core"))) / "assets" / f"{EMBEDDED}.json")
-
-
 def hash_weights(model: nn.Module) -> str:
     """SHA-256 over names, shapes, and the float32 bytes of all floating tensors of `model`, as hex."""
     digest = hashlib.sha256()
@@ -100,7 +94,7 @@ def hash_weights(model: nn.Module) -> str:
 
 def _load_weights(config: BackboneConfig) -> nn.Module:
     if config.name == EMBEDDED and config.checkpoint is None:
-        return _load_checkpoint(config, Path(str(resources.files("grmp_core"))) / "assets" / f"{EMBEDDED}.safetensors")
+        return _load_checkpoint(config, _ASSETS / f"{EMBEDDED}.safetensors")
     if config.checkpoint is not None:
         return _load_checkpoint(config, Path(config.checkpoint))
     if config.pretrained is None:

@@ -261,6 +261,12 @@ class OuterRecord:
     """Mean over tasks, after adapting on support (held-out references)."""
 
 
+def check_workers(config: MetaConfig, world_size: int) -> None:
+    """InputError when so many workers cannot share the work."""
+    if config.resync == "never" and world_size > 1:
+        raise InputError(f"meta.resync never passes one task model from task to task: use 1 worker, not {world_size}")
+
+
 def meta_train(
     state: MetaState,
     loss_function: LossFunction,
@@ -278,13 +284,15 @@ def meta_train(
 
     Raises NonFiniteLossError before anything is moved by a loss that is not finite.
     """
-    if config.resync == "never" and world_size > 1:
-        raise InputError(f"meta.resync never passes one task model from task to task: use 1 worker, not {world_size}")
+    check_workers(config, world_size)
     parameters, drifted = state.parameters, state.drifted
     for step in range(state.step, config.outer_steps):
         total = UpdateSum(parameters)
         for episode in episodes_of(step):
-            update = task_update(parameters, loss_function, episode, config, start=drifted)
+            try:
+                update = task_update(parameters, loss_function, episode, config, start=drifted)
+            except NonFiniteLossError as error:
+                raise NonFiniteLossError(f"outer step {step + 1}: {error}") from error
             drifted = update.adapted if config.resync == "never" else None
             total.add(update)
         reduce(total.flat)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # what makes tasks runs without torch: a third of the memory 
 
 Part = Literal["support", "query"]
 LEVELS = (1, 2, 3, 4, 5)
+COMPOSITION_RULE = "one type leads, the others at their mildest"
+"""Names what `parts_of` does with compositions; a store that was made by another rule is another store."""
 _JOIN = "-"  # no type has it in its name, and it is safe in file names
 
 

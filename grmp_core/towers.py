@@ -127,10 +127,18 @@ class VisionTower:
 
     def finish(self, tokens_BND: Tensor) -> Tensor:
         """(B, N, D) tokens after the last block -> (B, E) features, not normalized."""
+        return self.project(self.pool(tokens_BND))
+
+    def pool(self, tokens_BND: Tensor) -> Tensor:
+        """(B, N, D) tokens after the last block -> (B, D), normalized and pooled: what a linear probe reads."""
         if self.visual.attn_pool is None and self.visual.pool_type == "tok":
             tokens_BND = tokens_BND[:, :1]  # the norm acts on each token alone, and only this one is read
         pooled, _ = self.visual._pool(tokens_BND)
-        return pooled if self.visual.proj is None else pooled @ self.visual.proj
+        return pooled
+
+    def project(self, pooled_BD: Tensor) -> Tensor:
+        """(B, D) -> (B, E), the joint embedding of images and texts."""
+        return pooled_BD if self.visual.proj is None else pooled_BD @ self.visual.proj
 
 
 class TimmVisionTower(VisionTower):
@@ -149,9 +157,12 @@ class TimmVisionTower(VisionTower):
         trunk = self.visual.trunk
         return trunk.norm_pre(trunk.patch_drop(trunk._pos_embed(trunk.patch_embed(images_BCHW))))
 
-    def finish(self, tokens_BND: Tensor) -> Tensor:
+    def pool(self, tokens_BND: Tensor) -> Tensor:
         trunk = self.visual.trunk
-        return self.visual.head(trunk.forward_head(trunk.norm(tokens_BND)))
+        return trunk.forward_head(trunk.norm(tokens_BND))
+
+    def project(self, pooled_BD: Tensor) -> Tensor:
+        return self.visual.head(pooled_BD)
 
 
 class OpaqueVisionTower(VisionTower):
@@ -167,8 +178,11 @@ class OpaqueVisionTower(VisionTower):
     def embed(self, images_BCHW: Tensor) -> Tensor:
         return self.visual(images_BCHW)
 
-    def finish(self, tokens_BND: Tensor) -> Tensor:
+    def pool(self, tokens_BND: Tensor) -> Tensor:
         return tokens_BND
+
+    def project(self, pooled_BD: Tensor) -> Tensor:
+        return pooled_BD
 
 
 class TextTower:

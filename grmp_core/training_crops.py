@@ -28,7 +28,7 @@ from grmp_core.views import at_least
 
 TYPES = tuple(captions.DISTORTION_PHRASES)
 """The distortion types in the order of caption and target columns."""
-PRISTINE_QUALITY = 0.93
+UNDISTORTED_QUALITY = 0.93
 """Label of an undistorted photo: above the .90 that raters give KADID-10k cells with nothing to see, below 1."""
 
 Parts = list[tuple[str, float]]
@@ -146,7 +146,7 @@ def apply_parts(image_HW3: np.ndarray, parts: Iterable[tuple[str, float]], rng: 
 def quality_of_parts(parts: Parts) -> float:
     """The calibrated label in [0,1]."""
     if not parts:
-        return PRISTINE_QUALITY
+        return UNDISTORTED_QUALITY
     return float(quality_of(*parts[0]) if len(parts) == 1 else quality_of_composition(parts))
 
 
@@ -156,7 +156,7 @@ def type_targets(parts: Parts) -> np.ndarray:
     if not parts:
         target[-1] = 1
     for name, severity in parts:
-        target[TYPES.index(name)] += max(PRISTINE_QUALITY - quality_of(name, severity), 0) + 0.02
+        target[TYPES.index(name)] += max(UNDISTORTED_QUALITY - quality_of(name, severity), 0) + 0.02
     return target / target.sum()
 
 

@@ -46,13 +46,12 @@ def image_features(backbone: Backbone, batches: Iterable[np.ndarray]) -> ImageFe
     tower = open_vision_tower(backbone.clip)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (backbone.mean, backbone.std))
     dtype = next(backbone.clip.parameters()).dtype
-    visual: Any = backbone.clip.visual
     pooled = []
     for crops in batches:
         tokens_BND = tower.run(tower.embed(normalize(torch.from_numpy(crops), mean, std).to(dtype)), None, 0)
-        pooled.append(visual._pool(tokens_BND)[0])
+        pooled.append(tower.pool(tokens_BND))
     pooled_ND = torch.cat(pooled)
-    unit_NE = F.normalize((pooled_ND @ visual.proj).float(), dim=-1)
+    unit_NE = F.normalize(tower.project(pooled_ND).float(), dim=-1)
     return ImageFeatures(pooled_ND.float().numpy(), unit_NE, tuple(map(len, pooled)))
 
 

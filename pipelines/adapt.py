@@ -11,7 +11,7 @@ import numpy as np
 import ray
 import torch
 
-from grmp_core.adapt import AdaptResult, adapt
+from grmp_core.adapt import AdaptResult, adapt, folds_of
 from grmp_core.bundle import LEARNED_FROM, Bundle, write_bundle
 from grmp_core.datasets import ScoreRange
 from pipelines.config import Config
@@ -20,6 +20,7 @@ from pipelines.session import output_place, ray_session, say, table, versions, w
 from pipelines.target import (
     EncodedTarget,
     bad_rows,
+    check_adaptation,
     compute_device,
     encode_target,
     initial_prompts,
@@ -52,6 +53,8 @@ def run(config: Config) -> Adaptation:
     place = output_place(config, "adapt")
     start = initial_prompts(config)
     target = load_target(config.target)
+    check_adaptation(config, start)
+    folds_of(config.adapt, target.reference_ids, config.seed)  # refuses too few labels before they are encoded
     with ray_session():
         require_trial(config, "adapting wants")
         encoded = encode_target(config, target, start, config.sweep.gpus_per_trial)

@@ -34,7 +34,6 @@ from grmp_core.backbone import (
     Backbone,
     BackboneConfig,
     load_backbone,
-    register_embedded,
 )
 from grmp_core.caption_model import CaptionModel, start_from_whitened_patches, used_tokens
 from grmp_core.contrastive import Average, Batch, FamilyCaptions, TrainConfig, Trainer
@@ -228,7 +227,6 @@ def _mean_losses(recent: list[dict[str, float]]) -> str:
 
 def make_trainer(class_words: list[str], config: TrainConfig, seed: int, rank: Rank) -> Trainer:
     """A trainer of a fresh `grmp-nano`."""
-    register_embedded()
     torch.manual_seed(seed)
     clip = open_clip.create_model(EMBEDDED, load_weights=False)
     tokenize = open_clip.get_tokenizer(EMBEDDED)

@@ -15,7 +15,7 @@ from grmp_core.images import ImageLimits
 from grmp_core.metrics import srcc
 from grmp_core.scoring import Scorer
 from grmp_core.storage import Location
-from pipelines.target import id_of_file
+from pipelines.target import id_of_file, picture_of
 
 MIN_IMAGES = 10
 """Fewer held-out images decide nothing."""
@@ -45,6 +45,9 @@ def judge(
     if not file.exists():
         return False, f"{stays}: there are no held-out predictions to compare on ({file.uri} is missing)"
     held_out = pd.read_parquet(io.BytesIO(file.read_bytes()))
+    scale = read_bundle(place).score_range
+    if scale is None:
+        return False, f"{stays}: {place.uri} does not say what the scores' scale is"
     rival = open_champion()
     seen = read_bundle(rival).provenance.get(LEARNED_FROM)
     table = held_out[[not seen or id_of_file(path) not in seen for path in held_out["image_path"]]]
@@ -53,8 +56,8 @@ def judge(
     if known.sum() < MIN_IMAGES:
         why = f"{known.sum()} of {len(held_out)} held-out images can be read and are new to it, {MIN_IMAGES} are needed"
         return False, f"{stays}: {why}"
-    ours, mos = table["quality"].to_numpy(float)[known], table["mos"].to_numpy(float)[known]
-    promoted, reason = verdict(compare(ours, theirs[known], mos), margin, champion)
+    ours, human = table["quality"].to_numpy(float)[known], scale.to_quality(table["mos"].to_numpy(float)[known])
+    promoted, reason = verdict(compare(ours, theirs[known], np.asarray(human)), margin, champion)
     return promoted, reason + _note(seen, len(held_out) - len(table))
 
 
@@ -91,7 +94,8 @@ def _note(seen: list[str] | None, left_out: int) -> str:
 def _score(place: Location, paths: list[str], limits: ImageLimits) -> np.ndarray:
     """(N,) quality, nan where an image cannot be read."""
     scorer = Scorer(read_bundle(place), place.uri, limits=limits)
-    parts = [scorer.score(paths[first : first + 16]) for first in range(0, len(paths), 16)]
+    batches = [paths[first : first + 16] for first in range(0, len(paths), 16)]
+    parts = [scorer.score([picture_of(path) for path in batch]) for batch in batches]
     return np.array([score.quality for part in parts for score in part])
 
 

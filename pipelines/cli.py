@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -60,7 +61,8 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         config = load_config(options.config, [*options.set, *_positional(name, options)])
         result = importlib.import_module(f"pipelines.{name}").run(config)
     except InputError as error:
-        print(f"grmp {name}: {error}", file=sys.stderr)
+        cause = getattr(error, "cause", None)  # Ray puts the worker's whole traceback around what a worker raised
+        print(f"grmp {name}: {cause or error}", file=sys.stderr)
         return BAD_INPUT
     print(json.dumps(result.as_json(), indent=2) if options.json else result.as_text())
     return getattr(result, "exit_code", OK)
@@ -92,11 +94,15 @@ def _positional(name: str, options: argparse.Namespace) -> list[str]:
     if name == "sweep":
         return ["sweep.resume=true"] if options.resume else []
     if name == "synthesize":
-        return [f"synthesize.preview={json.dumps(options.preview)}"] if options.preview else []
+        return [f"synthesize.preview={_yaml_of(options.preview)}"] if options.preview else []
     if name != "score":
         return []
-    overrides = [f"score.{key}={json.dumps(value)}" for key in ("model", "output") if (value := getattr(options, key))]
-    return overrides + ([f"score.images={json.dumps(options.images)}"] if options.images else [])
+    overrides = [f"score.{key}={_yaml_of(value)}" for key in ("model", "output") if (value := getattr(options, key))]
+    return overrides + ([f"score.images={_yaml_of(options.images)}"] if options.images else [])
+
+
+def _yaml_of(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)  # escaped, what lies beyond U+FFFF would come back in two halves
 
 
 def _defaults(name: str) -> str:

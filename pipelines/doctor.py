@@ -21,16 +21,16 @@ import ray
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from grmp_core.backbone import BackboneConfig, register_embedded
+from grmp_core.backbone import BackboneConfig
 from grmp_core.errors import InputError
 from grmp_core.storage import Location, locate
 from pipelines import diagnosis
 from pipelines.config import Config, as_dict
 from pipelines.diagnosis import Answers, Finding, Node, NodeFacts
-from pipelines.session import ray_session, say
+from pipelines.session import one_line, ray_session, say
 from pipelines.target import load_target
 from pipelines.tracking import open_tracking
-from pipelines.visit import Errand, compared_versions, existing, one_line, visit
+from pipelines.visit import Errand, compared_versions, existing, visit
 
 ANSWER_SECONDS = 180.0
 """A node's first worker imports torch, which takes long on a busy machine."""
@@ -130,7 +130,6 @@ def _cluster_findings(config: Config, answer_seconds: float) -> list[Finding]:
 
 def needed_object_store(config: Config) -> int | None:
     """Bytes of the encoded target; null without a target, or where the shape of the backbone is not known."""
-    register_embedded()
     vision = (open_clip.get_model_config(config.backbone.name) or {}).get("vision_cfg", {})
     if config.target.path is None or not vision.get("width") or not vision.get("patch_size"):
         return None

@@ -20,11 +20,12 @@ from torch import Tensor
 from grmp_core.backbone import load_backbone
 from grmp_core.bundle import Bundle, write_bundle
 from grmp_core.errors import InputError
-from grmp_core.meta import MetaState, OuterRecord, meta_train
+from grmp_core.meta import MetaState, OuterRecord, check_workers, meta_train
 from grmp_core.model import QualityModel
 from grmp_core.objectives import quality_loss
 from grmp_core.storage import Location, locate
 from grmp_core.task_store import TaskStore
+from grmp_core.tasks import tasks_of_step
 from pipelines.checkpoints import History, read_state, write_state
 from pipelines.config import Config, as_dict, build
 from pipelines.episodes import check_store, stored_episodes, streamed_episodes
@@ -74,6 +75,8 @@ def run(config: Config) -> Pretraining:
             plan = check_store(store, config)
             data, pictures = plan.fingerprint, plan.source
             source, rejected, tasks = None, [], store.tasks
+        check_workers(config.meta, config.pretrain.workers)
+        tasks_of_step(tasks, 0, config.meta, config.seed)  # refuses more than there are
         identity = config_hash(
             config.seed, config.precision, config.backbone, backbone.weights_sha256, config.prompts, config.meta, data
         )

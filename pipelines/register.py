@@ -6,13 +6,16 @@ ranks the same held-out images better than the champion by more than `register.m
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +176,7 @@ def _version_of(client: MlflowClient, match: re.Match[str], uri: str) -> Any:
 def _download(config: Config, tracker: Tracker, name: str, found: Any) -> Location:
     output = locate(config.output)
     made = hashlib.sha256(f"{tracker.uri} {found.creation_timestamp}".encode()).hexdigest()[:8]
-    root = Path(output.path, "models") if output.is_local else Path(tempfile.mkdtemp(prefix="grmp-model-"))
+    root = Path(output.path, "models") if output.is_local else _folder_of_this_process()
     folder = root / f"{name}-{found.version}-{made}"
     if not folder.exists():
         root.mkdir(parents=True, exist_ok=True)
@@ -183,6 +186,13 @@ def _download(config: Config, tracker: Tracker, name: str, found: Any) -> Locati
             got.rename(folder)
     _point_to_backbone(folder)
     return locate(folder / "bundle")
+
+
+@cache
+def _folder_of_this_process() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="grmp-model-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _point_to_backbone(folder: Path) -> None:

@@ -159,13 +159,15 @@ def chosen_model(sweep: SweepResults, settings: ReportConfig, limits: ImageLimit
         return [Section("The chosen model", [note])]
     table = pd.read_parquet(io.BytesIO(file.read_bytes()))
     quality, mos = table["quality"].to_numpy(float), table["mos"].to_numpy(float)
+    predicted_mos = table["mos_scale_score"].to_numpy(float)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FitWarning)  # a straight line is told from a logistic map in the legend
         fit = fit_logistic(quality, mos)
-    low, high = bootstrap_interval(srcc, quality, mos)
+    low, high = bootstrap_interval(srcc, predicted_mos, mos)
     text = (
         f"{trial}: of its lambda's splits the one with the best validation SRCC. On its {len(table)} test images SRCC "
-        f"is {decimals(srcc(quality, mos))}, 95 % interval {decimals(low)} to {decimals(high)} (bootstrap over images)."
+        f"is {decimals(srcc(predicted_mos, mos))}, 95 % interval {decimals(low)} to {decimals(high)} (bootstrap over "
+        "images)."
     )
     caption = f"Each dot is one of {len(table)} images the model never saw. Bundle: {sweep.chosen.get('bundle', NONE)}"
     picture = Picture("scatter", figures.scatter(quality, mos, fit), "Predicted quality against human score", caption)

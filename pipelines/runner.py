@@ -20,7 +20,7 @@ from grmp_core.errors import InputError
 from grmp_core.storage import Location
 from pipelines.config import Config, as_dict
 from pipelines.resources import how_many_fit
-from pipelines.session import say
+from pipelines.session import one_line, say
 from pipelines.target import encode_target
 from pipelines.trials import Shared, measure_trial
 
@@ -61,8 +61,7 @@ class Runner:
     def shared(self) -> Shared:
         """What cannot be read is kept in `unreadable.json`, for runs that do not read the images again."""
         encoded = encode_target(self.config, self.target, self.start, self.config.sweep.gpus_per_trial)
-        content = {"identity": self.identity, "unreadable": list(encoded.unreadable)}
-        (self.place / UNREADABLE).write_json(content)
+        self._keep_unreadable(list(encoded.unreadable))
         return Shared(
             as_dict(self.config),
             self.start,
@@ -86,6 +85,20 @@ class Runner:
         if not (file.exists() and file.read_json()["identity"] == self.identity):
             _ = self.shared
         return file.read_json()["unreadable"]
+
+    def _keep_unreadable(self, found: list[dict[str, str]]) -> None:
+        """InputError where the run that planned the trials could read other images: the splits would be others."""
+        file = self.place / UNREADABLE
+        known = file.read_json() if file.exists() else {}
+        if known.get("identity") == self.identity:
+            before, now = ({reject["path"] for reject in rejects} for rejects in (known["unreadable"], found))
+            if changed := sorted(before ^ now):
+                how = "could not be read" if changed[0] in before else "could be read"
+                raise InputError(
+                    f"{changed[0]} {how} when this sweep began, and now it is the other way round ({len(changed)} such "
+                    "images): the splits would be others; restore that, or sweep into another output"
+                )
+        file.write_json({"identity": self.identity, "unreadable": found})
 
     def shared_as(self, config: Config, identity: str) -> Shared:
         """For trials whose numbers depend on other settings, too."""
@@ -186,9 +199,3 @@ class _Progress(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         say(f"sweep: {self.batch.name_of(trial.config)} failed")
-
-
-def one_line(error: BaseException) -> str:
-    """The cause a person can act on: the last line of what Ray wraps around it."""
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

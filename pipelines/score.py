@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,18 +16,20 @@ import pandas as pd
 import pyarrow.parquet as pq
 import ray
 import torch
+from ray import ObjectRef
 from ray.data import ActorPoolStrategy
 
 from grmp_core.backbone import load_backbone
 from grmp_core.bundle import Bundle, check_backbone, read_bundle
 from grmp_core.errors import InputError
-from grmp_core.images import ImageError, ImageLimits
+from grmp_core.images import ImageLimits
 from grmp_core.scoring import Score, Scorer
 from grmp_core.storage import Location, locate
 from pipelines.config import Config, ScoreConfig
 from pipelines.resources import how_many_fit, require
 from pipelines.session import config_hash, output_place, ray_session, say, table
 from pipelines.sources import list_photos
+from pipelines.target import picture_of
 from pipelines.trials import to_parquet
 
 COLUMNS = ("image_path", "quality", "mos_scale_score", "error")
@@ -96,7 +101,7 @@ def score_paths(
     wanted = config.score
     if len(paths) <= FEW:
         scorer = Scorer(bundle, where, limits=config.images, batch_size=wanted.batch_size, score_grid=wanted.grid)
-        return _frame(list(paths), scorer.score([_read(path) for path in paths]))
+        return _frame(list(paths), scorer.score([picture_of(path) for path in paths]))
     done = [row for row in parts.read() if not row["error"]] if parts else []  # what failed may work by now
     known = {row["image_path"] for row in done}
     todo = [path for path in dict.fromkeys(paths) if path not in known]
@@ -121,8 +126,9 @@ def _score_on_cluster(config: Config, bundle: Bundle, where: str, paths: Sequenc
     """Rows of COLUMNS, in any order."""
     if not paths:
         return
-    wanted = config.score
+    wanted, weights = config.score, bundle.backbone.checkpoint
     with ray_session():
+        shipped = [ray.put(Path(weights).read_bytes())] if weights else []
         piece = {"GPU": wanted.gpus_per_worker} if wanted.gpus_per_worker else {"CPU": 1.0}
         fix = "lower score.workers or score.gpus_per_worker (0 scores on CPUs)"
         require(piece, wanted.workers or 1, config.wait_for_nodes_s, "scoring wants", fix)
@@ -131,7 +137,7 @@ def _score_on_cluster(config: Config, bundle: Bundle, where: str, paths: Sequenc
         scored = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=blocks)
         yield from scored.map_batches(
             _Worker,
-            fn_constructor_args=(bundle, where, config.images, wanted),
+            fn_constructor_args=(bundle, where, config.images, wanted, shipped),
             batch_size=wanted.batch_size,
             compute=ActorPoolStrategy(size=pool),
             num_gpus=wanted.gpus_per_worker or None,
@@ -166,10 +172,18 @@ class _Parts:
 class _Worker:
     """A Ray Data worker that holds the model."""
 
-    def __init__(self, bundle: Bundle, where: str, limits: ImageLimits, wanted: ScoreConfig) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        where: str,
+        limits: ImageLimits,
+        wanted: ScoreConfig,
+        weights: list[ObjectRef[bytes]],
+    ) -> None:
+        """weights: content of the backbone's own file, where it has one, for nodes that do not see it."""
         torch.set_num_threads(1)
         self.scorer = Scorer(
-            bundle,
+            _with_weights(bundle, weights),
             where,
             limits=limits,
             device="cuda" if wanted.gpus_per_worker else "cpu",
@@ -179,9 +193,21 @@ class _Worker:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         paths = [str(path) for path in batch["path"]]
-        frame = _frame(paths, self.scorer.score([_read(path) for path in paths]))
+        frame = _frame(paths, self.scorer.score([picture_of(path) for path in paths]))
         columns: dict[str, Any] = {name: frame[name].to_numpy() for name in COLUMNS}
         return columns | {"error": [error or "" for error in frame["error"]]}
+
+
+def _with_weights(bundle: Bundle, weights: list[ObjectRef[bytes]]) -> Bundle:
+    """The bundle, with its backbone's weights in a file of this node where it does not see the driver's."""
+    checkpoint = bundle.backbone.checkpoint
+    if checkpoint is None or Path(checkpoint).exists():
+        return bundle
+    folder = Path(tempfile.gettempdir(), f"grmp-weights-{bundle.backbone_sha256[:16]}")
+    file = locate(folder / Path(checkpoint).name)
+    if not file.exists():
+        file.write_bytes(ray.get(weights[0]))
+    return dataclasses.replace(bundle, backbone=dataclasses.replace(bundle.backbone, checkpoint=file.path))
 
 
 def _frame(paths: list[str], scores: list[Score]) -> pd.DataFrame:
@@ -193,16 +219,6 @@ def _frame(paths: list[str], scores: list[Score]) -> pd.DataFrame:
             "error": [score.error for score in scores],
         }
     )
-
-
-def _read(path: str) -> bytes | str | ImageError:
-    """Bytes of a remote file, or why there are none; a local path as it is, so that its header is looked at first."""
-    if "://" not in path:
-        return path
-    try:
-        return locate(path).read_bytes()
-    except (InputError, OSError) as error:
-        return ImageError(f"cannot be read ({' '.join(str(error).split())})", path)
 
 
 def _paths(images: Sequence[str]) -> Iterator[str]:

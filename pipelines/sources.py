@@ -125,9 +125,8 @@ def view_size_px(config: Config) -> int:
     """The backbone's input size, from its architecture alone."""
     import open_clip
 
-    from grmp_core.backbone import register_embedded
+    import grmp_core.backbone  # noqa: F401  # open_clip knows the embedded one by it
 
-    register_embedded()
     description = open_clip.get_model_config(config.backbone.name)
     if description is None:
         raise InputError(f"backbone.name '{config.backbone.name}' is unknown to open_clip; see open_clip.list_models()")

@@ -18,6 +18,7 @@ import pandas as pd
 from ray import tune
 
 from grmp_core import protocol
+from grmp_core.adapt import folds_of
 from grmp_core.bundle import Bundle
 from grmp_core.errors import InputError
 from grmp_core.storage import Location
@@ -28,10 +29,11 @@ from pipelines.runner import Batch, Cell, Runner
 from pipelines.search import Searched, search
 from pipelines.search_space import read_space
 from pipelines.session import config_hash, output_place, ray_session, say, table, write_manifest
-from pipelines.target import bad_rows, initial_prompts, load_target
+from pipelines.target import bad_rows, check_adaptation, initial_prompts, load_target
 from pipelines.tracking import open_tracking
 from pipelines.trials import METRICS, finished_row, grid_trial, to_parquet, with_settings
 
+_MARK = "begun.json"
 _RESULTS = ("chosen.", "manifest.", "report.", "results.", "search.")
 """What the names of files begin with that say something of a whole sweep."""
 
@@ -89,13 +91,15 @@ def run(config: Config) -> Sweep:
     target = load_target(config.target)
     identity = _identity(config, start, target.fingerprint())
     plan_trials(config, target.reference_ids)  # refuses what cannot be, before anything is started
+    check_adaptation(config, start)
+    _check_resume(config, place, identity)
     _say_plan(config)
-    started -= _begin(config, place, identity)
     searched = None
     with ray_session():
         require_trial(config, "a trial wants")
         runner = Runner(config, start, target, place, identity)
         cells = plan_trials(config, runner.reference_ids)  # without the images that cannot be read
+        started -= _begin(place, identity)
         if space:
             searched = search(config, space, _largest(cells), runner)
             config = with_settings(config, searched.settings)
@@ -130,7 +134,8 @@ def plan_trials(config: Config, reference_ids: Sequence[str], settings: Mapping[
     cells = []
     for s, split in enumerate(splits):
         for shots_S in shots_BS:
-            protocol.draw_shots(split, shots_S[s], split.seed)
+            labelled = protocol.draw_shots(split, shots_S[s], split.seed)
+            folds_of(config.adapt, [reference_ids[row] for row in labelled], split.seed)
             cells += [
                 {
                     "trial": f"lambda={strength:g}-shots={shots_S[s]}-seed={split.seed}",
@@ -178,22 +183,31 @@ def choose(results: pd.DataFrame, searched: Searched | None = None) -> dict[str,
     }
 
 
-def _begin(config: Config, place: Location, identity: str) -> float:
-    """Leave a mark for `--resume`, and no result of another sweep; -> seconds that earlier runs of the same one took.
-
-    InputError when only going on is allowed and there is nothing to go on with.
-    """
-    mark, manifest = place / "begun.json", place / "manifest.json"
-    begun = mark.read_json() if mark.exists() else {}
+def _check_resume(config: Config, place: Location, identity: str) -> None:
+    """InputError when only going on is allowed and there is nothing to go on with."""
+    begun = _begun(place)
     if config.sweep.resume and begun.get("identity") != identity:
         why = "the sweep there has other settings, data or prompts" if begun else "no sweep has begun there"
         raise InputError(f"nothing to resume at {place.uri}: {why}; run grmp sweep without --resume to start one")
+
+
+def _begun(place: Location) -> dict[str, Any]:
+    mark = place / _MARK
+    return mark.read_json() if mark.exists() else {}
+
+
+def _begin(place: Location, identity: str) -> float:
+    """Leave a mark for `--resume`, and no result of another sweep; -> seconds that earlier runs of the same one took.
+
+    Only once nothing is left that could refuse this one.
+    """
+    manifest, begun = place / "manifest.json", _begun(place)
     if begun and begun.get("identity") != identity:
         say(f"sweep: {place.uri} holds a sweep with other settings, data or prompts; this one takes its place")
         for file in place.list():  # its trials are replaced one by one
             if file.name.startswith(_RESULTS):
                 file.delete()
-    mark.write_json({"identity": identity})
+    (place / _MARK).write_json({"identity": identity})
     before = manifest.read_json() if manifest.exists() else {}
     return before["seconds"] if before.get("inputs", {}).get("identity") == identity else 0.0
 
@@ -260,6 +274,7 @@ def _identity(config: Config, start: Bundle, target_fingerprint: str) -> str:
         config.adapt,
         config.images,
         config.sweep.test_fraction,
+        config.backbone,
         start.backbone_sha256,
         start.prompts,
         prompts,

@@ -14,7 +14,16 @@ from ray.data import TaskPoolStrategy
 from grmp_core.errors import InputError
 from grmp_core.storage import Location, local_size_bytes
 from grmp_core.task_store import write_task_file
-from grmp_core.tasks import LEVELS, EpisodePlan, Part, TaskRow, episodes_of_step, split_references
+from grmp_core.tasks import (
+    COMPOSITION_RULE,
+    LEVELS,
+    EpisodePlan,
+    Part,
+    TaskRow,
+    episodes_of_step,
+    split_references,
+    types_of,
+)
 from grmp_core.visibility import STRENGTH, curves
 from pipelines.session import config_hash, output_place, ray_session, say, table, write_manifest
 from pipelines.sources import (
@@ -199,7 +208,9 @@ def fingerprint(config: Config, usable: Sequence[Reference]) -> str:
     wanted = (config.synthesize.query_fraction, config.synthesize.references_per_block)
     rated = [cell for reference in usable for cell in sorted(reference.rated.items())]
     scores = [(cell, picture.quality, local_size_bytes(picture.uri)) for cell, picture in rated]
-    rule = (STRENGTH, sorted(curves().items())) if config.synthesize.labels == "picture" else ()
+    rule: tuple[Any, ...] = (STRENGTH, sorted(curves().items())) if config.synthesize.labels == "picture" else ()
+    if any(len(types_of(task)) > 1 for task in task_names(config)):
+        rule += (COMPOSITION_RULE,)
     return config_hash(synthesizer_of(config), task_names(config), ids, wanted, *rule, *scores)
 
 

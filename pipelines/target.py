@@ -108,6 +108,11 @@ def encode_target(config: Config, target: LabelledSet, start: Bundle, gpus_per_w
     )
 
 
+def check_adaptation(config: Config, start: Bundle) -> None:
+    """InputError when the prompts belong to another backbone, or nothing would be learned: before workers start."""
+    adapting_model(config, start, torch.device("cpu")).adaptable_parameters(start.parameters)
+
+
 def adapting_model(config: Config, start: Bundle, device: torch.device) -> QualityModel:
     """The model that adapts, on `device`, from the backbone of `config`; it must be the one `start` was made with."""
     backbone = load_backbone(config.backbone)
@@ -150,6 +155,16 @@ def initial_prompts(config: Config) -> Bundle:
             "is left to test on; choose another target.dataset, or another synthesize.source and output"
         )
     return start
+
+
+def picture_of(path: str) -> bytes | str | ImageError:
+    """Bytes of a remote file, or why there are none; a local path as it is, so that its header is looked at first."""
+    if "://" not in path:
+        return path
+    try:
+        return locate(path).read_bytes()
+    except (InputError, OSError) as error:
+        return ImageError(f"cannot be read ({' '.join(str(error).split())})", path)
 
 
 def compute_device(gpus: float) -> torch.device:

@@ -86,14 +86,23 @@ def grid_trial(params: dict[str, Any], shared: Shared) -> None:
     result = adapt(model, model.adaptable_parameters(shared.start.parameters), labelled, config.adapt, split.seed)
     test = encoded.views(split.test, model.dtype, model.device)
     predicted = predict_quality(model, result.parameters, test.score_tokens_NGTD).cpu().numpy()
-    scores = evaluate(predicted, encoded.mos[split.test])
+    predicted_mos = np.asarray(shared.score_range.to_mos(predicted))  # of the labels' own direction: DMOS falls
+    scores = evaluate(predicted_mos, encoded.mos[split.test])
     row = _result_row(cell, result, scores, time.perf_counter() - began)
     about = {**cell, LEARNED_FROM: [encoded.image_ids[i] for i in rows]}
     bundle = adapted_bundle(config, shared.start, result, shared.score_range, about)
     bundle = dataclasses.replace(bundle, metrics={**bundle.metrics, **_metrics(scores)})
     place = locate(shared.place) / "trials" / cell["trial"]
     row["bundle"] = (place / "bundle").uri
-    _write_trial(place, bundle, result, row, shared.identity, encoded, split.test, predicted)
+    held_out = pd.DataFrame(
+        {
+            "image_path": [encoded.image_path[i] for i in split.test],
+            "mos": encoded.mos[split.test],
+            "quality": predicted,
+            "mos_scale_score": predicted_mos,
+        }
+    )
+    _write_trial(place, bundle, result, row, shared.identity, held_out)
     tune.report({key: row[key] for key in ("val_srcc", "epochs", "seconds")})
 
 
@@ -242,9 +251,7 @@ def _write_trial(
     result: AdaptResult,
     row: dict[str, Any],
     identity: str,
-    encoded: EncodedTarget,
-    test: np.ndarray,
-    predicted: np.ndarray,
+    held_out: pd.DataFrame,
 ) -> None:
     """All of a trial's files; `trial.json` last, since it makes the trial count as finished."""
     if (place / "trial.json").exists():  # of another sweep, whose files are replaced now
@@ -252,8 +259,5 @@ def _write_trial(
     write_bundle(place / "bundle", bundle)
     history = [dataclasses.asdict(record) for record in result.history]
     (place / "history.json").write_json({"history": history, "val_srcc_by_epoch": result.val_srcc_by_epoch})
-    frame = pd.DataFrame(
-        {"image_path": [encoded.image_path[i] for i in test], "mos": encoded.mos[test], "quality": predicted}
-    )
-    (place / "predictions.parquet").write_bytes(to_parquet(frame))
+    (place / "predictions.parquet").write_bytes(to_parquet(held_out))
     write_row(place, identity, row)

@@ -14,12 +14,12 @@ import ray
 from huggingface_hub import try_to_load_from_cache
 from open_clip.pretrained import get_pretrained_cfg
 
-from grmp_core.backbone import BackboneConfig
+from grmp_core.backbone import EMBEDDED, BackboneConfig
 from grmp_core.errors import InputError
 from grmp_core.storage import Location, locate
 from pipelines.config import Config, build
 from pipelines.diagnosis import Disk, NodeFacts, Weights
-from pipelines.session import versions
+from pipelines.session import one_line, versions
 
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Names under which open_clip looks for weights on the Hugging Face hub where a tag names none."""
@@ -72,8 +72,10 @@ def weights_here(backbone: BackboneConfig) -> Weights:
     """Whether this machine can load the backbone without a download."""
     if backbone.checkpoint is not None:
         return "present" if Path(backbone.checkpoint).is_file() else "absent"
-    if backbone.pretrained is None:
+    if backbone.name == EMBEDDED:
         return "embedded"
+    if backbone.pretrained is None:
+        raise InputError(f"backbone '{backbone.name}' has no weights: set backbone.pretrained or backbone.checkpoint")
     source = get_pretrained_cfg(backbone.name, backbone.pretrained)
     if not source:
         raise InputError(f"backbone.pretrained '{backbone.pretrained}' is not a tag of {backbone.name}")
@@ -82,12 +84,6 @@ def weights_here(backbone: BackboneConfig) -> Weights:
         names = (name,) if name else HUB_FILES
         return "present" if any(isinstance(try_to_load_from_cache(repository, n), str) for n in names) else "absent"
     return "present" if (Path("~/.cache/clip").expanduser() / Path(source["url"]).name).is_file() else "absent"
-
-
-def one_line(error: BaseException) -> str:
-    """The cause a person can act on: the last line of what Ray wraps around it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def existing(path: Path) -> Path:

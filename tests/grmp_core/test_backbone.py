@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import socket
+from importlib import resources
 
+import open_clip
 import pytest
 import torch
 
-from grmp_core.backbone import EMBEDDED, BackboneConfig, load_backbone
+from grmp_core.backbone import EMBEDDED, BackboneConfig, hash_weights, load_backbone
 from grmp_core.errors import InputError
+
+
+def test_open_clip_makes_the_embedded_backbone():
+    weights = str(resources.files("grmp_core") / "assets" / "grmp-nano.safetensors")
+    clip = open_clip.create_model("grmp-nano", pretrained=weights).eval()
+    assert hash_weights(clip) == load_backbone(BackboneConfig()).weights_sha256
 
 
 def test_equal_weights_have_equal_hashes(make_backbone):

@@ -8,8 +8,8 @@ from grmp_core import captions
 from grmp_core.calibration import quality_of, quality_of_composition
 from grmp_core.distortions import KADID_NAMES
 from grmp_core.training_crops import (
-    PRISTINE_QUALITY,
     TYPES,
+    UNDISTORTED_QUALITY,
     CropConfig,
     Photo,
     cut_window,
@@ -61,7 +61,7 @@ def test_shares_of_clean_single_and_composed_windows():
 
 
 def test_labels_are_the_calibrated_ones():
-    assert quality_of_parts([]) == PRISTINE_QUALITY
+    assert quality_of_parts([]) == UNDISTORTED_QUALITY
     assert quality_of_parts([("jpeg", 3.5)]) == quality_of("jpeg", 3.5)
     parts = [("lens_blur", 2.0), ("white_noise", 1.5)]
     assert quality_of_parts(parts) == quality_of_composition(parts)

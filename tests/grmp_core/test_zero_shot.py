@@ -1,9 +1,10 @@
 """The linear probe against the normal equations, and means over views."""
 
 import numpy as np
+import pytest
 import torch
 
-from grmp_core.zero_shot import ImageFeatures, probe_srcc, ridge
+from grmp_core.zero_shot import ImageFeatures, image_features, probe_srcc, ridge
 
 
 def test_ridge_finds_a_linear_map_again():
@@ -40,6 +41,17 @@ def test_probe_ranks_unseen_images_by_a_feature_that_tells():
     assert values.min() > 0.9
     shuffled = probe_srcc(rng.normal(size=(200, 2)), quality, [f"photo{i}" for i in range(200)], 30, num_splits=3)
     assert abs(np.median(shuffled)) < 0.5
+
+
+@pytest.mark.parametrize("name", ["tiny-quickgelu", "tiny-timm"])
+def test_projected_features_are_open_clips(make_backbone, name):
+    backbone = make_backbone(name)
+    crops = np.random.default_rng(0).integers(0, 256, (2, backbone.image_size_px, backbone.image_size_px, 3), np.uint8)
+    mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (backbone.mean, backbone.std))
+    images = (torch.from_numpy(crops).permute(0, 3, 1, 2) / 255 - mean) / std
+    with torch.inference_mode():
+        expected = backbone.clip.encode_image(images, normalize=True)
+    torch.testing.assert_close(image_features(backbone, [crops]).unit_NE, expected, atol=1e-5, rtol=0)
 
 
 def test_features_of_a_picture_are_the_mean_of_its_views():

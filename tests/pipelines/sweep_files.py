@@ -85,7 +85,8 @@ def _trial(
     quality, mos = _predictions(rng, wanted, len(pictures))
     plcc = float(np.corrcoef(quality, mos)[0, 1])
     place.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame({"image_path": pictures, "mos": mos, "quality": quality}).to_parquet(place / "predictions.parquet")
+    table = {"image_path": pictures, "mos": mos, "quality": quality, "mos_scale_score": 100 * quality}
+    pd.DataFrame(table).to_parquet(place / "predictions.parquet")
     epochs = 12
     history = [
         {

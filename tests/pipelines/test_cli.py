@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 
 import pytest
+from ray.exceptions import RayTaskError
 
-from pipelines.cli import COMMANDS, main
+from grmp_core.errors import InputError
+from pipelines import report
+from pipelines.cli import COMMANDS, _positional, main
+from pipelines.config import load_config
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -41,6 +46,25 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):
     error = capsys.readouterr().err.strip()
     assert message in error
     assert "\n" not in error
+
+
+def test_a_file_s_name_arrives_as_it_is(capsys):
+    assert main(["score", "no-such-\N{GRINNING FACE}.jpg", "--model", "/tmp/grmp-nothing-here"]) == 2
+    name = "\N{GRINNING FACE} 'x': [#].jpg"
+    parsed = load_config(None, _positional("score", argparse.Namespace(images=[name], model=name, output=None)))
+    assert parsed.score.images == (name,)
+    assert parsed.score.model == name
+
+
+def test_what_a_worker_refuses_is_one_line(monkeypatch, capsys):
+    """Ray makes of an InputError one whose text is the worker's traceback."""
+
+    def refuse(config):
+        raise RayTaskError("work", "Traceback\n  File ...", InputError("fix it")).as_instanceof_cause()
+
+    monkeypatch.setattr(report, "run", refuse)
+    assert main(["report"]) == 2
+    assert capsys.readouterr().err.strip() == "grmp report: fix it"
 
 
 def test_a_module_runs_like_its_command():

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from grmp_core.errors import InputError
 from pipelines import diagnosis, doctor, visit
 from pipelines.config import BackboneConfig, Config, PretrainConfig, SweepConfig
 from pipelines.diagnosis import Disk, Finding, Node, NodeFacts
@@ -122,6 +123,8 @@ def test_weights_are_looked_for_and_not_loaded(tmp_path, monkeypatch):
     file.touch()
     assert visit.weights_here(BackboneConfig(name="ViT-B-16", checkpoint=str(file))) == "present"
     assert visit.weights_here(BackboneConfig()) == "embedded"
+    with pytest.raises(InputError, match="'ViT-B-16' has no weights"):
+        visit.weights_here(BackboneConfig(name="ViT-B-16"))
     monkeypatch.setattr(visit, "try_to_load_from_cache", lambda repository, name: None)
     assert visit.weights_here(BackboneConfig(name="ViT-B-16-quickgelu", pretrained="openai")) == "absent"
 

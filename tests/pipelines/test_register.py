@@ -425,6 +425,28 @@ def test_without_predictions_the_champion_stays(make_bundle) -> None:
     assert reason.startswith("champion version 4 stays: there are no held-out predictions")
 
 
+def test_the_better_model_is_known_by_labels_where_less_is_better(make_bundle, images) -> None:
+    good, bad = make_bundle(9), make_bundle(10)
+    quality = qualities(good, images)
+    for folder in (good, bad):
+        bundle = read_bundle(locate(folder))
+        write_bundle(
+            locate(folder), dataclasses.replace(bundle, score_range=ScoreRange(0, 100, higher_is_better=False))
+        )
+        hold_out(folder, images, 100 * (1 - quality))
+    assert judge(locate(good), "4", lambda: locate(bad), 0.0, ImageLimits())[0]
+    promoted, reason = judge(locate(bad), "4", lambda: locate(good), 0.0, ImageLimits())
+    assert not promoted
+    assert "against 1.000" in reason
+
+
+def test_held_out_images_may_lie_elsewhere(make_bundle, images) -> None:
+    folder = make_bundle(11)
+    hold_out(folder, [Path(path).as_uri() for path in images], np.arange(40.0))
+    reason = judge(locate(folder), "4", lambda: locate(folder), 0.0, ImageLimits())[1]
+    assert "on the same 40 held-out images" in reason
+
+
 def test_too_few_readable_images_decide_nothing(make_bundle, images) -> None:
     folder = make_bundle(8)
     hold_out(folder, images, np.arange(40.0))

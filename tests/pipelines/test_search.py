@@ -116,6 +116,12 @@ def test_without_shots_and_ratios_the_whole_training_part_is_labelled():
     assert {(cell["shots"], cell["data_ratio"]) for cell in cells} == {(8, 1.0)}
 
 
+def test_fewer_labels_than_folds_are_refused_with_the_plan():
+    config = Config(sweep=SweepConfig(shots=(2,)), adapt=AdaptConfig(folds=3))
+    with pytest.raises(InputError, match="2 references, 3 are needed"):
+        sweep.plan_trials(config, tuple(map(str, range(10))))
+
+
 def test_ratios_whose_shots_differ_between_splits_are_one_budget():
     """References of 1 and of 9 images: how many images four fifths of the references have depends on the split."""
     ids = tuple(f"r{k}" for k in range(10) for _ in range(1 + 8 * (k % 2)))
@@ -155,12 +161,12 @@ def test_trials_are_planned_without_the_images_that_cannot_be_read(tmp_path):
 def test_a_sweep_with_other_settings_takes_the_place_of_the_one_before(tmp_path, capsys):
     """Else a chosen model could be registered whose trial is being replaced."""
     place = locate(tmp_path)
-    sweep._begin(Config(), place, "first")
+    sweep._begin(place, "first")
     for name in ("chosen.json", "results.parquet", "report.html", "mine.txt"):
         (place / name).write_bytes(b"{}")
-    sweep._begin(Config(), place, "first")
+    sweep._begin(place, "first")
     assert (place / "chosen.json").exists()
-    sweep._begin(Config(), place, "second")
+    sweep._begin(place, "second")
     assert [file.name for file in place.list()] == ["begun.json", "mine.txt"]
     assert "holds a sweep with other settings" in capsys.readouterr().err
 

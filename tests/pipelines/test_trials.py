@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from grmp_core.bundle import Bundle
+from grmp_core.errors import InputError
 from grmp_core.model import QualityModel
 from grmp_core.prompts import PromptConfig
+from grmp_core.storage import locate
 from grmp_core.views import ViewConfig
 from pipelines import trials
 from pipelines.config import Config
+from pipelines.runner import Runner
 from pipelines.target import process_model
 
 CPU = torch.device("cpu")
@@ -30,6 +33,19 @@ def test_the_peak_of_memory_forgets_what_was_held_before():
     held = np.ones(held_bytes, np.uint8)
     del held
     assert trials._peak_bytes() >= forgotten + held_bytes / 2
+
+
+def test_a_sweep_whose_images_come_and_go_is_refused(tmp_path):
+    """Its finished trials were drawn from other images."""
+    runner = Runner(Config(), None, None, locate(tmp_path), "identity")
+    runner._keep_unreadable([{"path": "torn.png", "reason": "truncated"}])
+    runner._keep_unreadable([{"path": "torn.png", "reason": "cannot be read"}])
+    with pytest.raises(InputError, match=r"torn.png could not be read when this sweep began"):
+        runner._keep_unreadable([])
+    with pytest.raises(InputError, match=r"late.png could be read when this sweep began"):
+        runner._keep_unreadable([{"path": p, "reason": ""} for p in ("torn.png", "late.png")])
+    Runner(Config(), None, None, locate(tmp_path), "another")._keep_unreadable([])
+    assert (locate(tmp_path) / "unreadable.json").read_json() == {"identity": "another", "unreadable": []}
 
 
 def test_a_process_keeps_the_model_for_the_same_settings_only(make_backbone):

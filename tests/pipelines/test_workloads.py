@@ -29,6 +29,7 @@ from grmp_core.backbone import EMBEDDED, BackboneConfig, load_backbone
 from grmp_core.bundle import LEARNED_FROM, read_bundle, write_bundle
 from grmp_core.errors import InputError
 from grmp_core.meta import MetaConfig, MetaState
+from grmp_core.model import TrainableConfig
 from grmp_core.storage import Location, locate
 from grmp_core.task_store import TaskStore
 from grmp_core.tasks import plan_episode, prepare_reference, split_references, synthesize_row
@@ -46,6 +47,7 @@ from pipelines.config import (
     ViewConfig,
     as_dict,
 )
+from pipelines.sources import scan_references
 from tests.checkpoints import GOES_ON, has_checkpoint
 
 pytestmark = pytest.mark.ray
@@ -236,6 +238,16 @@ def test_the_last_checkpoint_is_read_and_one_before_it_stays(tmp_path):
     assert state.drifted["b"].tolist() == [0.0]
 
 
+def test_a_store_of_another_rule_for_compositions_is_another_store(config, monkeypatch):
+    usable, _ = scan_references(config)
+    composed = dataclasses.replace(config, synthesize=dataclasses.replace(config.synthesize, tasks=("darken-jpeg",)))
+    before = [synthesize.fingerprint(c, usable) for c in (config, composed)]
+    monkeypatch.setattr(synthesize, "COMPOSITION_RULE", "all at one level")
+    after = [synthesize.fingerprint(c, usable) for c in (config, composed)]
+    assert before[0] == after[0]
+    assert before[1] != after[1]
+
+
 def test_half_a_store_is_refused(config, output, store):
     half = moved(config, output, "half")
     (Path(half.output) / "tasks").unlink()
@@ -289,6 +301,66 @@ def test_a_sweep_has_a_row_for_every_cell(swept):
     assert swept.chosen is not None
     best = swept.results.sort_values("val_srcc", ascending=False, kind="stable").iloc[0]
     assert swept.chosen["lambda"] == best["lambda"]
+
+
+def test_labels_where_less_is_better_give_the_same_model_and_the_same_numbers(config, swept, output, prompts):
+    labels = pd.read_csv(config.target.path)
+    upside_down = Path(config.target.path).with_name("dmos.csv")
+    labels.assign(mos=10 - labels["mos"]).to_csv(upside_down, index=False)
+    dmos = dataclasses.replace(
+        moved(config, output, "dmos"),
+        target=dataclasses.replace(config.target, path=str(upside_down), higher_is_better=False),
+    )
+    (Path(dmos.output) / "pretrain").symlink_to(Path(config.output) / "pretrain")
+    found = sweep.run(dmos)
+    pd.testing.assert_frame_equal(
+        found.results[["trial", "val_srcc", "srcc", "plcc"]],
+        swept.results[["trial", "val_srcc", "srcc", "plcc"]],
+        atol=1e-6,
+    )
+    evaluation = evaluate.run(dataclasses.replace(dmos, score=ScoreConfig(model=found.results.iloc[0]["bundle"])))
+    assert evaluation.srcc_low <= evaluation.scores.srcc <= evaluation.srcc_high
+    assert f"SRCC is {found.results['srcc'].max():.3f}" in (Path(found.place) / "report.md").read_text()
+
+
+def test_a_sweep_that_is_refused_leaves_the_one_before_alone(config, swept):
+    before = {path: path.read_bytes() for path in Path(swept.place).glob("*.*")}
+    other = dataclasses.replace(config, adapt=dataclasses.replace(config.adapt, lr=0.02))
+    too_much = dataclasses.replace(other, sweep=dataclasses.replace(config.sweep, gpus_per_trial=1))
+    with pytest.raises(InputError, match="GPU"):
+        sweep.run(too_much)
+    off = TrainableConfig(text_context=False, visual_prompts=False, vision_blocks=0, text_blocks=0, final_norms=False)
+    nothing = dataclasses.replace(other, adapt=dataclasses.replace(config.adapt, trainable=off))
+    with pytest.raises(InputError, match="nothing would be learned"):
+        sweep.run(nothing)
+    assert {path: path.read_bytes() for path in Path(swept.place).glob("*.*")} == before
+
+
+@pytest.mark.parametrize("run", [sweep.run, adapt.run])
+def test_prompts_of_another_backbone_are_refused_before_anything_starts(config, output, prompts, run, tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    state = load_backbone(BackboneConfig()).clip.state_dict()
+    save_file({**state, "visual.proj": -state["visual.proj"]}, weights)
+    other = dataclasses.replace(config, backbone=BackboneConfig(name=EMBEDDED, checkpoint=str(weights)))
+    with pytest.raises(InputError, match="of pre-training"):
+        run(other)
+
+
+@pytest.mark.parametrize(
+    ("meta", "workers", "message"),
+    [
+        ({"tasks_per_step": 30}, 2, "tasks_per_step 30 is more than the"),
+        ({"resync": "never"}, 2, "use 1 worker, not 2"),
+    ],
+)
+def test_pretraining_that_cannot_be_is_refused_before_workers_start(config, output, store, meta, workers, message):
+    wrong = dataclasses.replace(
+        config,
+        meta=dataclasses.replace(config.meta, **meta),
+        pretrain=dataclasses.replace(config.pretrain, workers=workers, max_failures=0),
+    )
+    with pytest.raises(InputError, match=message):
+        pretrain.run(wrong)
 
 
 def test_a_bundle_of_the_sweep_scores_the_test_images_as_the_trial_did(config, swept):
