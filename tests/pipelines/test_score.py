@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from grmp_core import references
 from grmp_core.bundle import read_bundle, write_bundle
 from grmp_core.errors import InputError
+from grmp_core.prompts import PromptConfig
 from grmp_core.scoring import Scorer
 from grmp_core.storage import locate
 from pipelines import ablation, score
@@ -34,6 +36,21 @@ def config(tmp_path_factory) -> Config:
         images=(str(folder / "images"),), model=str(folder / "bundle"), output=str(folder / "scores.parquet")
     )
     return Config(output=str(folder), score=scoring)
+
+
+def test_a_node_that_does_not_see_the_weights_file_gets_its_content(make_backbone, monkeypatch, tmp_path):
+    backbone = make_backbone()
+    file = Path(backbone.config.checkpoint)
+    bundle = ablation._random_prompts(Config(backbone=backbone.config, prompts=PromptConfig(visual_tokens=2)))
+    assert score._with_weights(bundle, []) is bundle
+    gone = dataclasses.replace(bundle.backbone, checkpoint=f"/on/another/machine/{file.name}")
+    monkeypatch.setattr(score.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(score.ray, "get", lambda reference: {"shipped": file.read_bytes()}[reference])
+    for shipped in (["shipped"], []):  # a second worker of the node finds the file there
+        brought = score._with_weights(dataclasses.replace(bundle, backbone=gone), shipped)
+        assert Path(brought.backbone.checkpoint).is_relative_to(tmp_path)
+        scored = Scorer(brought, "test").score_images([references.reference(0, 230, 300)])
+        assert 0 < scored[0].quality < 1
 
 
 @pytest.fixture
