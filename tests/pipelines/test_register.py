@@ -431,7 +431,8 @@ def test_the_better_model_is_known_by_labels_where_less_is_better(make_bundle, i
     for folder in (good, bad):
         bundle = read_bundle(locate(folder))
         write_bundle(
-            locate(folder), dataclasses.replace(bundle, score_range=ScoreRange(0, 100, higher_is_better=False))
+            locate(folder),
+            dataclasses.replace(bundle, score_range=ScoreRange(mos_min=0, mos_max=100, higher_is_better=False)),
         )
         hold_out(folder, images, 100 * (1 - quality))
     assert judge(locate(good), "4", lambda: locate(bad), 0.0, ImageLimits())[0]
@@ -442,7 +443,10 @@ def test_the_better_model_is_known_by_labels_where_less_is_better(make_bundle, i
 
 def test_held_out_images_may_lie_elsewhere(make_bundle, images) -> None:
     folder = make_bundle(11)
-    hold_out(folder, [Path(path).as_uri() for path in images], np.arange(40.0))
+    hold_out(folder, images, np.arange(40.0))
+    table = pd.read_parquet(folder.parent / "predictions.parquet")
+    elsewhere = table.assign(image_path=[Path(path).as_uri() for path in images])
+    elsewhere.to_parquet(folder.parent / "predictions.parquet")
     reason = judge(locate(folder), "4", lambda: locate(folder), 0.0, ImageLimits())[1]
     assert "on the same 40 held-out images" in reason
 
