@@ -102,7 +102,8 @@ def _positional(name: str, options: argparse.Namespace) -> list[str]:
 
 
 def _yaml_of(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)  # escaped, what lies beyond U+FFFF would come back in two halves
+    """In one line, and such that any file name comes back as it is; JSON's escapes are not all YAML's."""
+    return yaml.safe_dump(value, default_style='"', default_flow_style=True, width=sys.maxsize).strip()
 
 
 def _defaults(name: str) -> str:

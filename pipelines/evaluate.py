@@ -71,8 +71,10 @@ def score_target(config: Config) -> Evaluation:
         )
     check_rejects(config.target, len(target), unreadable)
     good = frame[frame["error"].isna()]
-    scores = evaluate(good["mos_scale_score"].to_numpy(), good["mos"].to_numpy())
-    low, high = bootstrap_interval(srcc, good["mos_scale_score"].to_numpy(), good["mos"].to_numpy(), seed=config.seed)
+    predicted = np.asarray(target.score_range.to_mos(good["quality"].to_numpy()))  # on the target's scale, whatever
+    human = good["mos"].to_numpy()  # scale the model learned from
+    scores = evaluate(predicted, human)
+    low, high = bootstrap_interval(srcc, predicted, human, seed=config.seed)
     output = output_place(config, "evaluate")
     learned_from = int(seen.sum()) if LEARNED_FROM in bundle.provenance else None
     result = Evaluation(place.uri, scores, low, high, learned_from)

@@ -158,6 +158,8 @@ def chosen_model(sweep: SweepResults, settings: ReportConfig, limits: ImageLimit
         note = Note(f"The predictions of {trial} are missing ({file.uri}); its scatter cannot be shown.", (), True)
         return [Section("The chosen model", [note])]
     table = pd.read_parquet(io.BytesIO(file.read_bytes()))
+    if "mos_scale_score" not in table:
+        raise InputError(f"{file.uri} has no mos_scale_score: an earlier version made it; run `grmp sweep` again")
     quality, mos = table["quality"].to_numpy(float), table["mos"].to_numpy(float)
     predicted_mos = table["mos_scale_score"].to_numpy(float)
     with warnings.catch_warnings():

@@ -5,6 +5,7 @@ Resumable after any death: a trial leaves what it finds on disk, and the same co
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
@@ -26,13 +27,14 @@ from pipelines import report
 from pipelines.config import Config
 from pipelines.resources import require_trial
 from pipelines.runner import Batch, Cell, Runner
-from pipelines.search import Searched, search
-from pipelines.search_space import read_space
+from pipelines.search import Searched, Space, search
+from pipelines.search_space import highest, read_space
 from pipelines.session import config_hash, output_place, ray_session, say, table, write_manifest
 from pipelines.target import bad_rows, check_adaptation, initial_prompts, load_target
 from pipelines.tracking import open_tracking
 from pipelines.trials import METRICS, finished_row, grid_trial, to_parquet, with_settings
 
+FOLDS = "adapt.folds"
 _MARK = "begun.json"
 _RESULTS = ("chosen.", "manifest.", "report.", "results.", "search.")
 """What the names of files begin with that say something of a whole sweep."""
@@ -90,7 +92,7 @@ def run(config: Config) -> Sweep:
     start = initial_prompts(config)
     target = load_target(config.target)
     identity = _identity(config, start, target.fingerprint())
-    plan_trials(config, target.reference_ids)  # refuses what cannot be, before anything is started
+    _check_plan(config, space, target.reference_ids)
     check_adaptation(config, start)
     _check_resume(config, place, identity)
     _say_plan(config)
@@ -98,7 +100,7 @@ def run(config: Config) -> Sweep:
     with ray_session():
         require_trial(config, "a trial wants")
         runner = Runner(config, start, target, place, identity)
-        cells = plan_trials(config, runner.reference_ids)  # without the images that cannot be read
+        cells = _check_plan(config, space, runner.reference_ids)  # without the images that cannot be read
         started -= _begin(place, identity)
         if space:
             searched = search(config, space, _largest(cells), runner)
@@ -183,12 +185,21 @@ def choose(results: pd.DataFrame, searched: Searched | None = None) -> dict[str,
     }
 
 
+def _check_plan(config: Config, space: Space, reference_ids: Sequence[str]) -> list[Cell]:
+    """The trials. InputError for what cannot be, with the settings at hand or with what a search may settle on."""
+    if FOLDS in space:
+        plan_trials(with_settings(config, {FOLDS: highest(space[FOLDS])}), reference_ids)
+    return plan_trials(config, reference_ids)
+
+
 def _check_resume(config: Config, place: Location, identity: str) -> None:
-    """InputError when only going on is allowed and there is nothing to go on with."""
+    """InputError when only going on is allowed and there is nothing to go on with. Leaves a mark where none is."""
     begun = _begun(place)
     if config.sweep.resume and begun.get("identity") != identity:
         why = "the sweep there has other settings, data or prompts" if begun else "no sweep has begun there"
         raise InputError(f"nothing to resume at {place.uri}: {why}; run grmp sweep without --resume to start one")
+    if not begun:
+        (place / _MARK).write_json({"identity": identity})
 
 
 def _begun(place: Location) -> dict[str, Any]:
@@ -274,7 +285,7 @@ def _identity(config: Config, start: Bundle, target_fingerprint: str) -> str:
         config.adapt,
         config.images,
         config.sweep.test_fraction,
-        config.backbone,
+        dataclasses.replace(config.backbone, checkpoint=None),  # where the weights lie does not matter
         start.backbone_sha256,
         start.prompts,
         prompts,

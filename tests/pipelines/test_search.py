@@ -122,6 +122,13 @@ def test_fewer_labels_than_folds_are_refused_with_the_plan():
         sweep.plan_trials(config, tuple(map(str, range(10))))
 
 
+def test_folds_that_a_search_may_settle_on_must_fit_all_trials():
+    settings = SweepConfig(shots=(5, 50), search="random", space={"adapt.folds": {"values": [2, 10]}})
+    config = Config(sweep=settings)
+    with pytest.raises(InputError, match="5 references, 10 are needed"):
+        sweep._check_plan(config, read_space(config), tuple(map(str, range(100))))
+
+
 def test_ratios_whose_shots_differ_between_splits_are_one_budget():
     """References of 1 and of 9 images: how many images four fifths of the references have depends on the split."""
     ids = tuple(f"r{k}" for k in range(10) for _ in range(1 + 8 * (k % 2)))

@@ -320,6 +320,8 @@ def test_labels_where_less_is_better_give_the_same_model_and_the_same_numbers(co
     )
     evaluation = evaluate.run(dataclasses.replace(dmos, score=ScoreConfig(model=found.results.iloc[0]["bundle"])))
     assert evaluation.srcc_low <= evaluation.scores.srcc <= evaluation.srcc_high
+    rising = dataclasses.replace(config, score=ScoreConfig(model=found.results.iloc[0]["bundle"]))
+    assert evaluate.run(rising).scores.srcc == pytest.approx(evaluation.scores.srcc)
     assert f"SRCC is {found.results['srcc'].max():.3f}" in (Path(found.place) / "report.md").read_text()
 
 
