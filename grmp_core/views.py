@@ -51,11 +51,19 @@ def training_views(image_HW3: np.ndarray, config: ViewConfig, size_px: int, *see
 
 
 def scoring_views(image_HW3: np.ndarray, config: ViewConfig, size_px: int) -> np.ndarray:
-    """The fixed grid of views; for `resize` and `official` fewer than the grid where its positions coincide."""
+    """The fixed grid of views, (G, size, size, 3) with G a divisor of score_grid².
+
+    Along a side that leaves no room for `score_grid` different positions there is one, in the middle.
+    """
     canvas = _canvas(image_HW3, config, size_px)
     tops = _positions(canvas.shape[0] - size_px, config.score_grid)
     lefts = _positions(canvas.shape[1] - size_px, config.score_grid)
     return np.stack([canvas[t : t + size_px, left : left + size_px] for t in tops for left in lefts])
+
+
+def whole_grid(views_GHW3: np.ndarray, config: ViewConfig) -> np.ndarray:
+    """`scoring_views` of any picture -> score_grid² views, each as often as any other: the same mean, one shape."""
+    return np.repeat(views_GHW3, config.score_grid**2 // len(views_GHW3), axis=0)
 
 
 def at_least(image_HW3: np.ndarray, size_px: int) -> np.ndarray:
@@ -86,6 +94,6 @@ def _resize_short_side(image: np.ndarray, size_px: int) -> np.ndarray:
 
 
 def _positions(slack_px: int, count: int) -> list[int]:
-    if count == 1:
+    if count == 1 or slack_px < count - 1:
         return [slack_px // 2]
-    return sorted({round(slack_px * i / (count - 1)) for i in range(count)})
+    return [round(slack_px * i / (count - 1)) for i in range(count)]

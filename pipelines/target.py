@@ -20,7 +20,7 @@ from grmp_core.errors import InputError
 from grmp_core.images import ImageError, image_id, read_image
 from grmp_core.model import QualityModel
 from grmp_core.storage import locate
-from grmp_core.views import scoring_views, training_views
+from grmp_core.views import scoring_views, training_views, whole_grid
 from pipelines.config import Config, TargetConfig, as_dict, build
 from pipelines.session import config_hash, say
 
@@ -211,7 +211,7 @@ class _Encoder:
         image = read_image(data, self.config.images)
         size_px = self.model.image_size_px
         train = training_views(image, self.config.views, size_px, self.config.seed, path.rsplit("/", 1)[-1])
-        score = scoring_views(image, self.config.views, size_px)
+        score = whole_grid(scoring_views(image, self.config.views, size_px), self.config.views)
         views = prepare_views(self.model, self.start, train[None], score[None], np.array([quality]), [path])
         return {
             "image_id": image_id(data),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from grmp_core.errors import InputError
-from grmp_core.views import ViewConfig, scoring_views, training_views
+from grmp_core.views import ViewConfig, scoring_views, training_views, whole_grid
 
 
 def ramp(height: int, width: int) -> np.ndarray:
@@ -26,7 +26,24 @@ def test_the_scoring_grid_reaches_the_corners_at_native_resolution():
     views = scoring_views(ramp(100, 140), ViewConfig(score_grid=2), 40)
     assert [corner(view) for view in views] == [(0, 0), (0, 100), (60, 0), (60, 100)]
     assert corner(scoring_views(ramp(100, 140), ViewConfig(score_grid=1), 40)[0]) == (30, 50)
-    assert len(scoring_views(ramp(40, 140), ViewConfig(score_grid=3), 40)) == 3  # equal positions are one view
+
+
+@given(st.integers(40, 60), st.integers(40, 60), st.integers(1, 5))
+def test_any_picture_has_different_views_and_fills_the_grid_evenly(height, width, score_grid):
+    config = ViewConfig(score_grid=score_grid)
+    views = scoring_views(ramp(height, width), config, 40)
+    assert len({corner(view) for view in views}) == len(views)
+    whole = whole_grid(views, config)
+    assert len(whole) == score_grid**2
+    np.testing.assert_allclose(whole.mean(axis=0), views.mean(axis=0), atol=1e-9)
+
+
+def test_no_room_along_a_side_is_one_position_in_its_middle():
+    assert [corner(view) for view in scoring_views(ramp(41, 140), ViewConfig(score_grid=3), 40)] == [
+        (0, 0),
+        (0, 50),
+        (0, 100),
+    ]
 
 
 def test_training_views_are_crops_or_their_mirror_images():
