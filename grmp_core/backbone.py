@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,10 @@ class BackboneConfig:
     """open_clip's tag for the weights, e.g. `openai`; downloaded once into open_clip's cache."""
     checkpoint: str | None = None
     """A local weights file (.safetensors, or .pt read with weights_only) instead of a tag."""
+
+    def at_home(self) -> BackboneConfig:
+        """The same with the absolute path of its weights file, as somebody in another folder needs it."""
+        return replace(self, checkpoint=self.checkpoint and os.path.abspath(self.checkpoint))
 
 
 @dataclass(frozen=True)

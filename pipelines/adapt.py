@@ -79,7 +79,7 @@ def adapted_bundle(
     prompts = {name: tensor for name, tensor in start.parameters.items() if name not in result.parameters}
     return Bundle(
         kind="model",
-        backbone=config.backbone,
+        backbone=config.backbone.at_home(),
         backbone_sha256=start.backbone_sha256,
         prompts=start.prompts,
         views=config.views,

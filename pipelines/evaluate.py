@@ -76,7 +76,8 @@ def score_target(config: Config) -> Evaluation:
     scores = evaluate(predicted, human)
     low, high = bootstrap_interval(srcc, predicted, human, seed=config.seed)
     output = output_place(config, "evaluate")
-    learned_from = int(seen.sum()) if LEARNED_FROM in bundle.provenance else None
+    knows = bundle.kind == "prompts" or LEARNED_FROM in bundle.provenance  # prompts were adapted to nothing
+    learned_from = int(seen.sum()) if knows else None
     result = Evaluation(place.uri, scores, low, high, learned_from)
     (output / "evaluation.json").write_json(result.as_json())
     write_manifest(
@@ -94,7 +95,8 @@ def score_target(config: Config) -> Evaluation:
 
 def _learned_from(bundle: Bundle, where: str, target: LabelledSet) -> np.ndarray:
     """(N,) bool: the images whose scores adapted the model. InputError when pre-training has seen all of them."""
-    if bundle.provenance.get("pretraining", {}).get("source") == target.name:
+    pretraining = bundle.provenance if bundle.kind == "prompts" else bundle.provenance.get("pretraining", {})
+    if pretraining.get("source") == target.name:
         raise InputError(
             f"the prompts of {where} were pre-trained on the scores of {target.name}, so no image of it is new to the "
             "model; evaluate it on another target.dataset"

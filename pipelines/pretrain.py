@@ -77,9 +77,8 @@ def run(config: Config) -> Pretraining:
             source, rejected, tasks = None, [], store.tasks
         check_workers(config.meta, config.pretrain.workers)
         tasks_of_step(tasks, 0, config.meta, config.seed)  # refuses more than there are
-        identity = config_hash(
-            config.seed, config.precision, config.backbone, backbone.weights_sha256, config.prompts, config.meta, data
-        )
+        weights = dataclasses.replace(config.backbone, checkpoint=None), backbone.weights_sha256  # wherever they lie
+        identity = config_hash(config.seed, config.precision, weights, config.prompts, config.meta, data)
         kept = place / "state" / identity
         say(f"pretrain: {spread(len(tasks), config)}")
         known = read_state(kept)
@@ -98,7 +97,7 @@ def run(config: Config) -> Pretraining:
     state, history = known
     bundle = Bundle(
         kind="prompts",
-        backbone=config.backbone,
+        backbone=config.backbone.at_home(),
         backbone_sha256=backbone.weights_sha256,
         prompts=config.prompts,
         views=config.views,

@@ -16,6 +16,7 @@ from ray.exceptions import RayError
 
 from grmp_core.bundle import Bundle
 from grmp_core.datasets import LabelledSet
+from grmp_core.datasets.labelled import relative
 from grmp_core.errors import InputError
 from grmp_core.storage import Location
 from pipelines.config import Config, as_dict
@@ -61,7 +62,8 @@ class Runner:
     def shared(self) -> Shared:
         """What cannot be read is kept in `unreadable.json`, for runs that do not read the images again."""
         encoded = encode_target(self.config, self.target, self.start, self.config.sweep.gpus_per_trial)
-        self._keep_unreadable(list(encoded.unreadable))
+        root = self.target.root
+        self._keep_unreadable([{**reject, "path": relative(reject["path"], root)} for reject in encoded.unreadable])
         return Shared(
             as_dict(self.config),
             self.start,
@@ -76,11 +78,12 @@ class Runner:
         """Of the images that can be read."""
         unreadable = {reject["path"] for reject in self.unreadable}
         both = zip(self.target.image_paths, self.target.reference_ids, strict=True)
-        return [reference for path, reference in both if path not in unreadable]
+        return [reference for path, reference in both if relative(path, self.target.root) not in unreadable]
 
     @property
     def unreadable(self) -> list[dict[str, str]]:
-        """Path and reason of images, as of the run that read them; they are read where none has."""
+        """Path, as seen from the target's root, and reason of images, as of the run that read them; they are read
+        where none has."""
         file = self.place / UNREADABLE
         if not (file.exists() and file.read_json()["identity"] == self.identity):
             _ = self.shared

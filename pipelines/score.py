@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -96,8 +98,20 @@ def score_paths(
 ) -> pd.DataFrame:
     """One row a path, in the order of `paths`: image_path, quality, mos_scale_score, error.
 
+    A name that is not UTF-8 fits into no table: its row has the name with escapes, and an error.
+
     parts: where rows are kept while the rest is scored, for a run that dies; what is there is not scored again.
     """
+    names = {path: os.fsencode(path).decode("utf-8", "backslashreplace") for path in paths}
+    if any(name != path for path, name in names.items()):
+        told = score_paths(config, bundle, where, [path for path in paths if names[path] == path], parts)
+        rows = iter(told.to_dict("records"))
+        error = "its name is not UTF-8; rename it"
+        unnamed = {"quality": math.nan, "mos_scale_score": math.nan, "error": error}
+        return pd.DataFrame(
+            [next(rows) if names[path] == path else {"image_path": names[path], **unnamed} for path in paths],
+            columns=list(COLUMNS),
+        )
     wanted = config.score
     if len(paths) <= FEW:
         scorer = Scorer(bundle, where, limits=config.images, batch_size=wanted.batch_size, score_grid=wanted.grid)
@@ -201,7 +215,7 @@ class _Worker:
 def _with_weights(bundle: Bundle, weights: list[ObjectRef[bytes]]) -> Bundle:
     """The bundle, with its backbone's weights in a file of this node where it does not see the driver's."""
     checkpoint = bundle.backbone.checkpoint
-    if checkpoint is None or Path(checkpoint).exists():
+    if checkpoint is None or os.path.isfile(checkpoint):  # False also where its folder may not be entered
         return bundle
     folder = Path(tempfile.gettempdir(), f"grmp-weights-{bundle.backbone_sha256[:16]}")
     file = locate(folder / Path(checkpoint).name)

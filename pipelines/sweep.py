@@ -186,10 +186,9 @@ def choose(results: pd.DataFrame, searched: Searched | None = None) -> dict[str,
 
 
 def _check_plan(config: Config, space: Space, reference_ids: Sequence[str]) -> list[Cell]:
-    """The trials. InputError for what cannot be, with the settings at hand or with what a search may settle on."""
-    if FOLDS in space:
-        plan_trials(with_settings(config, {FOLDS: highest(space[FOLDS])}), reference_ids)
-    return plan_trials(config, reference_ids)
+    """The trials. InputError for what cannot be, with the most folds that a search may settle on where it has a say."""
+    most = {FOLDS: highest(space[FOLDS])} if FOLDS in space else {}
+    return plan_trials(with_settings(config, most), reference_ids)
 
 
 def _check_resume(config: Config, place: Location, identity: str) -> None:
@@ -257,7 +256,10 @@ def _run_grid(config: Config, cells: list[Cell], runner: Runner, identity: str) 
 def _collect(place: Location, cells: list[Cell], identity: str, errors: dict[str, str]) -> pd.DataFrame:
     rows = []
     for cell in cells:
-        row = None if cell["trial"] in errors else finished_row(place / "trials" / cell["trial"], identity)
+        trial = place / "trials" / cell["trial"]
+        row = None if cell["trial"] in errors else finished_row(trial, identity)
+        if row is not None:
+            row["bundle"] = (trial / "bundle").uri  # where it is now: an output may have moved
         nothing: dict[str, Any] = dict.fromkeys(("val_srcc", *METRICS, "seconds"), math.nan)
         nothing |= {"logistic_converged": False, "epochs": 0, "bundle": None}
         unfinished = {**nothing, "error": errors.get(cell["trial"], "was not finished")}

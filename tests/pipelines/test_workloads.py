@@ -65,7 +65,7 @@ def output(tmp_path_factory, ray_instance) -> Path:
 def config(output) -> Config:
     return Config(
         output=str(output / "run"),
-        views=ViewConfig(train_views=2, score_grid=1),
+        views=ViewConfig(train_views=2, score_grid=2),
         synthesize=SynthesizeConfig(references=5, tasks=TASKS, references_per_block=2),
         meta=MetaConfig(outer_steps=4, batch_size=3, outer_lr=0.5),
         pretrain=PretrainConfig(workers=0, checkpoint_every=1),
@@ -90,7 +90,8 @@ def prompts(config, store) -> dict[str, torch.Tensor]:
 def labelled_folder(folder: Path) -> Path:
     folder.mkdir()
     for i in range(NUM_IMAGES):
-        write_png(folder / f"{i}.png", references.reference(500 + i, 230, 240))
+        height = 200 if i % 2 else 230  # every other one leaves no room for a second row of views
+        write_png(folder / f"{i}.png", references.reference(500 + i, height, 260))
     frame = {"image": [f"{i}.png" for i in range(NUM_IMAGES)], "mos": np.linspace(1, 9, NUM_IMAGES)}
     pd.DataFrame(frame).to_csv(folder / "labels.csv", index=False)
     return folder / "labels.csv"
@@ -488,6 +489,29 @@ def test_a_target_that_the_prompts_know_the_scores_of_is_refused(config, output,
     write_bundle(locate(known.output) / "bundle", adapted)
     with pytest.raises(InputError, match="pre-trained on the scores of table, so no image of it is new"):
         evaluate.run(dataclasses.replace(config, score=ScoreConfig(model=f"{known.output}/bundle")))
+    with pytest.raises(InputError, match="pre-trained on the scores of table, so no image of it is new"):
+        evaluate.run(dataclasses.replace(config, score=ScoreConfig(model=f"{known.output}/pretrain/bundle")))
+
+
+def test_prompts_that_were_adapted_to_nothing_have_learned_from_no_image(config, prompts):
+    model = f"{config.output}/pretrain/bundle"
+    evaluation = evaluate.run(dataclasses.replace(config, score=ScoreConfig(model=model)))
+    assert evaluation.learned_from == 0
+    assert evaluation.scores.n == NUM_IMAGES
+
+
+def test_a_name_that_is_not_utf8_costs_its_own_row_only(config, prompts, tmp_path):
+    image = references.reference(1, 230, 260)
+    write_png(tmp_path / "fine.png", image)
+    os.rename(tmp_path / "fine.png", os.fsencode(tmp_path) + b"/caf\xe9.png")
+    write_png(tmp_path / "fine.png", image)
+    model = f"{config.output}/pretrain/bundle"
+    scored = score.run(dataclasses.replace(config, score=ScoreConfig(images=(str(tmp_path),), model=model))).scores
+    named = {Path(row.image_path).name: row for row in scored.itertuples()}
+    assert set(named) == {"caf\\xe9.png", "fine.png"}
+    assert "is not UTF-8" in named["caf\\xe9.png"].error
+    assert named["fine.png"].error is None
+    assert 0 < named["fine.png"].quality < 1
 
 
 def submitted(client, command: str, environment: dict, deadline: float) -> str:
