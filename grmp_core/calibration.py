@@ -59,7 +59,13 @@ def quality_of_composition(parts: Sequence[tuple[str, float]]) -> float:
     predicts the composition from its parts with an error of .039 (SRCC .92). The lowest part alone errs by .049 (.91),
     the product of the parts by .112 (.82), the sum of the losses by .190 (.64).
     """
-    damages = [PRISTINE_QUALITY / min(PRISTINE_QUALITY, quality_of(name, severity)) - 1 for name, severity in parts]
+    return combined_quality([quality_of(name, severity) for name, severity in parts])
+
+
+def combined_quality(qualities: Sequence[float]) -> float:
+    """The rule of `quality_of_composition`: the qualities in (0, 1] that each part alone would leave -> that of all
+    together, in (0, PRISTINE_QUALITY]."""
+    damages = [PRISTINE_QUALITY / min(PRISTINE_QUALITY, quality) - 1 for quality in qualities]
     return PRISTINE_QUALITY / (1 + math.hypot(*damages))
 
 

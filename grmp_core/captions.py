@@ -19,13 +19,22 @@ QUALITY_PAIRS = (
     CANONICAL_PAIR,
     ("good photo.", "bad photo."),
     ("sharp, clean.", "blurry, noisy."),
-    ("pristine picture.", "distorted picture."),
     ("excellent quality.", "terrible quality."),
-    ("perfect image.", "ruined image."),
-    ("clear, undistorted.", "degraded, damaged."),
     ("sharp, clean, high quality.", "ruined, low quality."),
 )
 """(good, bad): the same quality axis in other words. The first is what quality prediction asks with."""
+FIDELITY_PAIRS = (
+    ("pristine picture.", "distorted picture."),
+    ("perfect image.", "ruined image."),
+    ("clear, undistorted.", "degraded, damaged."),
+)
+"""(good, bad): what was done to a photo, whatever it was like before."""
+ATTRIBUTE_PAIRS = (
+    ("much fine detail.", "little fine detail."),
+    ("bright photo.", "dark photo."),
+    ("colorful photo.", "dull photo."),
+)
+"""(rich, poor), one a measure of `attributes.ATTRIBUTES`."""
 
 GRADES = ("bad", "poor", "fair", "good", "excellent")
 """Quality 0, 0.25, 0.5, 0.75, 1: the five words of ITU-R BT.500."""
@@ -119,7 +128,20 @@ _SCENE_OF_WORD = {word: scene for scene, words in _SCENES_OF_WORDS.items() for w
 def quality_pairs(rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
     """`count` antonym pairs (good, bad), the canonical one first; both of a pair have the same words in front."""
     others = rng.permutation(np.arange(1, len(QUALITY_PAIRS)))[: count - 1]
-    chosen = [QUALITY_PAIRS[i] for i in (0, *others)]
+    return _in_context([QUALITY_PAIRS[i] for i in (0, *others)], rng)
+
+
+def fidelity_pairs(rng: np.random.Generator) -> list[tuple[str, str]]:
+    """All pairs (undamaged, damaged), in random contexts."""
+    return _in_context(FIDELITY_PAIRS, rng)
+
+
+def attribute_pairs(rng: np.random.Generator) -> list[tuple[str, str]]:
+    """One pair (rich, poor) an attribute, in random contexts."""
+    return _in_context(ATTRIBUTE_PAIRS, rng)
+
+
+def _in_context(chosen: Sequence[tuple[str, str]], rng: np.random.Generator) -> list[tuple[str, str]]:
     contexts = [_CONTEXTS[int(i)] for i in rng.integers(0, len(_CONTEXTS), len(chosen))]
     return [
         (f"{words} {good}".strip(), f"{words} {bad}".strip())
@@ -187,8 +209,9 @@ def all_captions(names: Sequence[str], words: Sequence[str]) -> list[str]:
     templates = [*_DISTORTION_TEMPLATES, *_CLASS_TEMPLATES, *_SCENE_TEMPLATES, *_GRADE_TEMPLATES]
     filled = [template.format(f) for template in templates for f in fillers]
     severe = [f"{word} {phrase}" for word in SEVERITY_WORDS for phrase in phrases]
-    pairs = [f"{context} {part}".strip() for context in _CONTEXTS for pair in QUALITY_PAIRS for part in pair]
-    return [*filled, *severe, *pairs]
+    pairs = (*QUALITY_PAIRS, *FIDELITY_PAIRS, *ATTRIBUTE_PAIRS)
+    asked = [f"{context} {part}".strip() for context in _CONTEXTS for pair in pairs for part in pair]
+    return [*filled, *severe, *asked]
 
 
 def _fill(templates: Sequence[str], fillers: Sequence[str], rng: np.random.Generator | None) -> list[str]:

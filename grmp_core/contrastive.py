@@ -33,6 +33,8 @@ Average = Callable[[Tensor], None]
 
 _WEIGHTS = {
     "pairs": 1.0,
+    "fidelity": 0.5,
+    "attributes": 1.0,
     "grades": 0.5,
     "types": 0.8,
     "severities": 0.3,
@@ -49,7 +51,11 @@ class Batch:
     images_BHWC: Tensor
     """uint8 RGB."""
     quality_B: Tensor
-    """float32 in [0,1]."""
+    """float32 in [0,1]: the photo's own quality and what its damage costs."""
+    fidelity_B: Tensor
+    """float32 in [0,1]: what the damage alone leaves."""
+    attributes_BA: Tensor
+    """float32 in [0,1], one a name of `attributes.ATTRIBUTES`, measured on the image as it is."""
     types_BT: Tensor
     """Weights over the types, the last one for undistorted; each row adds up to 1."""
     severities_BK: Tensor
@@ -97,9 +103,12 @@ def soft_caption_loss(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:
     return per_image_B.sum() / known_B.sum().clamp(min=1)
 
 
-def pair_loss(logits_BPC: Tensor, quality_B: Tensor) -> Tensor:
-    """Cross-entropy of (good, bad) logits (B, P, 2) against (quality, 1 − quality), mean over images and pairs."""
-    targets_BPC = torch.stack([quality_B, 1 - quality_B], dim=-1)[:, None].expand_as(logits_BPC)
+def pair_loss(logits_BPC: Tensor, quality_BP: Tensor) -> Tensor:
+    """Cross-entropy of (good, bad) logits (B, P, 2) against (quality, 1 − quality), mean over images and pairs.
+
+    `quality_BP`: in [0,1], one a pair, or (B, 1) for all pairs alike.
+    """
+    targets_BPC = torch.stack([quality_BP, 1 - quality_BP], dim=-1).expand_as(logits_BPC)
     return -(targets_BPC * F.log_softmax(logits_BPC, dim=-1)).sum(dim=-1).mean()
 
 
@@ -132,6 +141,8 @@ class FamilyCaptions:
         pairs = captions.quality_pairs(rng, self.config.pairs_per_step)
         families = {
             "pairs": [text for pair in pairs for text in pair],
+            "fidelity": [text for pair in captions.fidelity_pairs(rng) for text in pair],
+            "attributes": [text for pair in captions.attribute_pairs(rng) for text in pair],
             "grades": captions.grade_captions(rng),
             "types": captions.distortion_captions(self.types, rng),
             "severities": captions.severity_captions(self.types, rng),
@@ -154,7 +165,9 @@ def family_losses(
     grade_targets = torch.from_numpy(captions.grade_targets(batch.quality_B.cpu().numpy())).to(logits_BK.device)
     logits_BPC = by_family["pairs"].unflatten(1, (-1, 2))
     losses = {
-        "pairs": pair_loss(logits_BPC, batch.quality_B),
+        "pairs": pair_loss(logits_BPC, batch.quality_B[:, None]),
+        "fidelity": pair_loss(by_family["fidelity"].unflatten(1, (-1, 2)), batch.fidelity_B[:, None]),
+        "attributes": pair_loss(by_family["attributes"].unflatten(1, (-1, 2)), batch.attributes_BA),
         "grades": soft_caption_loss(by_family["grades"], grade_targets),
         "types": soft_caption_loss(by_family["types"], batch.types_BT),
         "severities": soft_caption_loss(by_family["severities"], batch.severities_BK),

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from grmp_core import captions
-from grmp_core.calibration import quality_of, quality_of_composition
+from grmp_core.attributes import UNDISTORTED_QUALITY, attributes, own_quality
+from grmp_core.calibration import combined_quality, quality_of, quality_of_composition
 from grmp_core.contrastive import Batch
 from grmp_core.distortions import get
 from grmp_core.images import list_images, read_image
@@ -28,8 +29,6 @@ from grmp_core.views import at_least
 
 TYPES = tuple(captions.DISTORTION_PHRASES)
 """The distortion types in the order of caption and target columns."""
-UNDISTORTED_QUALITY = 0.93
-"""Label of an undistorted photo: above the .90 that raters give KADID-10k cells with nothing to see, below 1."""
 
 Parts = list[tuple[str, float]]
 
@@ -70,6 +69,12 @@ class CropConfig:
     """Shares of undistorted and singly distorted windows; the rest carries two or three distortions."""
     shrink: float = 0.5
     """Share of photos that are shrunk (to 0.75 of their size or more) before they are distorted."""
+    soften: float = 0.25
+    """Share that is enlarged instead (up to twice), as a soft photo."""
+    relight: float = 0.4
+    """Share of windows whose tones are moved (gamma 0.6 to 1.8)."""
+    recolour: float = 0.4
+    """Share of windows whose colours are made paler or stronger (saturation times 0.3 to 1.3)."""
 
 
 @dataclass(frozen=True)
@@ -105,21 +110,25 @@ def make_batch(photos: Sequence[Photo], num_images: int, config: CropConfig, see
     """Batch `index` of a run: `num_images` crops, `crops_per_window` of every distorted window."""
     rng = generator_of("training batch", seed, index)
     images: list[np.ndarray] = []
-    made: list[tuple[Photo, Parts]] = []
+    made: list[tuple[Photo, Parts, float]] = []
     while len(images) < num_images:
         photo = photos[int(rng.integers(len(photos)))]
         parts = draw_parts(rng, config)
-        window = apply_parts(cut_window(photo.pixels_HW3, config, rng), parts, rng)
+        window = cut_window(photo.pixels_HW3, config, rng)
+        own = own_quality(attributes(window))
+        window = apply_parts(window, parts, rng)
         for _ in range(min(config.crops_per_window, num_images - len(images))):
             images.append(_crop(window, config.size_px, rng))
-            made.append((photo, parts))
+            made.append((photo, parts, own))
     return Batch(
-        torch.from_numpy(np.stack(images)),
-        torch.tensor([quality_of_parts(parts) for _, parts in made], dtype=torch.float32),
-        torch.from_numpy(np.stack([type_targets(parts) for _, parts in made])),
-        torch.from_numpy(np.stack([severity_targets(parts) for _, parts in made])),
-        torch.tensor([photo.class_index for photo, _ in made]),
-        torch.tensor([photo.scene_index for photo, _ in made]),
+        images_BHWC=torch.from_numpy(np.stack(images)),
+        quality_B=torch.tensor([overall_quality(parts, own) for _, parts, own in made], dtype=torch.float32),
+        fidelity_B=torch.tensor([quality_of_parts(parts) for _, parts, _ in made], dtype=torch.float32),
+        attributes_BA=torch.from_numpy(np.stack([attributes(image) for image in images])).float(),
+        types_BT=torch.from_numpy(np.stack([type_targets(parts) for _, parts, _ in made])),
+        severities_BK=torch.from_numpy(np.stack([severity_targets(parts) for _, parts, _ in made])),
+        classes_B=torch.tensor([photo.class_index for photo, _, _ in made]),
+        scenes_B=torch.tensor([photo.scene_index for photo, _, _ in made]),
     )
 
 
@@ -150,6 +159,11 @@ def quality_of_parts(parts: Parts) -> float:
     return float(quality_of(*parts[0]) if len(parts) == 1 else quality_of_composition(parts))
 
 
+def overall_quality(parts: Parts, own: float) -> float:
+    """Label in [0,1] of a photo with `parts` done to it, whose own quality, in (0,1], adds to them like a damage."""
+    return combined_quality([own, quality_of_parts(parts)]) if parts else own
+
+
 def type_targets(parts: Parts) -> np.ndarray:
     """(T,) weights adding up to 1: of a composition every type by the quality it costs; the last: undistorted."""
     target = np.zeros(len(TYPES) + 1, dtype=np.float32)
@@ -173,18 +187,27 @@ def severity_targets(parts: Parts) -> np.ndarray:
 
 
 def cut_window(image_HW3: np.ndarray, config: CropConfig, rng: np.random.Generator) -> np.ndarray:
-    """A random piece of a photo, flipped or not, shrunk or not, a little brighter or darker or as it is."""
+    """A random piece of a photo: sharper or softer, brighter or darker, paler or stronger in colour, or as it is."""
     smallest = max(config.window_px[0], config.size_px)
-    factor = rng.uniform(0.75, 1) if rng.random() < config.shrink else 1.0
-    if factor < 1 and min(image_HW3.shape[:2]) * factor >= smallest:
-        image_HW3 = cv2.resize(image_HW3, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    kind = rng.random()
+    if kind < config.shrink:
+        factor = max(rng.uniform(0.75, 1), smallest / min(image_HW3.shape[:2]))
+        if factor < 1:
+            image_HW3 = cv2.resize(image_HW3, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    elif kind < config.shrink + config.soften:
+        factor = rng.uniform(1, 2)
+        image_HW3 = cv2.resize(image_HW3, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     image_HW3 = at_least(image_HW3, smallest)
     height, width = image_HW3.shape[:2]
     sides = config.window_px if height < width else config.window_px[::-1]
     window = _crop_to(image_HW3, min(sides[0], height), min(sides[1], width), rng)
-    if rng.random() < 0.3:
-        table = (255 * np.linspace(0, 1, 256) ** rng.uniform(0.75, 1.3) + 0.5).astype(np.uint8)
+    if rng.random() < config.relight:
+        table = (255 * np.linspace(0, 1, 256) ** np.exp(rng.uniform(-0.5, 0.6)) + 0.5).astype(np.uint8)
         window = cv2.LUT(window, table)
+    if rng.random() < config.recolour:
+        grey = cv2.cvtColor(cv2.cvtColor(window, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        strength = rng.uniform(0.3, 1.3)
+        window = cv2.addWeighted(window, strength, grey, 1 - strength, 0)
     return np.ascontiguousarray(window[:, ::-1] if rng.random() < 0.5 else window)
 
 

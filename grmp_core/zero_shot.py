@@ -29,10 +29,11 @@ class ImageFeatures:
     """What the image tower gives for N crops."""
 
     pooled_ND: np.ndarray
-    """Averaged patch tokens after the last norm, before the projection."""
+    """What the tower pools its tokens to (their mean, or the class token), before the projection."""
     unit_NE: Tensor
     """Projected and scaled to length one."""
     batch_sizes: tuple[int, ...]
+    """Crops of every batch that came in; they add up to N."""
 
     def batch_means(self, values: np.ndarray) -> np.ndarray:
         """Mean of (N, ...) values over every batch, such as the views of a picture; -> (batches, ...)."""
@@ -65,9 +66,11 @@ def caption_logits(backbone: Backbone, unit_NE: Tensor, sentences: list[str]) ->
     return (clip.logit_scale.float().exp() * unit_NE @ text_KE.T).numpy()
 
 
-def zero_shot_quality(backbone: Backbone, unit_NE: Tensor) -> np.ndarray:
-    """(N,) quality in [0,1]: softmax over the canonical antonym pair."""
-    logits = caption_logits(backbone, unit_NE, list(captions.CANONICAL_PAIR))
+def zero_shot_quality(
+    backbone: Backbone, unit_NE: Tensor, pair: tuple[str, str] = captions.CANONICAL_PAIR
+) -> np.ndarray:
+    """(N,) quality in [0,1]: softmax over an antonym pair (good, bad)."""
+    logits = caption_logits(backbone, unit_NE, list(pair))
     return 1 / (1 + np.exp(logits[:, 1] - logits[:, 0]))
 
 

@@ -10,6 +10,7 @@ weights can do.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import multiprocessing as mp
@@ -31,24 +32,25 @@ from grmp_core.backbone import (
     EMBEDDED,
     OPENAI_MEAN,
     OPENAI_STD,
-    Backbone,
     BackboneConfig,
     load_backbone,
 )
 from grmp_core.caption_model import CaptionModel, start_from_whitened_patches, used_tokens
 from grmp_core.contrastive import Average, Batch, FamilyCaptions, TrainConfig, Trainer
-from grmp_core.datasets import load as load_dataset
 from grmp_core.errors import InputError
-from grmp_core.images import read_image
-from grmp_core.metrics import srcc
-from grmp_core.training_crops import TYPES, CropConfig, PhotoSet, apply_parts, load_photos, make_batch, quality_of_parts
-from grmp_core.views import ViewConfig, scoring_views
-from grmp_core.visibility import Appearance, quality_of_picture
-from grmp_core.zero_shot import image_features, probe_srcc, recognize_type, zero_shot_quality
+from grmp_core.training_crops import (
+    TYPES,
+    CropConfig,
+    PhotoSet,
+    load_photos,
+    make_batch,
+)
+from pipelines.backbone_numbers import measure
 from pipelines.session import ray_session
 
 log = logging.getLogger("grmp.backbone")
 Recipe = dict[str, int | float | str]
+RANDOM_WEIGHTS = "random weights"
 _worker: dict[str, PhotoSet] = {}
 
 
@@ -102,13 +104,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def train_on_workers(options: argparse.Namespace) -> None:
-    """Train on Ray Train workers. All see `--photos` and `--out`; a worker that dies costs the time since the last
-    checkpoint there."""
+    """Train on Ray Train workers. All see `--photos`, `--start-from` and `--out`; a worker that dies costs the time
+    since the last checkpoint there."""
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     out = Path(options.out).absolute()
     settings = {**vars(options), "out": str(out), "photos": [str(Path(folder).absolute()) for folder in options.photos]}
+    if options.start_from:
+        settings["start_from"] = str(Path(options.start_from).absolute())
     with ray_session():
         TorchTrainer(
             _train_worker,
@@ -154,14 +158,14 @@ def train(options: argparse.Namespace, rank: Rank) -> None:
     config = TrainConfig(learning_rate=options.learning_rate)
     photo_set = load_photos(options.photos, 0)
     log.info("%d training photos, %d class words", len(photo_set.photos), len(photo_set.class_words))
-    trainer = make_trainer(photo_set.class_words, config, options.seed, rank)
+    trainer = make_trainer(photo_set.class_words, config, options.seed, rank, options.start_from)
     clock, recipe = Clock(options.steps, options.minutes), recipe_of(options)
     if (out / "checkpoint.pt").exists():
         clock.spent_s = load_checkpoint(out / "checkpoint.pt", trainer)
         log.info("resumed at step %d after %.1f minutes", trainer.step, clock.spent_s / 60)
     _check_same_step(trainer.step, rank)
     with make_pool(options) as pool:
-        if trainer.step == 0:
+        if trainer.step == 0 and not options.start_from:
             images = torch.cat([b.images_BHWC for b in pool.imap(_make_batch, _jobs(options, -8, 0))])
             start_from_whitened_patches(trainer.model, images, torch.Generator().manual_seed(options.seed))
             trainer.reset_average()
@@ -225,10 +229,18 @@ def _mean_losses(recent: list[dict[str, float]]) -> str:
     return " ".join(f"{name} {np.mean(values):.3f}" for name, values in sums.items())
 
 
-def make_trainer(class_words: list[str], config: TrainConfig, seed: int, rank: Rank) -> Trainer:
-    """A trainer of a fresh `grmp-nano`."""
+def make_trainer(
+    class_words: list[str], config: TrainConfig, seed: int, rank: Rank, start_from: str | None = None
+) -> Trainer:
+    """A trainer of a fresh `grmp-nano`, or of one that goes on from weights; tokens that they do not know are fresh."""
     torch.manual_seed(seed)
     clip = open_clip.create_model(EMBEDDED, load_weights=False)
+    if start_from:
+        fresh_rows = clip.token_embedding.weight.detach().clone()
+        clip.load_state_dict(load_backbone(BackboneConfig(checkpoint=start_from)).clip.state_dict())
+        unknown = (clip.token_embedding.weight == 0).all(dim=1)
+        with torch.no_grad():
+            clip.token_embedding.weight[unknown] = fresh_rows[unknown]
     tokenize = open_clip.get_tokenizer(EMBEDDED)
     tokens = used_tokens(tokenize, captions.all_captions(TYPES, class_words))
     model = CaptionModel(clip, tokens, OPENAI_MEAN, OPENAI_STD)
@@ -258,6 +270,7 @@ def _check_recipe(checkpoint: Path, recipe: Recipe) -> None:
     if not checkpoint.exists():
         return
     made = torch.load(checkpoint, weights_only=True, mmap=True).get("recipe", {})
+    made.setdefault("--start-from", RANDOM_WEIGHTS)  # before there was a choice
     other = [f"{name} {made.get(name, 'unknown')}" for name in recipe if made.get(name) != recipe[name]]
     if other:
         raise InputError(f"{checkpoint} was made with {', '.join(other)}; give the same again, or another --out")
@@ -269,7 +282,14 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     recipe: Recipe = {f"--{name.replace('_', '-')}": vars(options)[name] for name in names}
     recipe["--photos"] = ", ".join(Path(folder).absolute().name for folder in options.photos)
     recipe["--train-workers"] = options.train_workers
+    recipe["--start-from"] = _digest_of(options.start_from) if options.start_from else RANDOM_WEIGHTS
     return recipe
+
+
+def _digest_of(weights: str) -> str:
+    if not Path(weights).is_file():
+        raise InputError(f"--start-from '{weights}' does not exist; give the path of a weights file")
+    return hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:12]
 
 
 def make_pool(options: argparse.Namespace) -> mp.pool.Pool:
@@ -284,67 +304,6 @@ def bounded(pool: mp.pool.Pool, jobs: Iterator[tuple[int, int, int]], ahead: int
     while True:
         pending.append(pool.apply_async(_make_batch, (next(jobs),)))
         yield pending.pop(0).get()
-
-
-def measure(weights: str, folders: list[str], livec: str | None) -> dict[str, object]:
-    """Zero-shot numbers on held-out photos, and on LIVEC with a linear probe where its folder is given."""
-    backbone = load_backbone(BackboneConfig(name=EMBEDDED, checkpoint=weights))
-    report: dict[str, object] = {"weights_sha256": backbone.weights_sha256, **_measure_synthetic(backbone, folders)}
-    return {**report, **(_measure_livec(backbone, livec) if livec else {})}
-
-
-def _measure_synthetic(backbone: Backbone, folders: list[str]) -> dict[str, object]:
-    photos = load_photos(folders, 0, validation=True).photos
-    rng = np.random.default_rng(0)
-    pictures: list[tuple[str, int, float]] = []  # type, level, label by picture
-
-    def views_of_pictures() -> Iterator[np.ndarray]:
-        for photo in photos:
-            appearance = Appearance(photo.pixels_HW3)
-            for name in TYPES:
-                level = int(rng.integers(1, 6))
-                distorted = apply_parts(photo.pixels_HW3, [(name, float(level))], rng)
-                label = quality_of_picture(name, float(level), appearance.differences(distorted))
-                pictures.append((name, level, label))
-                yield scoring_views(distorted, ViewConfig(), backbone.image_size_px)
-
-    features = image_features(backbone, views_of_pictures())
-    names, levels, labels = zip(*pictures, strict=True)
-    mean_labels = [quality_of_parts([(name, float(level))]) for name, level in zip(names, levels, strict=True)]
-    quality = zero_shot_quality(backbone, features.unit_NE)
-    sizes = np.array(features.batch_sizes)
-    one_view = np.cumsum(sizes) - sizes + np.arange(len(sizes)) // len(TYPES) % sizes  # another place in every photo
-    strong, types = np.array(levels) >= 3, np.array([TYPES.index(name) for name in names])
-    unit_mean = torch.from_numpy(features.batch_means(features.unit_NE.numpy()))
-    right = recognize_type(backbone, unit_mean, TYPES) == types
-    right_one = recognize_type(backbone, features.unit_NE[one_view], TYPES) == types
-    by_type = {name: round(float(right[strong & (types == i)].mean()), 3) for i, name in enumerate(TYPES)}
-    quality_mean = features.batch_means(quality)
-    return {
-        "held_out_photos": len(photos),
-        "synthetic_images": len(pictures),
-        "synthetic_srcc": round(srcc(quality_mean, labels), 4),
-        "synthetic_srcc_mean_labels": round(srcc(quality_mean, mean_labels), 4),
-        "synthetic_srcc_one_view": round(srcc(quality[one_view], labels), 4),
-        "type_top1_levels_3_5": round(float(right[strong].mean()), 4),
-        "type_top1_levels_3_5_one_view": round(float(right_one[strong].mean()), 4),
-        "type_top1_by_type": by_type,
-    }
-
-
-def _measure_livec(backbone: Backbone, folder: str) -> dict[str, object]:
-    table = load_dataset("livec", folder, max_missing_fraction=1.0).table
-    paths, mos = table["image_path"].to_pylist(), table["mos"].to_numpy()
-    ids = table["reference_id"].to_pylist()
-    views = (scoring_views(read_image(path), ViewConfig(), backbone.image_size_px) for path in paths)
-    features = image_features(backbone, views)
-    quality_N = features.batch_means(zero_shot_quality(backbone, features.unit_NE))
-    pooled_ND = features.batch_means(features.pooled_ND)
-    report: dict[str, object] = {"livec_photos": len(paths), "livec_zero_shot_srcc": round(srcc(quality_N, mos), 4)}
-    for shots in (10, 25, 50, 100, 200):
-        values = probe_srcc(pooled_ND, mos, ids, shots)
-        report[f"livec_ridge_srcc_{shots}"] = [round(float(v), 3) for v in np.percentile(values, (50, 25, 75))]
-    return report
 
 
 def _jobs(options: argparse.Namespace, first: int, stop: int | None, stride: int = 1) -> Iterator[tuple[int, int, int]]:
@@ -375,6 +334,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="length of the run in steps instead; reproducible on any machine")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--start-from", metavar="WEIGHTS", help="go on from these weights instead of random ones")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument(
         "--procedural", type=int, default=150, help="drawn references beside photos (default: %(default)s)"

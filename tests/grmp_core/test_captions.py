@@ -21,6 +21,8 @@ def families(seed: int) -> dict[str, list[str]]:
     generator = rng(seed)
     return {
         "pairs": [text for pair in captions.quality_pairs(generator, 5) for text in pair],
+        "fidelity": [text for pair in captions.fidelity_pairs(generator) for text in pair],
+        "attributes": [text for pair in captions.attribute_pairs(generator) for text in pair],
         "grades": captions.grade_captions(generator),
         "types": captions.distortion_captions(TYPES, generator),
         "severities": captions.severity_captions(TYPES, generator),
@@ -42,11 +44,16 @@ def test_captions_of_a_family_are_all_different_so_that_targets_are_unambiguous(
 
 @given(st.integers(0, 10_000))
 def test_both_captions_of_a_pair_have_the_same_words_in_front(seed):
-    for good, bad in captions.quality_pairs(rng(seed), len(captions.QUALITY_PAIRS)):
-        assert any(
-            good.endswith(g) and bad.endswith(b) and good.removesuffix(g) == bad.removesuffix(b)
-            for g, b in captions.QUALITY_PAIRS
-        )
+    for drawn, known in (
+        (captions.quality_pairs(rng(seed), len(captions.QUALITY_PAIRS)), captions.QUALITY_PAIRS),
+        (captions.fidelity_pairs(rng(seed)), captions.FIDELITY_PAIRS),
+        (captions.attribute_pairs(rng(seed)), captions.ATTRIBUTE_PAIRS),
+    ):
+        assert len(drawn) == len(known)
+        for good, bad in drawn:
+            assert any(
+                good.endswith(g) and bad.endswith(b) and good.removesuffix(g) == bad.removesuffix(b) for g, b in known
+            )
 
 
 def test_the_canonical_pair_comes_first_always():

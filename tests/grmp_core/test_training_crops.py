@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from grmp_core import captions
-from grmp_core.calibration import quality_of, quality_of_composition
+from grmp_core.attributes import ATTRIBUTES, UNDISTORTED_QUALITY, attributes
+from grmp_core.calibration import PRISTINE_QUALITY, quality_of, quality_of_composition
 from grmp_core.distortions import KADID_NAMES
 from grmp_core.training_crops import (
     TYPES,
-    UNDISTORTED_QUALITY,
     CropConfig,
     Photo,
     cut_window,
@@ -17,6 +17,7 @@ from grmp_core.training_crops import (
     held_out,
     load_photos,
     make_batch,
+    overall_quality,
     quality_of_parts,
     severity_targets,
     type_targets,
@@ -46,10 +47,23 @@ def test_a_batch_depends_on_seed_and_index_alone():
 def test_shapes_and_ranges_of_a_batch():
     batch = make_batch(photos(), 11, SMALL, 0, 0)
     assert tuple(batch.images_BHWC.shape) == (11, 64, 64, 3)
-    assert float(batch.quality_B.min()) >= 0
-    assert float(batch.quality_B.max()) <= 1
+    for values in (batch.quality_B, batch.fidelity_B, batch.attributes_BA):
+        assert float(values.min()) >= 0
+        assert float(values.max()) <= 1
+    assert tuple(batch.attributes_BA.shape) == (11, len(ATTRIBUTES))
     np.testing.assert_allclose(batch.types_BT.sum(dim=1), 1, rtol=1e-5)
     assert batch.severities_BK.shape[1] == len(captions.severity_captions(TYPES))
+
+
+def test_labels_and_attributes_of_a_batch_are_those_of_its_own_images():
+    batch = make_batch(photos(), 40, SMALL, 0, 0)
+    undistorted = batch.types_BT[:, -1] == 1
+    assert undistorted.any(), "no undistorted window among them"
+    assert (batch.fidelity_B[undistorted] == np.float32(UNDISTORTED_QUALITY)).all()
+    assert (batch.quality_B <= batch.fidelity_B + 1e-6).all(), "a photo's own quality never adds to it"
+    assert (batch.quality_B < batch.fidelity_B - 0.01).any()
+    for image, found in zip(batch.images_BHWC.numpy(), batch.attributes_BA.numpy(), strict=True):
+        np.testing.assert_allclose(found, attributes(image), atol=1e-6)
 
 
 def test_shares_of_clean_single_and_composed_windows():
@@ -65,6 +79,17 @@ def test_labels_are_the_calibrated_ones():
     assert quality_of_parts([("jpeg", 3.5)]) == quality_of("jpeg", 3.5)
     parts = [("lens_blur", 2.0), ("white_noise", 1.5)]
     assert quality_of_parts(parts) == quality_of_composition(parts)
+
+
+def test_a_photos_own_quality_and_its_damage_add_like_two_damages():
+    assert overall_quality([], 0.6) == 0.6, "an undistorted photo is what it is"
+    jpeg = [("jpeg", 4.0)]
+    assert overall_quality(jpeg, 0.93) == pytest.approx(quality_of("jpeg", 4.0)), "nothing to add"
+    expected = PRISTINE_QUALITY / (
+        1 + np.hypot(PRISTINE_QUALITY / 0.6 - 1, PRISTINE_QUALITY / quality_of("jpeg", 4.0) - 1)
+    )
+    assert overall_quality(jpeg, 0.6) == pytest.approx(expected)
+    assert overall_quality(jpeg, 0.6) < min(0.6, quality_of("jpeg", 4.0))
 
 
 def test_targets_of_a_single_distortion_point_at_its_captions():

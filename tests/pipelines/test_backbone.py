@@ -9,6 +9,7 @@ import cv2
 import pytest
 import torch
 
+import grmp_core
 from grmp_core import references
 from grmp_core.backbone import EMBEDDED, BackboneConfig, load_backbone
 from grmp_core.caption_model import start_from_whitened_patches
@@ -28,6 +29,10 @@ def folder(tmp_path) -> Path:
         picture = references.reference(70 + i, 270, 330)
         cv2.imwrite(str(place / f"n0000000{i}_thing_{i}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     return place
+
+
+def embedded_weights() -> Path:
+    return Path(grmp_core.__file__).parent / "assets" / f"{EMBEDDED}.safetensors"
 
 
 def train(folder: Path, out: Path, *options: str) -> dict:
@@ -50,6 +55,30 @@ def test_a_run_goes_on_from_its_checkpoint_and_leaves_weights_that_load(folder, 
     torch.testing.assert_close(
         loaded.clip.visual.proj, second["average"]["clip.visual.proj"], rtol=2**-10, atol=2**-14
     )  # half precision
+
+
+def test_a_run_that_starts_from_weights_goes_on_from_them_with_fresh_rows_for_new_words(folder, tmp_path, capsys):
+    first = load_backbone(BackboneConfig()).clip.state_dict()
+    words = ["thing 0", "thing 1", "zyzzyva"]
+    trainer = backbone.make_trainer(words, TrainConfig(), 5, backbone.Rank(), str(embedded_weights()))
+    state = trainer.averaged_model().export_state()
+    for name, tensor in first.items():
+        if name == "token_embedding.weight":
+            known = (tensor != 0).any(dim=1) & (state[name] != 0).any(dim=1)
+            assert known.any()
+            torch.testing.assert_close(state[name][known].float(), tensor[known], rtol=2**-10, atol=2**-14)
+            assert ((state[name] != 0).any(dim=1) & (tensor == 0).all(dim=1)).any(), "no row for a new word"
+        elif tensor.is_floating_point():
+            torch.testing.assert_close(state[name].float(), tensor, rtol=2**-10, atol=2**-14)
+    train(folder, tmp_path / "out", "--steps", "1", "--start-from", str(embedded_weights()))
+    moved = load_backbone(BackboneConfig(checkpoint=str(tmp_path / "out" / "weights.safetensors"))).clip
+    torch.testing.assert_close(moved.visual.conv1.weight, first["visual.conv1.weight"], atol=0.02, rtol=0)
+    with pytest.raises(AssertionError, match="2"):
+        train(folder, tmp_path / "out", "--steps", "2")
+    assert "was made with --start-from" in capsys.readouterr().err
+    with pytest.raises(AssertionError, match="2"):
+        train(folder, tmp_path / "other", "--steps", "1", "--start-from", "nowhere.safetensors")
+    assert "--start-from 'nowhere.safetensors' does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.slow
