@@ -64,13 +64,13 @@ class CropConfig:
     window_px: tuple[int, int] = (256, 320)
     """Short and long side of the piece that is distorted; crops are cut from it, off any grid the distortion has."""
     crops_per_window: int = 2
-    clean: float = 0.08
-    single: float = 0.5
+    clean: float = 0.35
+    single: float = 0.35
     """Shares of undistorted and singly distorted windows; the rest carries two or three distortions."""
-    shrink: float = 0.5
+    shrink: float = 0.4
     """Share of photos that are shrunk (to 0.75 of their size or more) before they are distorted."""
-    soften: float = 0.25
-    """Share that is enlarged instead (up to twice), as a soft photo."""
+    soften: float = 0.35
+    """Share that is enlarged instead (up to three times), as a soft photo."""
     relight: float = 0.4
     """Share of windows whose tones are moved (gamma 0.6 to 1.8)."""
     recolour: float = 0.4
@@ -195,7 +195,7 @@ def cut_window(image_HW3: np.ndarray, config: CropConfig, rng: np.random.Generat
         if factor < 1:
             image_HW3 = cv2.resize(image_HW3, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     elif kind < config.shrink + config.soften:
-        factor = rng.uniform(1, 2)
+        factor = rng.uniform(1, 3)
         image_HW3 = cv2.resize(image_HW3, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     image_HW3 = at_least(image_HW3, smallest)
     height, width = image_HW3.shape[:2]

@@ -74,11 +74,22 @@ def _measure_livec(backbone: Backbone, folder: str) -> dict[str, object]:
     table = load_dataset("livec", folder, max_missing_fraction=1.0).table
     paths, mos = table["image_path"].to_pylist(), table["mos"].to_numpy()
     ids = table["reference_id"].to_pylist()
-    views = (scoring_views(read_image(path), ViewConfig(), backbone.image_size_px) for path in paths)
-    features = image_features(backbone, views)
+    formula: list[float] = []  # own quality of the pictures, without any model
+
+    def views_of_pictures() -> Iterator[np.ndarray]:
+        for path in paths:
+            views = scoring_views(read_image(path), ViewConfig(), backbone.image_size_px)
+            formula.append(float(np.mean([own_quality(attributes(view)) for view in views])))
+            yield views
+
+    features = image_features(backbone, views_of_pictures())
     quality_N = features.batch_means(zero_shot_quality(backbone, features.unit_NE))
     pooled_ND = features.batch_means(features.pooled_ND)
-    report: dict[str, object] = {"livec_photos": len(paths), "livec_zero_shot_srcc": round(srcc(quality_N, mos), 4)}
+    report: dict[str, object] = {
+        "livec_photos": len(paths),
+        "livec_zero_shot_srcc": round(srcc(quality_N, mos), 4),
+        "livec_own_quality_srcc": round(srcc(formula, mos), 4),
+    }
     for shots in (10, 25, 50, 100, 200):
         values = probe_srcc(pooled_ND, mos, ids, shots)
         report[f"livec_ridge_srcc_{shots}"] = [round(float(v), 3) for v in np.percentile(values, (50, 25, 75))]
