@@ -19,6 +19,7 @@ import torch
 from ray.data import ActorPoolStrategy
 
 from grmp_core import protocol
+from grmp_core.attributes import attributes
 from grmp_core.backbone import BackboneConfig, load_backbone
 from grmp_core.brisque import brisque_features
 from grmp_core.bundle import Bundle, read_bundle, write_bundle
@@ -35,8 +36,10 @@ from pipelines.config import Config
 from pipelines.session import output_place, ray_session, say, table, write_manifest
 from pipelines.target import bad_rows, check_rejects, load_target
 
-NSS, LINEAR = "ridge on BRISQUE", "linear probe"
+NSS, LINEAR, LOOK = "ridge on BRISQUE", "linear probe", "ridge on attributes"
 CONTEXT, RANDOM, RANDOM_QGR = "text context only (CoOp)", "adaptation", "adaptation + QGR"
+AGAINST = (NSS, LINEAR, LOOK, RANDOM)
+"""What every other method is held against."""
 CONTEXT_ONLY = TrainableConfig(
     text_context=True, visual_prompts=False, vision_blocks=0, text_blocks=0, final_norms=False
 )
@@ -53,7 +56,7 @@ class Ablation:
     place: str
 
     def as_json(self) -> dict[str, Any]:
-        medians, tests = method_medians(self.results), compare_methods(self.results, (NSS, LINEAR, RANDOM))
+        medians, tests = method_medians(self.results), compare_methods(self.results, AGAINST)
         records = {"medians": medians.to_dict("records"), "tests": tests.to_dict("records")}
         return {"place": self.place, **records, "failed": self.failed}
 
@@ -109,7 +112,7 @@ def tests_text(results: pd.DataFrame) -> str:
     """The paired tests over splits, all shots together and each by itself."""
     rows = [
         {"method": r.method, "against": r.against, "shots": r.shots, "median difference": r.difference, "p": r.p}
-        for r in compare_methods(results, (NSS, LINEAR, RANDOM)).itertuples()
+        for r in compare_methods(results, AGAINST).itertuples()
     ]
     return table(rows)
 
@@ -173,7 +176,8 @@ def best_by_validation(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _baseline_rows(config: Config, columns: dict[str, list[Any]]) -> tuple[pd.DataFrame, list[dict[str, str]]]:
-    """Ridge regression on BRISQUE's statistics and on the frozen backbone's features, on the sweep's own images.
+    """Ridge regression on BRISQUE's statistics, on the frozen backbone's features, and on three attributes of the
+    pixels (detail, brightness, colour), on the sweep's own images.
 
     -> one row a baseline, number of shots and split, and the images that cannot be read, which no sweep reads either.
     """
@@ -193,7 +197,7 @@ def _baseline_rows(config: Config, columns: dict[str, list[Any]]) -> tuple[pd.Da
             continue
         parts = protocol.split(reference_ids, cell["split_seed"], config.sweep.test_fraction)
         labelled = protocol.draw_shots(parts, cell["shots"], cell["split_seed"])
-        for method, name in ((NSS, "brisque"), (LINEAR, "pooled")):
+        for method, name in ((NSS, "brisque"), (LINEAR, "pooled"), (LOOK, "attributes")):
             values = np.stack([features[i][name] for i in good])
             predicted = ridge(values[labelled], mos[labelled], values[parts.test])
             found = {"method": method, "srcc": srcc(predicted, mos[parts.test]), "lambda": np.nan}
@@ -219,7 +223,8 @@ def _features(config: Config, paths: list[str]) -> list[dict[str, Any]]:
 
 
 class _Features:
-    """A Ray Data worker: BRISQUE's statistics of a picture, and the image tower's features, mean of the views."""
+    """A Ray Data worker: BRISQUE's statistics of a picture; of its views the mean of the image tower's features and of
+    their attributes."""
 
     def __init__(self, backbone: BackboneConfig, views: ViewConfig, limits: ImageLimits, precision: str) -> None:
         torch.set_num_threads(1)
@@ -231,11 +236,17 @@ class _Features:
         try:
             image = read_image(locate(row["path"]).read_bytes(), self.limits)
         except (ImageError, InputError, OSError) as error:
-            return {"row": row["row"], "error": str(error), "unfit": "", "brisque": None, "pooled": None}
+            return _nothing(row, error=str(error))
         try:
             statistics = brisque_features(image)
         except InputError as error:
-            return {"row": row["row"], "error": "", "unfit": str(error), "brisque": None, "pooled": None}
+            return _nothing(row, unfit=str(error))
         views = scoring_views(image, self.views, self.backbone.image_size_px)
         pooled = image_features(self.backbone, [views]).pooled_ND.mean(axis=0)
-        return {"row": row["row"], "error": "", "unfit": "", "brisque": statistics, "pooled": pooled}
+        look = np.mean([attributes(view) for view in views], axis=0)
+        return {**_nothing(row), "brisque": statistics, "pooled": pooled, "attributes": look}
+
+
+def _nothing(row: dict[str, Any], error: str = "", unfit: str = "") -> dict[str, Any]:
+    empty = dict.fromkeys(("brisque", "pooled", "attributes"))
+    return {"row": row["row"], "error": error, "unfit": unfit, **empty}

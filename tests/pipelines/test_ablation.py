@@ -84,7 +84,7 @@ def test_baselines_see_the_images_of_the_sweep(tmp_path, monkeypatch):
     table = load_target(config.target).table.to_pydict()
     rows, rejected = ablation._baseline_rows(config, table)
     assert [Path(reject["path"]).name for reject in rejected] == ["3.png"]
-    assert rows["method"].tolist() == [ablation.NSS, ablation.LINEAR]
+    assert rows["method"].tolist() == [ablation.NSS, ablation.LINEAR, ablation.LOOK]
     assert rows.set_index("method")["srcc"][ablation.NSS] > 0.7  # the pictures differ in noise alone
     assert np.isfinite(rows["srcc"]).all()
 
