@@ -510,7 +510,7 @@ def test_a_name_that_is_not_utf8_costs_its_own_row_only(config, prompts, tmp_pat
     named = {Path(row.image_path).name: row for row in scored.itertuples()}
     assert set(named) == {"caf\\xe9.png", "fine.png"}
     assert "is not UTF-8" in named["caf\\xe9.png"].error
-    assert named["fine.png"].error is None
+    assert pd.isna(named["fine.png"].error)
     assert 0 < named["fine.png"].quality < 1
 
 
