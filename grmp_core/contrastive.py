@@ -34,7 +34,7 @@ Average = Callable[[Tensor], None]
 _WEIGHTS = {
     "pairs": 1.0,
     "fidelity": 0.5,
-    "attributes": 1.0,
+    "attributes": 2.0,
     "grades": 0.5,
     "types": 0.8,
     "severities": 0.3,
@@ -79,7 +79,7 @@ class TrainConfig:
     """Of the averaged weights that are exported; reached gradually, as (1 + step) / (10 + step) allows."""
     keep_fraction: float = 0.5
     """Patches that the image tower sees in the first part of training: half of them take less than half the time."""
-    full_from: float = 0.85
+    full_from: float = 0.75
     """Progress in [0,1] from which on it sees all of them."""
     prompted: float = 0.5
     """Share of the steps in which the image tower also sees random visual prompts, as an untrained `VisualPrompt` makes

@@ -64,16 +64,16 @@ class CropConfig:
     window_px: tuple[int, int] = (256, 320)
     """Short and long side of the piece that is distorted; crops are cut from it, off any grid the distortion has."""
     crops_per_window: int = 2
-    clean: float = 0.35
-    single: float = 0.35
+    clean: float = 0.4
+    single: float = 0.3
     """Shares of undistorted and singly distorted windows; the rest carries two or three distortions."""
-    shrink: float = 0.4
+    shrink: float = 0.35
     """Share of photos that are shrunk (to 0.75 of their size or more) before they are distorted."""
-    soften: float = 0.35
+    soften: float = 0.4
     """Share that is enlarged instead (up to three times), as a soft photo."""
-    relight: float = 0.4
+    relight: float = 0.5
     """Share of windows whose tones are moved (gamma 0.6 to 1.8)."""
-    recolour: float = 0.4
+    recolour: float = 0.5
     """Share of windows whose colours are made paler or stronger (saturation times 0.3 to 1.3)."""
 
 

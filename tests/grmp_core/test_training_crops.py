@@ -67,10 +67,10 @@ def test_labels_and_attributes_of_a_batch_are_those_of_its_own_images():
 
 
 def test_shares_of_clean_single_and_composed_windows():
-    rng = np.random.default_rng(0)
-    counts = np.bincount([len(draw_parts(rng, CropConfig())) for _ in range(4000)], minlength=4) / 4000
-    assert counts[0] == pytest.approx(0.35, abs=0.03)
-    assert counts[1] == pytest.approx(0.35, abs=0.03)
+    rng, config = np.random.default_rng(0), CropConfig(clean=0.2, single=0.5)
+    counts = np.bincount([len(draw_parts(rng, config)) for _ in range(4000)], minlength=4) / 4000
+    assert counts[0] == pytest.approx(0.2, abs=0.03)
+    assert counts[1] == pytest.approx(0.5, abs=0.03)
     assert len(counts) == 4
 
 
