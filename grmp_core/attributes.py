@@ -23,6 +23,8 @@ OWN_RANGE = 0.6
 _ENDS = np.array([[1.0, 4.5], [45.0, 165.0], [2.0, 4.5]])
 """(poor, rich) end of each measure: what few photos fall below and few go beyond."""
 _WEIGHTS = np.array([0.6, 0.2, 0.2])
+OWN_QUALITY_RULE = (UNDISTORTED_QUALITY, OWN_RANGE, BLOCK_PX, *_ENDS.ravel().tolist(), *_WEIGHTS.tolist())
+"""All numbers that decide about `own_quality`: labels made with others are other labels."""
 _DETAIL_FILTER = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
 
 

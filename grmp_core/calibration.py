@@ -63,8 +63,10 @@ def quality_of_composition(parts: Sequence[tuple[str, float]]) -> float:
 
 
 def combined_quality(qualities: Sequence[float]) -> float:
-    """The rule of `quality_of_composition`: the qualities in (0, 1] that each part alone would leave -> that of all
-    together, in (0, PRISTINE_QUALITY]."""
+    """The rule of `quality_of_composition`: the qualities in [0, 1] that each part alone would leave -> that of all
+    together, in [0, PRISTINE_QUALITY]."""
+    if min(qualities, default=1.0) <= 0:
+        return 0.0
     damages = [PRISTINE_QUALITY / min(PRISTINE_QUALITY, quality) - 1 for quality in qualities]
     return PRISTINE_QUALITY / (1 + math.hypot(*damages))
 

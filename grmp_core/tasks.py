@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from grmp_core.calibration import mildest_level, quality_of, quality_of_composition
+from grmp_core.attributes import attributes, own_quality
+from grmp_core.calibration import combined_quality, mildest_level, quality_of, quality_of_composition
 from grmp_core.distortions import check_composition, compose, draw_composition
 from grmp_core.errors import InputError
 from grmp_core.seeds import generator_of, seed_of
@@ -29,6 +30,9 @@ if TYPE_CHECKING:  # what makes tasks runs without torch: a third of the memory 
     from grmp_core.meta import MetaConfig
 
 Part = Literal["support", "query"]
+Labels = Literal["mean", "picture", "overall"]
+"""What a row's label knows: its type and level (`mean`); how visible the damage is on the picture, too (`picture`); and
+what the view was worth before (`overall`)."""
 LEVELS = (1, 2, 3, 4, 5)
 COMPOSITION_RULE = "one type leads, the others at their mildest"
 """Names what `parts_of` does with compositions; a store that was made by another rule is another store."""
@@ -112,12 +116,14 @@ def synthesize_row(
     level: int,
     size_px: int,
     seed: int,
+    labels: Labels = "mean",
     appearance: Appearance | None = None,
 ) -> TaskRow:
     """Distort a prepared reference as a whole, then cut one view out of it.
 
-    appearance: of the reference; with it, the label says how visible the damage is on this picture. Compositions have
-    the label of their rule either way.
+    labels: with `overall`, the undamaged view's own quality (`attributes.py`) and the damage add by the rule of
+    compositions, as in the captions of the embedded backbone. Compositions have the label of their rule in place of
+    the other two. appearance: of the reference, for a caller who makes many rows of it.
     """
     row_seed = seed_of("row", seed, reference_id, task, level)
     rng = np.random.Generator(np.random.PCG64(row_seed))
@@ -127,10 +133,14 @@ def synthesize_row(
     view = np.ascontiguousarray(distorted[rows, columns])
     if len(parts) > 1:
         quality = quality_of_composition(parts)
-    elif appearance is None:
+    elif labels == "mean":
         quality = quality_of(task, float(level))
     else:
-        quality = quality_of_picture(task, float(level), appearance.differences(distorted))
+        seen = appearance or Appearance(reference_HW3)
+        quality = quality_of_picture(task, float(level), seen.differences(distorted))
+    if labels == "overall":
+        own = own_quality(attributes(reference_HW3[rows, columns]))
+        quality = round(combined_quality([own, quality]), 4)  # digits that every machine agrees on
     return TaskRow(task, view, quality, level, float(level), reference_id, part, row_seed)
 
 

@@ -24,6 +24,7 @@ from grmp_core.errors import InputError
 from grmp_core.images import ImageLimits
 from grmp_core.meta import MetaConfig
 from grmp_core.prompts import PromptConfig
+from grmp_core.tasks import Labels
 from grmp_core.views import ViewConfig
 from pipelines.analysis import ReportConfig
 
@@ -46,9 +47,10 @@ class SynthesizeConfig:
     """Share of the references that only query batches show."""
     short_side_px: int = 384
     """Larger references are shrunk to this before they are distorted (KADID-10k's size); 0: never."""
-    labels: Literal["picture", "mean"] = "picture"
+    labels: Labels = "picture"
     """`mean`: a type and level has one label, KADID-10k's mean score. `picture`: moved by how visible the damage is on
-    the picture at hand. Published sets keep their own scores."""
+    the picture at hand. `overall`: that, and what the picture was worth before by its detail, light and colour, which
+    is how the embedded backbone has learned what quality is. Published sets keep their own scores."""
     references_per_block: int = 4
     """References a Ray task works on, and the grain at which an interrupted run goes on."""
     max_reject_fraction: float = 0.1
@@ -240,7 +242,8 @@ class Config:
     """Folder or s3://… prefix under which every command keeps its results."""
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Type of frozen weights and activations; what is learned is always float32."""
+    """Type of frozen weights and activations; what is learned is always float32. On a CPU without units for bf16 that
+    takes many times as long as fp32; `grmp doctor` measures it."""
     wait_for_nodes_s: float = 0
     """Seconds to wait for an autoscaler to bring the nodes that a workload needs; 0: what is there must do."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)

@@ -14,7 +14,7 @@ from grmp_core.tasks import episodes_of_step
 from pipelines.config import Config
 from pipelines.session import output_place
 from pipelines.sources import Reference, task_names, view_size_px
-from pipelines.synthesize import Plan, stream_episodes
+from pipelines.synthesize import Plan, label_rule, stream_episodes
 
 
 def check_store(store: TaskStore, config: Config) -> Plan:
@@ -25,13 +25,6 @@ def check_store(store: TaskStore, config: Config) -> Plan:
             f"task store {store.root.uri} holds {store.size_px} px views, {config.backbone.name} wants {size_px} px; "
             "synthesize again into another output"
         )
-    manifest = store.root / "manifest.json"
-    made = manifest.read_json().get("config", {}).get("synthesize", {}) if manifest.exists() else {}
-    if made.get("labels", config.synthesize.labels) != config.synthesize.labels:
-        raise InputError(
-            f"task store {store.root.uri} has labels by {made['labels']}, not {config.synthesize.labels}; set "
-            "synthesize.labels to that, or run `grmp synthesize` into another output"
-        )
     wanted = set(task_names(config))
     if wanted != set(store.tasks):
         different = sorted(wanted ^ set(store.tasks))
@@ -40,6 +33,12 @@ def check_store(store: TaskStore, config: Config) -> Plan:
             "run `grmp synthesize` with these settings into another output"
         )
     plan = Plan.of(store.root)
+    now = label_rule(plan.source, config.synthesize.labels, store.tasks)
+    if plan.labels != now:
+        raise InputError(
+            f"task store {store.root.uri} has labels by '{plan.labels}', synthesize.labels now makes "
+            f"'{now}'; set it to what the store has, or run `grmp synthesize` into another output"
+        )
     there = {name for names in store.reference_ids.values() for name in names}
     if there != set(plan.references):
         raise InputError(

@@ -65,11 +65,12 @@ def make_sheet(config: Config) -> Sheet:
     pristine = reader.pristine(reference)
     scene = _middle(pristine, min(SCENE_PX, *pristine.shape[:2]))
 
-    appearance = Appearance(scene) if config.synthesize.labels == "picture" else None
+    labels = config.synthesize.labels
+    appearance = None if labels == "mean" else Appearance(scene)
 
     def picture_of(task: str, level: int) -> tuple[np.ndarray, float]:
         side, seed = scene.shape[0], config.seed
-        row = synthesize_row(scene, reference.reference_id, "support", task, level, side, seed, appearance)
+        row = synthesize_row(scene, reference.reference_id, "support", task, level, side, seed, labels, appearance)
         return row.view_HW3, row.quality
 
     remark = (

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
@@ -22,6 +22,7 @@ from grmp_core.seeds import seed_of
 from grmp_core.storage import locate
 from grmp_core.tasks import (
     LEVELS,
+    Labels,
     Part,
     TaskRow,
     draw_composed_tasks,
@@ -71,14 +72,14 @@ class Synthesizer:
     short_side_px: int
     seed: int
     limits: ImageLimits
-    labels: Literal["picture", "mean"] = "picture"
+    labels: Labels = "picture"
 
     def rows_of(self, reference: Reference, part: Part) -> Callable[[str, int], TaskRow]:
         """-> a function of (task, level). What all rows of the reference share is read here, once."""
         if reference.rated:
             return partial(self._rated_row, reference, part)
         pristine = self.pristine(reference)
-        appearance = Appearance(pristine) if self.labels == "picture" else None
+        appearance = None if self.labels == "mean" else Appearance(pristine)
         return partial(self._synthesized_row, pristine, appearance, reference.reference_id, part)
 
     def pristine(self, reference: Reference) -> np.ndarray:
@@ -103,7 +104,9 @@ class Synthesizer:
         task: str,
         level: int,
     ) -> TaskRow:
-        return synthesize_row(pristine, reference_id, part, task, level, self.size_px, self.seed, appearance)
+        return synthesize_row(
+            pristine, reference_id, part, task, level, self.size_px, self.seed, self.labels, appearance
+        )
 
     def _rated_row(self, reference: Reference, part: Part, task: str, level: int) -> TaskRow:
         """A view of a rated picture. The picture is never shrunk: its score was given at its own size."""

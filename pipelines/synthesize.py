@@ -11,6 +11,7 @@ import numpy as np
 import ray
 from ray.data import TaskPoolStrategy
 
+from grmp_core.attributes import OWN_QUALITY_RULE
 from grmp_core.errors import InputError
 from grmp_core.storage import Location, local_size_bytes
 from grmp_core.task_store import write_task_file
@@ -18,6 +19,7 @@ from grmp_core.tasks import (
     COMPOSITION_RULE,
     LEVELS,
     EpisodePlan,
+    Labels,
     Part,
     TaskRow,
     episodes_of_step,
@@ -27,6 +29,7 @@ from grmp_core.tasks import (
 from grmp_core.visibility import STRENGTH, curves
 from pipelines.session import config_hash, output_place, ray_session, say, table, write_manifest
 from pipelines.sources import (
+    RATED_TYPES,
     Reference,
     Synthesizer,
     scan_references,
@@ -85,7 +88,7 @@ def write_store(config: Config) -> Synthesis:
     with ray_session():
         usable, rejected = scan_references(config)
         parts = split_references([r.reference_id for r in usable], config.synthesize.query_fraction, config.seed)
-        plan = Plan(fingerprint(config, usable), config.synthesize.source, parts)
+        plan = Plan(fingerprint(config, usable), config.synthesize.source, _label_rule_of(config), parts)
         if (place / PLAN).exists() and Plan.of(place) != plan:
             raise InputError(
                 f"{place.uri} holds tasks made with other settings or photos; choose another output, "
@@ -208,10 +211,23 @@ def fingerprint(config: Config, usable: Sequence[Reference]) -> str:
     wanted = (config.synthesize.query_fraction, config.synthesize.references_per_block)
     rated = [cell for reference in usable for cell in sorted(reference.rated.items())]
     scores = [(cell, picture.quality, local_size_bytes(picture.uri)) for cell, picture in rated]
-    rule: tuple[Any, ...] = (STRENGTH, sorted(curves().items())) if config.synthesize.labels == "picture" else ()
-    if any(len(types_of(task)) > 1 for task in task_names(config)):
-        rule += (COMPOSITION_RULE,)
-    return config_hash(synthesizer_of(config), task_names(config), ids, wanted, *rule, *scores)
+    return config_hash(synthesizer_of(config), task_names(config), ids, wanted, _label_rule_of(config), *scores)
+
+
+def label_rule(source: str, labels: Labels, tasks: Sequence[str]) -> str:
+    """How a store's labels are made: `synthesize.labels`, and a digest of the constants behind it."""
+    if source in RATED_TYPES:
+        return f"scores of {source}"
+    constants: list[Any] = [] if labels == "mean" else [STRENGTH, sorted(curves().items())]
+    if labels == "overall":
+        constants.append(OWN_QUALITY_RULE)
+    if any(len(types_of(task)) > 1 for task in tasks):
+        constants.append(COMPOSITION_RULE)
+    return f"{labels} {config_hash(*constants)}"
+
+
+def _label_rule_of(config: Config) -> str:
+    return label_rule(config.synthesize.source, config.synthesize.labels, task_names(config))
 
 
 @dataclass(frozen=True)
@@ -221,6 +237,8 @@ class Plan:
     fingerprint: str
     source: str
     """synthesize.source of its making."""
+    labels: str
+    """`label_rule` of its making."""
     references: dict[str, Part]
 
     @classmethod

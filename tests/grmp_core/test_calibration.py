@@ -15,6 +15,7 @@ from grmp_core.calibration import (
     KADID_DMOS_KNOTS,
     PRISTINE_QUALITY,
     TID_MOS_KNOTS,
+    combined_quality,
     quality_of,
     quality_of_composition,
     quality_of_tid_mos,
@@ -114,6 +115,10 @@ def test_nothing_is_pristine_and_a_single_part_keeps_its_label() -> None:
     for name, level in CELLS:
         single = quality_of_composition([(name, level)])
         assert single == pytest.approx(min(PRISTINE_QUALITY, quality_of(name, level)))
+
+
+def test_nothing_is_left_of_a_picture_of_which_a_part_leaves_nothing() -> None:
+    assert combined_quality([0.8, 0.0]) == 0.0
 
 
 def test_two_parts_by_hand() -> None:

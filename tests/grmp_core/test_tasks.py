@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from grmp_core.calibration import quality_of, quality_of_composition
+from grmp_core.attributes import attributes, own_quality
+from grmp_core.calibration import combined_quality, quality_of, quality_of_composition
 from grmp_core.distortions import compose
 from grmp_core.errors import InputError
 from grmp_core.meta import MetaConfig, make_episode
@@ -16,6 +17,7 @@ from grmp_core.task_store import TaskStore, write_task_file
 from grmp_core.tasks import (
     LEVELS,
     draw_composed_tasks,
+    draw_view,
     episodes_of_step,
     plan_episode,
     prepare_reference,
@@ -24,7 +26,6 @@ from grmp_core.tasks import (
     tasks_of_step,
     types_of,
 )
-from grmp_core.visibility import Appearance
 
 TASKS = ("gaussian_blur", "jpeg")
 IDS = tuple(f"ref{i}" for i in range(6))
@@ -81,7 +82,7 @@ def test_a_row_is_a_function_of_its_names_alone():
     assert np.array_equal(row.view_HW3, again.view_HW3)
     assert row.view_HW3.shape == (32, 32, 3)
     assert row.quality == pytest.approx(quality_of("white_noise", 3.0))
-    seen = synthesize_row(picture(0), "ref0", "support", "white_noise", 3, 32, 5, Appearance(picture(0)))
+    seen = synthesize_row(picture(0), "ref0", "support", "white_noise", 3, 32, 5, "picture")
     assert np.array_equal(seen.view_HW3, row.view_HW3)
     assert 0 < abs(seen.quality - row.quality) < 0.3  # the label alone knows the picture
     for other in (
@@ -89,6 +90,17 @@ def test_a_row_is_a_function_of_its_names_alone():
         synthesize_row(picture(0), "ref0", "support", "white_noise", 3, 32, seed=6),
     ):
         assert not np.array_equal(row.view_HW3, other.view_HW3)
+
+
+@pytest.mark.parametrize("task", ["white_noise", "darken-jpeg"])
+def test_an_overall_label_adds_what_the_view_was_worth_before(task):
+    dim = picture(0, 60, 80) // 4
+    damage, overall = (synthesize_row(dim, "ref0", "support", task, 3, 32, 5, rule) for rule in ("picture", "overall"))
+    assert np.array_equal(overall.view_HW3, damage.view_HW3)
+    rng = np.random.Generator(np.random.PCG64(overall.seed))
+    own = own_quality(attributes(dim[draw_view(dim.shape[:2], 32, rng)]))
+    assert overall.quality == pytest.approx(combined_quality([own, damage.quality]), abs=1e-4)
+    assert overall.quality < min(own, damage.quality)
 
 
 @pytest.mark.parametrize(
