@@ -33,6 +33,7 @@ from grmp_core.backbone import (
     OPENAI_MEAN,
     OPENAI_STD,
     BackboneConfig,
+    dtype_of,
     load_backbone,
 )
 from grmp_core.caption_model import CaptionModel, start_from_whitened_patches, used_tokens
@@ -158,7 +159,8 @@ def train(options: argparse.Namespace, rank: Rank) -> None:
     config = TrainConfig(learning_rate=options.learning_rate)
     photo_set = load_photos(options.photos, 0)
     log.info("%d training photos, %d class words", len(photo_set.photos), len(photo_set.class_words))
-    trainer = make_trainer(photo_set.class_words, config, options.seed, rank, options.start_from)
+    dtype = dtype_of(options.precision)
+    trainer = make_trainer(photo_set.class_words, config, options.seed, rank, options.start_from, dtype)
     clock, recipe = Clock(options.steps, options.minutes), recipe_of(options)
     if (out / "checkpoint.pt").exists():
         clock.spent_s = load_checkpoint(out / "checkpoint.pt", trainer)
@@ -230,7 +232,12 @@ def _mean_losses(recent: list[dict[str, float]]) -> str:
 
 
 def make_trainer(
-    class_words: list[str], config: TrainConfig, seed: int, rank: Rank, start_from: str | None = None
+    class_words: list[str],
+    config: TrainConfig,
+    seed: int,
+    rank: Rank,
+    start_from: str | None = None,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> Trainer:
     """A trainer of a fresh `grmp-nano`, or of one that goes on from weights; tokens that they do not know are fresh."""
     torch.manual_seed(seed)
@@ -245,7 +252,7 @@ def make_trainer(
     tokens = used_tokens(tokenize, captions.all_captions(TYPES, class_words))
     model = CaptionModel(clip, tokens, OPENAI_MEAN, OPENAI_STD)
     families = FamilyCaptions(TYPES, class_words, config)
-    return Trainer(model, families, tokenize, config, seed, device=torch.device(rank.device), average=rank.average)
+    return Trainer(model, families, tokenize, config, seed, dtype, torch.device(rank.device), rank.average)
 
 
 def save(trainer: Trainer, clock: Clock, out: Path, recipe: Recipe) -> None:
@@ -270,7 +277,7 @@ def _check_recipe(checkpoint: Path, recipe: Recipe) -> None:
     if not checkpoint.exists():
         return
     made = torch.load(checkpoint, weights_only=True, mmap=True).get("recipe", {})
-    made.setdefault("--start-from", RANDOM_WEIGHTS)  # before there was a choice
+    made = {"--start-from": RANDOM_WEIGHTS, "--precision": "bf16", **made}  # as it was before there was a choice
     other = [f"{name} {made.get(name, 'unknown')}" for name in recipe if made.get(name) != recipe[name]]
     if other:
         raise InputError(f"{checkpoint} was made with {', '.join(other)}; give the same again, or another --out")
@@ -278,7 +285,7 @@ def _check_recipe(checkpoint: Path, recipe: Recipe) -> None:
 
 def recipe_of(options: argparse.Namespace) -> Recipe:
     """The options that decide about the weights, but for the length of the run."""
-    names = ("seed", "batch_size", "learning_rate", "procedural")
+    names = ("seed", "batch_size", "learning_rate", "procedural", "precision")
     recipe: Recipe = {f"--{name.replace('_', '-')}": vars(options)[name] for name in names}
     recipe["--photos"] = ", ".join(Path(folder).absolute().name for folder in options.photos)
     recipe["--train-workers"] = options.train_workers
@@ -338,6 +345,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument(
         "--procedural", type=int, default=150, help="drawn references beside photos (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("bf16", "fp32"),
+        default="bf16",
+        help="of forward and backward (default: %(default)s; fp32 where a CPU has no units for bf16)",
     )
     parser.add_argument("--threads", type=int, default=2, help="of a training process")
     parser.add_argument("--train-workers", type=int, default=0, help="training processes of Ray Train; 0: this one")

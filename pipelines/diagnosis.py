@@ -19,6 +19,8 @@ RAY_DISK_LIMIT = 0.95
 """Share of a disk above which Ray makes no more objects and workers there (its local_fs_capacity_threshold)."""
 LITTLE_DISK_BYTES = 5_000_000_000
 SHOWN_NODES = 3
+LITTLE_SLOWDOWN = 1.5
+"""Of bfloat16 against float32, below which a measurement may be chance."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class NodeFacts:
     absent_paths: tuple[str, ...]
     """Local files and folders the configuration names that this node does not have."""
     weights: Weights
+    bf16_slowdown: float | None
+    """Time of a matrix product in bfloat16 over that in float32, on the CPU; null: the configuration is in fp32."""
     disks: tuple[Disk, ...]
 
 
@@ -149,6 +153,17 @@ def judge_weights(answers: Answers, backbone: str) -> Finding:
     if any(f.weights == "embedded" for f in _answered(answers).values()):
         return Finding("weights", "ok", f"{backbone} is embedded")
     return Finding("weights", "ok", f"{backbone} present")
+
+
+def judge_precision(config: Config, answers: Answers) -> Finding:
+    """Products in bfloat16 are many times slower on a CPU without units for them; only CPUs are judged."""
+    gpus = (config.pretrain.gpus_per_worker, config.sweep.gpus_per_trial, config.score.gpus_per_worker)
+    slowdowns = {node: f.bf16_slowdown or 0 for node, f in _answered(answers).items()}
+    slow = {node: slowdown for node, slowdown in slowdowns.items() if slowdown > LITTLE_SLOWDOWN}
+    if slow and min(gpus) == 0:
+        found = [f"{node}: {slowdown:.0f} times as long" for node, slowdown in slow.items()]
+        return Finding("precision", "warn", f"products in bf16, against fp32: {_some(found)}", "set precision: fp32")
+    return Finding("precision", "ok", config.precision)
 
 
 def judge_disks(answers: Answers) -> Finding:

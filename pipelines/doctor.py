@@ -35,7 +35,7 @@ from pipelines.visit import Errand, compared_versions, existing, visit
 ANSWER_SECONDS = 180.0
 """A node's first worker imports torch, which takes long on a busy machine."""
 TRACKING_SECONDS = 20.0
-OF_NODES = ("versions", "storage", "inputs", "weights", "disk")
+OF_NODES = ("versions", "storage", "inputs", "weights", "precision", "disk")
 """Checks that nothing can be said about when no node answers."""
 SIGNS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
@@ -118,6 +118,7 @@ def _cluster_findings(config: Config, answer_seconds: float) -> list[Finding]:
         "storage": lambda: diagnosis.judge_storage(answers, output.uri, output.is_local, problem),
         "inputs": lambda: diagnosis.judge_paths(answers),
         "weights": lambda: diagnosis.judge_weights(answers, _backbone_name(config.backbone)),
+        "precision": lambda: diagnosis.judge_precision(config, answers),
         "disk": lambda: diagnosis.judge_disks(answers),
         "object store": lambda: diagnosis.judge_object_store(nodes, needed_object_store(config)),
         "resources": lambda: diagnosis.judge_resources(config, nodes),

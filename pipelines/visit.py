@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from huggingface_hub import try_to_load_from_cache
 from open_clip.pretrained import get_pretrained_cfg
 
@@ -44,6 +46,7 @@ def visit(errand: Errand) -> NodeFacts:
         sees_output=_reads(output / errand.mark) == errand.mark.encode(),
         absent_paths=tuple(path for path in _local_inputs(config) if not Path(path).expanduser().exists()),
         weights=weights_here(config.backbone),
+        bf16_slowdown=bf16_slowdown() if config.precision == "bf16" else None,
         disks=tuple(_disks(output)),
     )
 
@@ -86,9 +89,24 @@ def weights_here(backbone: BackboneConfig) -> Weights:
     return "present" if (Path("~/.cache/clip").expanduser() / Path(source["url"]).name).is_file() else "absent"
 
 
+def bf16_slowdown() -> float:
+    """Time of a matrix product of this CPU in bfloat16 over that in float32; below 1 where it has units for it."""
+    return _product_seconds(torch.bfloat16) / _product_seconds(torch.float32)
+
+
 def existing(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
     return next(place for place in (path, *path.parents) if place.exists())
+
+
+def _product_seconds(dtype: torch.dtype) -> float:
+    """The best of three, after one that may have to set things up."""
+    matrix, seconds = torch.ones(256, 256, dtype=dtype), []
+    for _ in range(4):
+        began = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:])
 
 
 def _reads(file: Location) -> bytes | None:

@@ -9,7 +9,7 @@ import pytest
 
 from grmp_core.errors import InputError
 from pipelines import diagnosis, doctor, visit
-from pipelines.config import BackboneConfig, Config, PretrainConfig, SweepConfig
+from pipelines.config import BackboneConfig, Config, PretrainConfig, ScoreConfig, SweepConfig
 from pipelines.diagnosis import Disk, Finding, Node, NodeFacts
 
 GB = 1_000_000_000
@@ -20,6 +20,7 @@ GOOD = NodeFacts(
     sees_output=True,
     absent_paths=(),
     weights="embedded",
+    bf16_slowdown=0.2,
     disks=(Disk("/tmp/ray", 50 * GB, 100 * GB, of_ray=True),),
 )
 TWO = {"10.0.0.1": GOOD, "10.0.0.2": GOOD}
@@ -40,6 +41,15 @@ def storage(answers, is_local=False, problem=None) -> Finding:
 
 def tight(**pretraining) -> Finding:
     return diagnosis.judge_resources(Config(pretrain=PretrainConfig(**pretraining)), NODES)
+
+
+def precision(answers, gpus: float = 0) -> Finding:
+    everywhere = {
+        "pretrain": PretrainConfig(gpus_per_worker=gpus),
+        "sweep": SweepConfig(gpus_per_trial=gpus),
+        "score": ScoreConfig(gpus_per_worker=gpus),
+    }
+    return diagnosis.judge_precision(Config(precision="bf16", **everywhere), answers)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +80,9 @@ def tight(**pretraining) -> Finding:
         (diagnosis.judge_tracking("sqlite:////x/mlflow.db", None, 2), "warn", "only the driver's node"),
         (diagnosis.judge_weights(TWO, "grmp-nano"), "ok", "embedded"),
         (diagnosis.judge_weights(changed(weights="absent"), "ViT-B-16 openai"), "warn", "cache of 10.0.0.2"),
+        (precision(TWO), "ok", "bf16"),
+        (precision(changed(bf16_slowdown=24.0)), "warn", "10.0.0.2: 24 times as long"),
+        (precision(changed(bf16_slowdown=24.0), gpus=1), "ok", "bf16"),
         (diagnosis.judge_disks(TWO), "ok", "50.0 GB of 100.0 GB"),
         (diagnosis.judge_disks(changed(disks=(Disk("/o", 4 * GB, 99 * GB, of_ray=False),))), "warn", "little left"),
         (diagnosis.judge_disks(changed(disks=(Disk("/r", 40 * GB, 1000 * GB, of_ray=True),))), "fail", "wants 5%"),
