@@ -57,16 +57,16 @@ def score_target(config: Config) -> Evaluation:
     Raises InputError when the model has learned from all of them.
     """
     started = time.time()
-    place, bundle = open_model(config)
+    model, bundle = open_model(config)
     target = load_target(config.target)
-    seen = _learned_from(bundle, place.uri, target)
-    frame = score_paths(config, bundle, place.uri, np.array(target.image_paths)[~seen].tolist())
+    seen = _learned_from(bundle, model, target)
+    frame = score_paths(config, bundle, model, np.array(target.image_paths)[~seen].tolist())
     frame["mos"] = target.mos[~seen]
     failed = frame[frame["error"].notna()]
     unreadable = tuple({"path": row.image_path, "reason": row.error} for row in failed.itertuples())
     if seen.any() and len(failed) == len(frame):
         raise InputError(
-            f"the model {place.uri} has learned from all {int(seen.sum())} images of {target.root} that can be read; "
+            f"the model {model} has learned from all {int(seen.sum())} images of {target.root} that can be read; "
             "evaluate it on others, or evaluate one of a sweep, which holds images back"
         )
     check_rejects(config.target, len(target), unreadable)
@@ -78,14 +78,14 @@ def score_target(config: Config) -> Evaluation:
     output = output_place(config, "evaluate")
     knows = bundle.kind == "prompts" or LEARNED_FROM in bundle.provenance  # prompts were adapted to nothing
     learned_from = int(seen.sum()) if knows else None
-    result = Evaluation(place.uri, scores, low, high, learned_from)
+    result = Evaluation(model, scores, low, high, learned_from)
     (output / "evaluation.json").write_json(result.as_json())
     write_manifest(
         output,
         "evaluate",
         config,
         started,
-        inputs={"target": target.fingerprint(), "model": place.uri},
+        inputs={"target": target.fingerprint(), "model": model},
         counts={"images": len(good), "learned_from": learned_from},
         rejected=(*bad_rows(target), *unreadable),
     )

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlflow
 from mlflow import MlflowClient
@@ -81,26 +81,35 @@ def run(config: Config) -> Registration:
     return Registration(name, version, is_champion, reason)
 
 
-def resolve_model(uri: str, config: Config) -> Location:
-    """The folder of a bundle: `uri` itself, or that of `models:/name@alias` or `models:/name/version`.
+class ResolvedModel(NamedTuple):
+    name: str
+    """`models:/name/version`, or the address of the bundle's folder: what a record of its use says."""
+    place: Location
+    """Folder of the bundle, for as long as this process lives."""
+
+
+def resolve_model(uri: str, config: Config) -> ResolvedModel:
+    """Find the bundle in a folder, or that of `models:/name@alias` or `models:/name/version`.
 
     A registered model is downloaded once, to `models/` in a local output, else to a temporary folder. InputError when
     the registry has no such model, with what it has.
     """
     if not uri.startswith("models:"):
-        return locate(uri)
+        place = locate(uri)
+        return ResolvedModel(place.uri, place)
     match = _MODEL_URI.match(uri)
     if match is None:
         raise InputError(f"model '{uri}': write models:/name@alias or models:/name/version, or a bundle's folder")
     tracker = open_tracking(config)
     try:
         found = _version_of(tracker.client, match, tracker.uri)
-        return _download(config, tracker, match["name"], found)
+        place = _download(config, tracker, match["name"], found)
     except OUTAGE as error:
         raise InputError(
             f"model {uri} could not be fetched from MLflow at {tracker.uri} ({type(error).__name__}: "
             f"{_one_line(error)}); start the server, correct tracking.uri, or give a bundle's folder"
         ) from error
+    return ResolvedModel(f"models:/{match['name']}/{found.version}", place)
 
 
 def _candidate_place(config: Config) -> Location:
@@ -123,7 +132,7 @@ def _judge(config: Config, client: MlflowClient, place: Location, version: int) 
     if int(champion) == version:
         return True, "it is the champion already"
     uri = f"models:/{name}/{champion}"
-    return judge(place, str(champion), lambda: resolve_model(uri, config), config.register.margin, config.images)
+    return judge(place, str(champion), lambda: resolve_model(uri, config).place, config.register.margin, config.images)
 
 
 # --- the registry --------------------------------------------------------------------------------------------------

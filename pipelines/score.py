@@ -70,27 +70,30 @@ def run(config: Config) -> Scoring:
     started = time.time()
     if not config.score.images:
         raise InputError("nothing to score: name images (grmp score a.jpg folder/), or set score.images")
-    place, bundle = open_model(config)
+    model, bundle = open_model(config)
     paths = list(_paths(config.score.images))
     output = _output(config, paths)
     if output is not None and not output.name.endswith((".parquet", ".csv")):
         raise InputError(f"score.output {output.uri}: end it in .parquet or .csv")
     parts = None if output is None else _Parts.of(output, bundle, config)
-    scores = score_paths(config, bundle, place.uri, paths, parts)
+    scores = score_paths(config, bundle, model, paths, parts)
     if output is not None and parts is not None:
         _write(output, scores)
         parts.delete()
     return Scoring(scores, output.uri if output else None, time.time() - started)
 
 
-def open_model(config: Config) -> tuple[Location, Bundle]:
-    """The model that `score.model` names, the registered champion by default. InputError when there is none."""
+def open_model(config: Config) -> tuple[str, Bundle]:
+    """Name and content of the model that `score.model` names, the registered champion by default.
+
+    InputError when there is none.
+    """
     from pipelines.register import resolve_model
 
-    place = resolve_model(config.score.model or f"models:/{config.register.name}@champion", config)
-    bundle = read_bundle(place)
-    check_backbone(bundle, load_backbone(bundle.backbone), place.uri)
-    return place, bundle
+    model = resolve_model(config.score.model or f"models:/{config.register.name}@champion", config)
+    bundle = read_bundle(model.place)
+    check_backbone(bundle, load_backbone(bundle.backbone), model.name)
+    return model.name, bundle
 
 
 def score_paths(
