@@ -24,7 +24,7 @@ from pipelines.runner import Runner
 from pipelines.search import random_settings
 from pipelines.search_space import read_space
 from pipelines.trials import with_settings, write_row
-from tests.pipelines.test_workloads import labelled_folder
+from tests.pipelines.workloads.small import labelled_folder
 
 RATE = {"adapt.lr": {"low": 0.003, "high": 0.3, "log": True}}
 

@@ -1,0 +1,99 @@
+"""Which of two models is the better one, and when nothing can be said."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from grmp_core.bundle import read_bundle, write_bundle
+from grmp_core.datasets import ScoreRange
+from grmp_core.images import ImageLimits
+from grmp_core.metrics import srcc
+from grmp_core.storage import locate
+from pipelines.champion import Comparison, compare, judge, verdict
+from tests.pipelines.registry.bundles import hold_out, qualities
+
+
+def test_comparison_with_itself_is_zero() -> None:
+    rng = np.random.default_rng(0)
+    quality, mos = rng.normal(size=80), rng.normal(size=80)
+    result = compare(quality, quality, mos)
+    assert result.difference == 0
+    assert result.lower == 0
+
+
+def test_lower_bound_is_the_percentile_of_scipys_srcc_over_the_same_resamples() -> None:
+    rng = np.random.default_rng(1)
+    mos = np.round(rng.normal(size=30), 1)
+    a, b = mos + rng.normal(size=30), mos + 2 * rng.normal(size=30)
+    rows = np.random.default_rng(0).integers(30, size=(2000, 30))
+    drawn = np.array([srcc(a[r], mos[r]) - srcc(b[r], mos[r]) for r in rows])
+    assert compare(a, b, mos).lower == pytest.approx(np.quantile(drawn, 0.05))
+
+
+def test_small_lead_on_few_images_is_not_enough() -> None:
+    rng = np.random.default_rng(2)
+    mos = rng.normal(size=25)
+    a, b = mos + 0.50 * rng.normal(size=25), mos + 0.55 * rng.normal(size=25)
+    assert compare(a, b, mos).lower < 0
+
+
+def test_margin_decides() -> None:
+    result = Comparison(0.9, 0.8, 0.1, 0.05, 100)
+    assert verdict(result, 0.04, "3")[0]
+    assert not verdict(result, 0.05, "3")[0]
+
+
+def test_model_with_one_score_for_all_ranks_nothing() -> None:
+    mos = np.arange(30.0)
+    result = compare(mos, np.full(30, 0.5), mos)
+    assert (result.champion, result.difference) == (0, 1)
+    assert result.lower == pytest.approx(1)
+
+
+def test_without_predictions_the_champion_stays(make_bundle) -> None:
+    place = locate(make_bundle(7))
+    promoted, reason = judge(place, "4", lambda: place, 0.0, ImageLimits())
+    assert not promoted
+    assert reason.startswith("champion version 4 stays: there are no held-out predictions")
+
+
+def test_the_better_model_is_known_by_labels_where_less_is_better(make_bundle, images) -> None:
+    good, bad = make_bundle(9), make_bundle(10)
+    quality = qualities(good, images)
+    for folder in (good, bad):
+        bundle = read_bundle(locate(folder))
+        write_bundle(
+            locate(folder),
+            dataclasses.replace(bundle, score_range=ScoreRange(mos_min=0, mos_max=100, higher_is_better=False)),
+        )
+        hold_out(folder, images, 100 * (1 - quality))
+    assert judge(locate(good), "4", lambda: locate(bad), 0.0, ImageLimits())[0]
+    promoted, reason = judge(locate(bad), "4", lambda: locate(good), 0.0, ImageLimits())
+    assert not promoted
+    assert "against 1.000" in reason
+
+
+def test_held_out_images_may_lie_elsewhere(make_bundle, images) -> None:
+    folder = make_bundle(11)
+    hold_out(folder, images, np.arange(40.0))
+    table = pd.read_parquet(folder.parent / "predictions.parquet")
+    elsewhere = table.assign(image_path=[Path(path).as_uri() for path in images])
+    elsewhere.to_parquet(folder.parent / "predictions.parquet")
+    reason = judge(locate(folder), "4", lambda: locate(folder), 0.0, ImageLimits())[1]
+    assert "on the same 40 held-out images" in reason
+
+
+def test_too_few_readable_images_decide_nothing(make_bundle, images) -> None:
+    folder = make_bundle(8)
+    hold_out(folder, images, np.arange(40.0))
+    table = pd.read_parquet(folder.parent / "predictions.parquet")
+    table.loc[9:, "image_path"] = "/nowhere.png"
+    table.to_parquet(folder.parent / "predictions.parquet")
+    promoted, reason = judge(locate(folder), "4", lambda: locate(folder), 0.0, ImageLimits())
+    assert not promoted
+    assert "9 of 40 held-out images can be read and are new to it, 10 are needed" in reason

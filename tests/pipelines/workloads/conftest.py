@@ -1,0 +1,60 @@
+"""One undisturbed run of the workloads, a fixture a stage, that the tests compare theirs with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from grmp_core.bundle import read_bundle
+from grmp_core.meta import MetaConfig
+from grmp_core.storage import locate
+from grmp_core.task_store import TaskStore
+from pipelines import pretrain, sweep, synthesize
+from pipelines.config import (
+    AdaptConfig,
+    Config,
+    PretrainConfig,
+    SweepConfig,
+    SynthesizeConfig,
+    TargetConfig,
+    ViewConfig,
+)
+from tests.pipelines.workloads.small import TASKS, labelled_folder
+
+
+@pytest.fixture(scope="session")
+def output(tmp_path_factory, ray_instance) -> Path:
+    return tmp_path_factory.mktemp("workloads")
+
+
+@pytest.fixture(scope="session")
+def config(output) -> Config:
+    return Config(
+        output=str(output / "run"),
+        views=ViewConfig(train_views=2, score_grid=2),
+        synthesize=SynthesizeConfig(references=5, tasks=TASKS, references_per_block=2),
+        meta=MetaConfig(outer_steps=4, batch_size=3, outer_lr=0.5),
+        pretrain=PretrainConfig(workers=0, checkpoint_every=1),
+        target=TargetConfig(path=str(labelled_folder(output / "target")), score_min=0, score_max=10),
+        adapt=AdaptConfig(epochs=2, folds=2, lr=0.01),
+        sweep=SweepConfig(lambdas=(0.0, 5.0), shots=(6,), split_seeds=(0,)),
+    )
+
+
+@pytest.fixture(scope="session")
+def store(config) -> TaskStore:
+    synthesize.run(config)
+    return TaskStore(locate(config.output) / "tasks")
+
+
+@pytest.fixture(scope="session")
+def prompts(config, store) -> dict[str, torch.Tensor]:
+    """Pre-training in one process, undisturbed: what every other way must equal."""
+    return read_bundle(locate(pretrain.run(config).bundle)).parameters
+
+
+@pytest.fixture(scope="session")
+def swept(config, prompts) -> sweep.Sweep:
+    return sweep.run(config)

@@ -1,0 +1,46 @@
+"""What the tests of the workloads share: a small target, and runs beside one another."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+
+from grmp_core import references
+from pipelines.config import Config
+
+ROOT = Path(__file__).resolve().parents[3]
+TASKS = ("gaussian_blur", "white_noise")
+NUM_IMAGES = 15
+
+
+def labelled_folder(folder: Path) -> Path:
+    folder.mkdir()
+    for i in range(NUM_IMAGES):
+        height = 200 if i % 2 else 230  # every other one leaves no room for a second row of views
+        write_png(folder / f"{i}.png", references.reference(500 + i, height, 260))
+    frame = {"image": [f"{i}.png" for i in range(NUM_IMAGES)], "mos": np.linspace(1, 9, NUM_IMAGES)}
+    pd.DataFrame(frame).to_csv(folder / "labels.csv", index=False)
+    return folder / "labels.csv"
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def moved(config: Config, output: Path, name: str, **pretraining) -> Config:
+    """The same run with its own output and the shared task store."""
+    folder = output / name
+    folder.mkdir()
+    (folder / "tasks").symlink_to(Path(config.output) / "tasks")
+    return dataclasses.replace(config, output=str(folder), pretrain=dataclasses.replace(config.pretrain, **pretraining))
+
+
+def assert_same(ours: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], rtol: float = 1e-6) -> None:
+    assert ours.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=rtol, atol=1e-9)

@@ -1,0 +1,91 @@
+"""Adapting, evaluating and scoring: what a model has learned from is not what it is judged by."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from grmp_core import references
+from grmp_core.bundle import LEARNED_FROM, read_bundle, write_bundle
+from grmp_core.errors import InputError
+from grmp_core.storage import locate
+from pipelines import adapt, evaluate, score, sweep
+from pipelines.config import ScoreConfig
+from tests.pipelines.workloads.small import NUM_IMAGES, moved, write_png
+
+pytestmark = pytest.mark.ray
+
+
+def test_adapt_evaluate_and_score_go_together(config, output, prompts):
+    adapted = adapt.run(config)
+    scoring = ScoreConfig(model=adapted.bundle, images=(str(output / "target"),), output=str(output / "s.csv"))
+    chosen = dataclasses.replace(config, score=scoring)
+    with pytest.raises(InputError, match=f"has learned from all {NUM_IMAGES} images .* that can be read"):
+        evaluate.run(chosen)
+    (output / "target" / "empty.jpg").write_bytes(b"")
+    for i in range(3):
+        write_png(output / "target" / f"more_{i}.png", references.reference(700 + i, 300, 250))
+    scored = score.run(chosen)
+    (output / "target" / "empty.jpg").unlink()
+    assert len(scored.scores) == NUM_IMAGES + 4
+    assert scored.scores["error"].notna().sum() == 1
+    assert pd.read_csv(output / "s.csv")["image_path"].tolist() == scored.scores["image_path"].tolist()
+    assert scored.scores["mos_scale_score"].dropna().between(0, 10).all()
+
+
+def test_evaluation_leaves_out_what_the_model_has_learned_from(config, swept):
+    trial = swept.results.iloc[0]
+    evaluation = evaluate.run(dataclasses.replace(config, score=ScoreConfig(model=trial["bundle"])))
+    assert evaluation.learned_from == trial["shots"] == 6
+    assert evaluation.scores.n == NUM_IMAGES - 6
+    assert evaluation.srcc_low <= evaluation.scores.srcc <= evaluation.srcc_high
+
+
+def test_evaluation_says_when_a_model_does_not_name_its_labels(config, swept, output):
+    bundle = read_bundle(locate(swept.results.iloc[0]["bundle"]))
+    silent = {name: value for name, value in bundle.provenance.items() if name != LEARNED_FROM}
+    write_bundle(locate(output / "silent"), dataclasses.replace(bundle, provenance=silent))
+    evaluation = evaluate.run(dataclasses.replace(config, score=ScoreConfig(model=str(output / "silent"))))
+    assert evaluation.learned_from is None
+    assert evaluation.scores.n == NUM_IMAGES
+    assert "does not say what it has learned from" in evaluation.as_text()
+
+
+def test_a_target_that_the_prompts_know_the_scores_of_is_refused(config, output, prompts):
+    known = moved(config, output, "known")
+    bundle = read_bundle(locate(config.output) / "pretrain" / "bundle")
+    taught = dataclasses.replace(bundle, provenance={**bundle.provenance, "source": "table"})
+    write_bundle(locate(known.output) / "pretrain" / "bundle", taught)
+    with pytest.raises(InputError, match="pre-trained on the scores of table"):
+        sweep.run(known)
+    adapted = dataclasses.replace(bundle, kind="model", provenance={"pretraining": {"source": "table"}})
+    write_bundle(locate(known.output) / "bundle", adapted)
+    with pytest.raises(InputError, match="pre-trained on the scores of table, so no image of it is new"):
+        evaluate.run(dataclasses.replace(config, score=ScoreConfig(model=f"{known.output}/bundle")))
+    with pytest.raises(InputError, match="pre-trained on the scores of table, so no image of it is new"):
+        evaluate.run(dataclasses.replace(config, score=ScoreConfig(model=f"{known.output}/pretrain/bundle")))
+
+
+def test_prompts_that_were_adapted_to_nothing_have_learned_from_no_image(config, prompts):
+    model = f"{config.output}/pretrain/bundle"
+    evaluation = evaluate.run(dataclasses.replace(config, score=ScoreConfig(model=model)))
+    assert evaluation.learned_from == 0
+    assert evaluation.scores.n == NUM_IMAGES
+
+
+def test_a_name_that_is_not_utf8_costs_its_own_row_only(config, prompts, tmp_path):
+    image = references.reference(1, 230, 260)
+    write_png(tmp_path / "fine.png", image)
+    os.rename(tmp_path / "fine.png", os.fsencode(tmp_path) + b"/caf\xe9.png")
+    write_png(tmp_path / "fine.png", image)
+    model = f"{config.output}/pretrain/bundle"
+    scored = score.run(dataclasses.replace(config, score=ScoreConfig(images=(str(tmp_path),), model=model))).scores
+    named = {Path(row.image_path).name: row for row in scored.itertuples()}
+    assert set(named) == {"caf\\xe9.png", "fine.png"}
+    assert "is not UTF-8" in named["caf\\xe9.png"].error
+    assert pd.isna(named["fine.png"].error)
+    assert 0 < named["fine.png"].quality < 1

@@ -1,0 +1,160 @@
+"""Pre-training: the same prompts in one process, after an interruption, and by workers of which one is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from grmp_core.backbone import EMBEDDED, BackboneConfig, load_backbone
+from grmp_core.bundle import read_bundle
+from grmp_core.errors import InputError
+from grmp_core.meta import MetaState
+from grmp_core.storage import Location, locate
+from pipelines import pretrain
+from pipelines.config import as_dict
+from tests.checkpoints import GOES_ON, has_checkpoint
+from tests.pipelines.workloads.small import ROOT, assert_same, moved
+
+pytestmark = pytest.mark.ray
+
+
+def test_streamed_tasks_give_the_stored_tasks_prompts(config, output, prompts):
+    streamed = moved(config, output, "streamed", episodes="stream")
+    assert_same(read_bundle(locate(pretrain.run(streamed).bundle)).parameters, prompts)
+
+
+def test_resumed_in_one_process_is_bit_for_bit_the_same(config, output, prompts):
+    interrupted = moved(config, output, "interrupted")
+    half = dataclasses.replace(interrupted, meta=dataclasses.replace(config.meta, outer_steps=2))
+    kept = []
+    pretrain.learn(half, None, torch.device("cpu"), None, lambda state, history: kept.append((state, list(history))))
+    place = locate(output / "kept")
+    pretrain.write_state(place, *kept[-1])
+    restored = pretrain.read_state(place)
+    state, history = pretrain.learn(interrupted, None, torch.device("cpu"), restored, lambda *a: None)
+    assert [record["step"] for record in history] == [1, 2, 3, 4]
+    for name, tensor in prompts.items():
+        assert torch.equal(state.parameters[name], tensor)
+
+
+@pytest.mark.slow
+def test_a_run_that_another_process_ends_is_bit_for_bit_the_same(config, output, prompts, monkeypatch):
+    cut = moved(config, output, "cut")
+    write_state = pretrain.write_state
+
+    def die(place: Location, state: MetaState, history: pretrain.History) -> None:
+        write_state(place, state, history)
+        if state.step == 2:
+            raise RuntimeError("the end came early")
+
+    monkeypatch.setattr(pretrain, "write_state", die)
+    with pytest.raises(RuntimeError, match="came early"):
+        pretrain.run(cut)
+    file = Path(cut.output) / "config.yaml"
+    file.write_text(yaml.safe_dump(as_dict(cut)))
+    command = [sys.executable, "-m", "pipelines.pretrain", "--config", str(file)]
+    log = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr
+    assert f"{GOES_ON} 2" in log
+    found = read_bundle(locate(cut.output) / "pretrain" / "bundle").parameters
+    assert all(torch.equal(found[name], tensor) for name, tensor in prompts.items())
+    assert len(list(Path(cut.output).glob("pretrain/state/*/*"))) == 2, "older checkpoints are of no use"
+
+
+def test_prompts_of_other_weights_are_not_taken_for_finished(config, output, prompts):
+    """The weights file stays where it is and gets other content."""
+    weights, one = output / "weights.safetensors", moved(config, output, "weights")
+    one = dataclasses.replace(one, backbone=BackboneConfig(name=EMBEDDED, checkpoint=str(weights)))
+    state = load_backbone(BackboneConfig()).clip.state_dict()
+    found = []
+    for sign in (1, -1):
+        save_file({**state, "visual.proj": sign * state["visual.proj"]}, weights)
+        found.append(read_bundle(locate(pretrain.run(one).bundle)))
+    assert found[0].backbone_sha256 != found[1].backbone_sha256
+    name = next(iter(prompts))
+    assert torch.equal(found[0].parameters[name], prompts[name])
+    assert not torch.equal(found[1].parameters[name], prompts[name])
+
+
+def test_prompts_say_which_pictures_the_store_was_made_of(config, output, store):
+    """Not what the configuration of `pretrain` says, which need not repeat it."""
+    other = moved(config, output, "other")
+    (Path(other.output) / "tasks").unlink()
+    shutil.copytree(store.root.path, Path(other.output) / "tasks")
+    plan = locate(other.output) / "tasks" / "plan.json"
+    assert plan.read_json()["source"] == "procedural"
+    plan.write_json({**plan.read_json(), "source": "kadid10k", "labels": "scores of kadid10k"})
+    short = dataclasses.replace(other, meta=dataclasses.replace(config.meta, outer_steps=1))
+    assert read_bundle(locate(pretrain.run(short).bundle)).provenance["source"] == "kadid10k"
+
+
+def test_the_last_checkpoint_is_read_and_one_before_it_stays(tmp_path):
+    place = locate(tmp_path / "state")
+    assert pretrain.read_state(place) is None
+    for step in (1, 2, 10):
+        state = MetaState(step, {"a": torch.full((2,), float(step))}, {"b": torch.zeros(1)})
+        pretrain.write_state(place, state, [{"step": float(step)}])
+    assert [file.name for file in place.list()] == ["step-0000002.pt", "step-0000010.pt"]
+    state, history = pretrain.read_state(place)
+    assert (state.step, history, state.parameters["a"].tolist()) == (10, [{"step": 10.0}], [10.0, 10.0])
+    assert state.drifted["b"].tolist() == [0.0]
+
+
+def test_two_workers_and_a_killed_one_give_one_process_prompts(config, store, output, capfd):
+    longer = dataclasses.replace(config, meta=dataclasses.replace(config.meta, outer_steps=12))
+    prompts = read_bundle(locate(pretrain.run(moved(longer, output, "alone")).bundle)).parameters
+    spread = moved(longer, output, "killed", workers=2)
+    killed: list[int] = []
+    stop = threading.Event()
+    thread = threading.Thread(target=kill_a_train_worker, args=(Path(spread.output), killed, stop))
+    thread.start()
+    try:
+        result = pretrain.run(spread)
+    finally:
+        stop.set()
+        thread.join()
+    assert len(killed) == 1, "the run was over before a worker could be killed"
+    assert GOES_ON in capfd.readouterr().err
+    assert [record["step"] for record in result.history] == list(range(1, 13))
+    assert_same(read_bundle(locate(result.bundle)).parameters, prompts)
+
+
+def kill_a_train_worker(output: Path, killed: list[int], stop: threading.Event) -> None:
+    """SIGKILL to one Ray Train worker as soon as there is a checkpoint to go on from."""
+    while not stop.is_set():
+        if has_checkpoint(output / "pretrain"):
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if any("RayTrainWorker" in part for part in process.cmdline()):
+                        process.kill()
+                        killed.append(process.pid)
+                        return
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("meta", "workers", "message"),
+    [
+        ({"tasks_per_step": 30}, 2, "tasks_per_step 30 is more than the"),
+        ({"resync": "never"}, 2, "use 1 worker, not 2"),
+    ],
+)
+def test_pretraining_that_cannot_be_is_refused_before_workers_start(config, output, store, meta, workers, message):
+    wrong = dataclasses.replace(
+        config,
+        meta=dataclasses.replace(config.meta, **meta),
+        pretrain=dataclasses.replace(config.pretrain, workers=workers, max_failures=0),
+    )
+    with pytest.raises(InputError, match=message):
+        pretrain.run(wrong)

@@ -1,0 +1,152 @@
+"""Sweeps: every cell has its row, once, whatever happens in between."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from safetensors.torch import save_file
+
+from grmp_core.backbone import EMBEDDED, BackboneConfig, load_backbone
+from grmp_core.bundle import read_bundle
+from grmp_core.errors import InputError
+from grmp_core.model import TrainableConfig
+from grmp_core.storage import locate
+from pipelines import adapt, evaluate, score, sweep
+from pipelines.cli import run_command
+from pipelines.config import ScoreConfig, SweepConfig, as_dict
+from tests.pipelines.workloads.small import ROOT, moved
+
+pytestmark = pytest.mark.ray
+
+
+def test_a_sweep_has_a_row_for_every_cell(swept):
+    assert swept.results["trial"].tolist() == ["lambda=0-shots=6-seed=0", "lambda=5-shots=6-seed=0"]
+    assert swept.results["error"].isna().all()
+    assert not list(Path(swept.place).glob("tune-*")), "Tune's own files are of no more use"
+    assert swept.results["srcc"].between(-1, 1).all()
+    assert swept.chosen is not None
+    best = swept.results.sort_values("val_srcc", ascending=False, kind="stable").iloc[0]
+    assert swept.chosen["lambda"] == best["lambda"]
+
+
+def test_labels_where_less_is_better_give_the_same_model_and_the_same_numbers(config, swept, output, prompts):
+    labels = pd.read_csv(config.target.path)
+    upside_down = Path(config.target.path).with_name("dmos.csv")
+    labels.assign(mos=10 - labels["mos"]).to_csv(upside_down, index=False)
+    dmos = dataclasses.replace(
+        moved(config, output, "dmos"),
+        target=dataclasses.replace(config.target, path=str(upside_down), higher_is_better=False),
+    )
+    (Path(dmos.output) / "pretrain").symlink_to(Path(config.output) / "pretrain")
+    found = sweep.run(dmos)
+    pd.testing.assert_frame_equal(
+        found.results[["trial", "val_srcc", "srcc", "plcc"]],
+        swept.results[["trial", "val_srcc", "srcc", "plcc"]],
+        atol=1e-6,
+    )
+    evaluation = evaluate.run(dataclasses.replace(dmos, score=ScoreConfig(model=found.results.iloc[0]["bundle"])))
+    assert evaluation.srcc_low <= evaluation.scores.srcc <= evaluation.srcc_high
+    rising = dataclasses.replace(config, score=ScoreConfig(model=found.results.iloc[0]["bundle"]))
+    assert evaluate.run(rising).scores.srcc == pytest.approx(evaluation.scores.srcc)
+    chosen = found.results[found.results["lambda"] == found.chosen["lambda"]].iloc[0]
+    assert f"SRCC is {chosen['srcc']:.3f}" in (Path(found.place) / "report.md").read_text()
+
+
+def test_a_sweep_that_is_refused_leaves_the_one_before_alone(config, swept):
+    before = {path: path.read_bytes() for path in Path(swept.place).glob("*.*")}
+    other = dataclasses.replace(config, adapt=dataclasses.replace(config.adapt, lr=0.02))
+    too_much = dataclasses.replace(other, sweep=dataclasses.replace(config.sweep, gpus_per_trial=1))
+    with pytest.raises(InputError, match="GPU"):
+        sweep.run(too_much)
+    off = TrainableConfig(text_context=False, visual_prompts=False, vision_blocks=0, text_blocks=0, final_norms=False)
+    nothing = dataclasses.replace(other, adapt=dataclasses.replace(config.adapt, trainable=off))
+    with pytest.raises(InputError, match="nothing would be learned"):
+        sweep.run(nothing)
+    assert {path: path.read_bytes() for path in Path(swept.place).glob("*.*")} == before
+
+
+@pytest.mark.parametrize("run", [sweep.run, adapt.run])
+def test_prompts_of_another_backbone_are_refused_before_anything_starts(config, output, prompts, run, tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    state = load_backbone(BackboneConfig()).clip.state_dict()
+    save_file({**state, "visual.proj": -state["visual.proj"]}, weights)
+    other = dataclasses.replace(config, backbone=BackboneConfig(name=EMBEDDED, checkpoint=str(weights)))
+    with pytest.raises(InputError, match="of pre-training"):
+        run(other)
+
+
+def test_a_bundle_of_the_sweep_scores_the_test_images_as_the_trial_did(config, swept):
+    for trial in swept.results.itertuples():
+        predictions = pd.read_parquet(Path(swept.place) / "trials" / trial.trial / "predictions.parquet")
+        bundle = read_bundle(locate(trial.bundle))
+        frame = score.score_paths(config, bundle, trial.bundle, predictions["image_path"].tolist())
+        np.testing.assert_allclose(frame["quality"], predictions["quality"], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_finished_trials_are_not_run_again_and_failed_ones_are(config, swept):
+    markers = {path: path.stat().st_mtime_ns for path in Path(swept.place).glob("trials/*/trial.json")}
+    lost = next(path for path in markers if "lambda=5" in str(path))
+    lost.unlink()
+    again = sweep.run(config)
+    pd.testing.assert_frame_equal(
+        again.results.drop(columns="seconds"), swept.results.drop(columns="seconds"), check_exact=True
+    )
+    assert {path for path, old in markers.items() if path.stat().st_mtime_ns != old} == {lost}
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_in_the_middle_is_finished_by_the_same_command(config, output, prompts):
+    grid = SweepConfig(lambdas=(0.0, 1.0, 5.0), shots=(6,), split_seeds=(0, 1))
+    killed, whole = (dataclasses.replace(moved(config, output, name), sweep=grid) for name in ("cut_short", "whole"))
+    for one in (killed, whole):
+        (Path(one.output) / "pretrain").symlink_to(Path(config.output) / "pretrain")
+    file = Path(killed.output) / "config.yaml"
+    file.write_text(yaml.safe_dump(as_dict(killed)))
+    command = ["--config", str(file), "--set", "adapt.epochs=6"]
+    kill_after_the_first_trial([sys.executable, "-m", "pipelines.sweep", *command], Path(killed.output) / "sweep")
+
+    markers = {path: path.stat().st_mtime_ns for path in Path(killed.output).glob("sweep/trials/*/trial.json")}
+    assert 0 < len(markers) < 6, "the sweep was over before it could be killed"
+    assert not (Path(killed.output) / "sweep" / "manifest.json").exists()
+    assert run_command("sweep", [*command, "--resume"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in markers} == markers
+    expected = sweep.run(dataclasses.replace(whole, adapt=dataclasses.replace(config.adapt, epochs=6))).results
+    results = pd.read_parquet(Path(killed.output) / "sweep" / "results.parquet")
+    own = ["seconds", "bundle"]
+    pd.testing.assert_frame_equal(results.drop(columns=own), expected.drop(columns=own), check_exact=True)
+
+
+def kill_after_the_first_trial(command: list[str], place: Path) -> None:
+    """SIGKILL to the driver, its Ray and its workers, none of which can say goodbye."""
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
+    try:
+        while process.poll() is None and not list(place.glob("trials/*/trial.json")):
+            time.sleep(0.02)
+    finally:
+        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        for child in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(family)
+        process.wait()
+
+
+def test_more_shots_than_images_are_refused_before_anything_runs(config, prompts):
+    greedy = dataclasses.replace(config, sweep=SweepConfig(shots=(500,)))
+    with pytest.raises(InputError, match="500"):
+        sweep.run(greedy)
