@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -104,6 +105,19 @@ def check_backbone(bundle: Bundle, backbone: Backbone, where: str) -> None:
             f"{bundle.backbone_sha256[:12]}) than {backbone.config.name} ({backbone.weights_sha256[:12]}); "
             "use the same name, tag or checkpoint"
         )
+
+
+def with_weights_at(bundle: Bundle, given: BackboneConfig, where: str) -> Bundle:
+    """The bundle; where its weights file is no longer where it was made, with `given.checkpoint` in its place.
+
+    InputError when that file holds other weights.
+    """
+    made_with = bundle.backbone.checkpoint
+    if made_with is None or given.checkpoint is None or os.path.isfile(made_with):
+        return bundle
+    moved = dataclasses.replace(bundle.backbone, checkpoint=given.checkpoint).at_home()
+    check_backbone(bundle, load_backbone(moved), where)
+    return dataclasses.replace(bundle, backbone=moved)
 
 
 def load_predictor(bundle: Bundle, where: str, backbone: Backbone | None = None, device: str = "cpu") -> Predictor:

@@ -51,7 +51,10 @@ def stage(folder: Path, place: Location, bundle: Bundle) -> dict[str, str]:
     if bundle.backbone.checkpoint is not None:
         checkpoint = Path(bundle.backbone.checkpoint)
         if not checkpoint.is_file():
-            raise InputError(f"bundle {place.uri} needs its backbone's weights, but {checkpoint} is gone; restore it")
+            raise InputError(
+                f"bundle {place.uri} needs its backbone's weights, but {checkpoint} is gone; restore it, or set "
+                "backbone.checkpoint to where it is now"
+            )
         staged = folder / f"backbone{checkpoint.suffix}"
         shutil.copyfile(checkpoint, staged)  # MLflow refuses links
         artifacts["backbone"] = str(staged)

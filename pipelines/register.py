@@ -23,7 +23,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from grmp_core.bundle import DESCRIPTION, Bundle, read_bundle
+from grmp_core.bundle import DESCRIPTION, Bundle, read_bundle, with_weights_at
 from grmp_core.errors import InputError
 from grmp_core.storage import Location, locate
 from pipelines import packaging
@@ -58,7 +58,7 @@ def run(config: Config) -> Registration:
     Raises InputError when there is no bundle, it is not an adapted model, or MLflow does not answer.
     """
     place = _candidate_place(config)
-    bundle = read_bundle(place)
+    bundle = with_weights_at(read_bundle(place), config.backbone, place.uri)
     if bundle.kind != "model":
         raise InputError(f"bundle {place.uri} holds pre-trained prompts, no model; adapt it to labelled images first")
     tracker = open_tracking(config)

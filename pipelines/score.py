@@ -22,7 +22,7 @@ from ray import ObjectRef
 from ray.data import ActorPoolStrategy
 
 from grmp_core.backbone import load_backbone
-from grmp_core.bundle import Bundle, check_backbone, read_bundle
+from grmp_core.bundle import Bundle, check_backbone, read_bundle, with_weights_at
 from grmp_core.errors import InputError
 from grmp_core.images import ImageLimits
 from grmp_core.scoring import Score, Scorer
@@ -91,7 +91,7 @@ def open_model(config: Config) -> tuple[str, Bundle]:
     from pipelines.register import resolve_model
 
     model = resolve_model(config.score.model or f"models:/{config.register.name}@champion", config)
-    bundle = read_bundle(model.place)
+    bundle = with_weights_at(read_bundle(model.place), config.backbone, model.name)
     check_backbone(bundle, load_backbone(bundle.backbone), model.name)
     return model.name, bundle
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 import torch
 
-from grmp_core.bundle import Bundle, load_predictor, read_bundle, write_bundle
+from grmp_core.backbone import BackboneConfig
+from grmp_core.bundle import Bundle, load_predictor, read_bundle, with_weights_at, write_bundle
 from grmp_core.datasets import ScoreRange
 from grmp_core.errors import InputError
 from grmp_core.images import ImageLimits
@@ -102,3 +104,14 @@ def test_a_bad_image_costs_its_own_row_only(written, tmp_path):
     assert empty.error
     assert too_large.error
     assert empty.quality != empty.quality  # NaN
+
+
+def test_weights_that_moved_are_taken_from_where_they_are_said_to_be(written, checkpoints):
+    _, bundle = written
+    here, others = (BackboneConfig(checkpoint=checkpoints("tiny-quickgelu", seed)) for seed in (0, 1))
+    gone = dataclasses.replace(bundle, backbone=dataclasses.replace(bundle.backbone, checkpoint="/gone/w.safetensors"))
+    assert with_weights_at(gone, here, "it").backbone == bundle.backbone
+    assert with_weights_at(gone, BackboneConfig(), "it") == gone
+    assert with_weights_at(bundle, others, "it") == bundle  # its own are where they were
+    with pytest.raises(InputError, match="bundle it was made with another backbone"):
+        with_weights_at(gone, others, "it")

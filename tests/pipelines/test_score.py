@@ -53,6 +53,18 @@ def test_a_node_that_does_not_see_the_weights_file_gets_its_content(make_backbon
         assert 0 < scored[0].quality < 1
 
 
+def test_a_model_whose_weights_file_moved_is_opened_with_backbone_checkpoint(make_backbone, tmp_path):
+    here = make_backbone().config
+    bundle = ablation._random_prompts(Config(backbone=here, prompts=PromptConfig(visual_tokens=2)))
+    gone = dataclasses.replace(bundle.backbone, checkpoint=str(tmp_path / "gone.safetensors"))
+    write_bundle(locate(tmp_path / "bundle"), dataclasses.replace(bundle, backbone=gone))
+    config = Config(score=ScoreConfig(model=str(tmp_path / "bundle")))
+    with pytest.raises(InputError, match="' does not exist; give the path of a weights file"):
+        score.open_model(config)
+    _, opened = score.open_model(dataclasses.replace(config, backbone=here))
+    assert opened.backbone == here
+
+
 @pytest.fixture
 def scored(monkeypatch) -> list[str]:
     """Paths that were scored, instead of a cluster that scores them; the 13th row of the first run kills it."""
