@@ -167,12 +167,14 @@ def validation_curve(
     for epoch, states in enumerate(zip(*runs, strict=True), start=1):
         if epoch % config.eval_every and epoch != config.epochs:
             continue
-        predicted = np.full(len(views), np.nan)  # stays so for images that no fold holds out
+        predicted = []
         for (_, held_out), (_, parameters) in zip(folds, states, strict=True):
             tokens = views.score_tokens_NGTD[torch.from_numpy(held_out)]
-            predicted[held_out] = predict_quality(model, parameters, tokens).cpu().numpy()
-        known = ~np.isnan(predicted)
-        yield epoch, srcc(predicted[known], quality[known])
+            predicted.append(predict_quality(model, parameters, tokens).cpu().numpy())
+        found, known = np.concatenate(predicted), np.concatenate([held_out for _, held_out in folds])
+        if not np.isfinite(found).all():
+            raise NonFiniteLossError(f"epoch {epoch}: a predicted quality is not finite; lower adapt.lr")
+        yield epoch, srcc(found, quality[known])
 
 
 def folds_of(config: AdaptConfig, reference_ids: Sequence[str], seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -112,12 +112,11 @@ def normalize(images_BHWC: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def start_from_whitened_patches(model: CaptionModel, images_BHWC: Tensor, generator: torch.Generator) -> None:
-    """Set the patch filters to whitened directions of the patches of `images`, and the position code to a constant.
+    """Set the patch filters to whitened directions of the patches of `images`, and draw a weak position code.
 
     The spectrum of photos falls with frequency, so that random filters see little but brightness, while blur, noise and
     compression live in the weak high frequencies. A third of the filters are the leading principal components, the rest
-    random mixtures of all others, every one with unit variance. The constant in the position code tells the first norm
-    how strong a patch is.
+    random mixtures of all others, every one with unit variance.
     """
     visual = model.clip.visual
     width, size_px = visual.conv1.out_channels, visual.conv1.kernel_size[0]

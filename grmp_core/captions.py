@@ -74,7 +74,7 @@ DISTORTION_PHRASES: dict[str, tuple[str, ...]] = {
 """KADID-10k's 25 types by their registered name; the first phrase is what type recognition asks with."""
 
 SCENES = ("animal", "cityscape", "human", "indoor scene", "landscape", "night scene", "plant", "still-life", "others")
-"""The nine scene words of LIQE."""
+"""The nine scene words of the published code (after LIQE)."""
 
 _CONTEXTS = (
     "",

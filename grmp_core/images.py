@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from grmp_core.errors import InputError
+from grmp_core.storage import locate
 
 # Formats are named one by one because some of Pillow's other readers start programs (EPS runs Ghostscript).
 # JPEG includes the multi-picture files of phones.
@@ -92,6 +93,15 @@ def read_image(source: str | os.PathLike[str] | bytes, limits: ImageLimits = DEF
             raise ImageError(f"not enough memory to decode {image.width}x{image.height} pixels", where) from error
 
 
+def image_bytes(uri: str) -> bytes:
+    """The bytes of an image file by path or URI. ImageError when it cannot be read."""
+    try:
+        return locate(uri).read_bytes()
+    except (InputError, OSError) as error:
+        reason = getattr(error, "strerror", None) or _one_line(error)
+        raise ImageError(f"cannot be read ({reason})", uri) from error
+
+
 def image_id(data: bytes) -> str:
     """Short name of an image file by its content, 16 hex digits: the same wherever it lies, whatever it is called."""
     return hashlib.sha256(data).hexdigest()[:16]
@@ -118,6 +128,14 @@ def list_images(path_or_glob: str) -> list[str]:
     if not found:
         raise InputError(f"{path_or_glob}: no image found; give a {place} with files ending in {_suffix_list()}")
     return found
+
+
+def evenly_chosen(folder: str, count: int) -> list[str]:
+    """At most `count` of a folder's images, evenly from its sorted list. InputError for none, or for count < 1."""
+    paths = list_images(folder)
+    if count < 1:
+        raise InputError(f"{count} photos: use 1 or more")
+    return [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, count).round().astype(int))]
 
 
 @contextlib.contextmanager

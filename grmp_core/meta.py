@@ -258,7 +258,7 @@ class OuterRecord:
     support_loss: float
     """Mean over tasks, before adapting to the task."""
     query_loss: float
-    """Mean over tasks, after adapting on support (held-out references)."""
+    """Mean over tasks of the last query batch (held-out references), after all inner steps before it."""
 
 
 def check_workers(config: MetaConfig, world_size: int) -> None:

@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from grmp_core.backbone import Backbone, dtype_of
+from grmp_core.captions import SCENES
 from grmp_core.errors import InputError
 from grmp_core.prompts import FixedText, PromptConfig, TextPrompt, VisualPrompt, num_visual_tokens
 from grmp_core.towers import open_text_tower, open_vision_tower
 
 Parameters = dict[str, Tensor]
 
-SCENES = ("animal", "cityscape", "human", "indoor scene", "landscape", "night scene", "plant", "still-life", "others")
-"""The nine scene words of the published code (after LIQE)."""
 SCENE_TEMPLATE = "a photo of a {}"
 
 

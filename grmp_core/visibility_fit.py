@@ -22,7 +22,7 @@ from scipy.stats import spearmanr
 from grmp_core.calibration import quality_of, spreads
 from grmp_core.distortions import KADID_NAMES, REGISTRY, get
 from grmp_core.errors import InputError
-from grmp_core.images import list_images, read_image
+from grmp_core.images import evenly_chosen, read_image
 from grmp_core.seeds import generator_of
 from grmp_core.visibility import MEASURES, Appearance, VisibilityCurve
 
@@ -83,13 +83,10 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     try:
-        paths = list_images(options.folder)
+        paths = evenly_chosen(options.folder, options.photos)
+        fits = {name: fit_type(name, found) for name, found in measure_differences(paths).items()}
     except InputError as error:
         parser.error(str(error))
-    if options.photos < 1:
-        parser.error("--photos must be 1 or more")
-    paths = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, options.photos).round().astype(int))]
-    fits = {name: fit_type(name, found) for name, found in measure_differences(paths).items()}
     human = spreads()
 
     def cells(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -22,9 +22,9 @@ from grmp_core import protocol
 from grmp_core.attributes import attributes
 from grmp_core.backbone import BackboneConfig, load_backbone
 from grmp_core.brisque import brisque_features
-from grmp_core.bundle import Bundle, read_bundle, write_bundle
+from grmp_core.bundle import Bundle, write_bundle
 from grmp_core.errors import InputError
-from grmp_core.images import ImageError, ImageLimits, read_image
+from grmp_core.images import ImageError, ImageLimits, image_bytes, read_image
 from grmp_core.metrics import srcc
 from grmp_core.model import QualityModel, TrainableConfig
 from grmp_core.storage import Location, locate
@@ -34,7 +34,8 @@ from pipelines import sweep
 from pipelines.analysis import compare_methods, method_medians
 from pipelines.config import Config
 from pipelines.session import output_place, ray_session, say, table, write_manifest
-from pipelines.target import bad_rows, check_rejects, load_target
+from pipelines.target import bad_rows, check_rejects, load_target, read_prompts
+from pipelines.trials import LAMBDA
 
 NSS, LINEAR, LOOK = "ridge on BRISQUE", "linear probe", "ridge on attributes"
 CONTEXT, RANDOM, RANDOM_QGR = "text context only (CoOp)", "adaptation", "adaptation + QGR"
@@ -82,12 +83,14 @@ def run(config: Config) -> Ablation:
     place = output_place(config, "ablation")
     if not any(strength > 0 for strength in config.sweep.lambdas):
         raise InputError("an ablation compares lambda 0 with others: give sweep.lambdas a value above 0")
-    target = load_target(config.target)
+    if LAMBDA in config.sweep.space:
+        raise InputError(f"an ablation compares lambda 0 with others: take {LAMBDA} out of sweep.space")
+    target, arms = load_target(config.target), _arms(config)
     with ray_session():
         baselines, rejected = _baseline_rows(config, target.table.to_pydict())
-        arms = [_arm_rows(arm, place) for arm in _arms(config)]
-    results = pd.concat([baselines, *(rows for rows, _ in arms)], ignore_index=True)
-    ablation = Ablation(results, [trial for _, failed in arms for trial in failed], place.uri)
+        found = [_arm_rows(arm, place) for arm in arms]
+    results = pd.concat([baselines, *(rows for rows, _ in found)], ignore_index=True)
+    ablation = Ablation(results, [trial for _, failed in found for trial in failed], place.uri)
     (place / "ablation.csv").write_bytes(results.to_csv(index=False).encode())
     (place / "ablation.md").write_bytes(ablation.as_text().encode())
     inputs = {"target": target.fingerprint()}
@@ -133,7 +136,7 @@ def _arms(config: Config) -> list[Arm]:
     named = config.evaluate.pretrained or {"MPP": (output_place(config, "pretrain") / "bundle").uri}
     for name, uri in named.items():
         methods = {f"{RANDOM} + {name}": False, f"{RANDOM} + {name} + QGR": True}
-        arms.append(Arm(f"pretrained-{name.replace(' ', '-')}", full, read_bundle(locate(uri)), methods))
+        arms.append(Arm(f"pretrained-{name.replace(' ', '-')}", full, read_prompts(config, locate(uri)), methods))
     return arms
 
 
@@ -156,9 +159,8 @@ def _arm_rows(arm: Arm, place: Location) -> tuple[pd.DataFrame, list[str]]:
     """Run the arm's sweep in a folder of its own; -> its rows of the ablation, and the trials that failed."""
     say(f"ablation: {arm.folder}")
     folder = place / arm.folder
-    tracking = dataclasses.replace(arm.config.tracking, uri=None if folder.is_local else arm.config.tracking.uri)
     write_bundle(folder / "pretrain" / "bundle", arm.start)
-    results = sweep.run(dataclasses.replace(arm.config, output=folder.uri, tracking=tracking)).results
+    results = sweep.run(dataclasses.replace(arm.config, output=folder.uri)).results
     good = results[results["error"].isna()]
     frames = []
     for method, regularized in arm.methods.items():
@@ -172,7 +174,7 @@ def _arm_rows(arm: Arm, place: Location) -> tuple[pd.DataFrame, list[str]]:
 def best_by_validation(trials: pd.DataFrame) -> pd.DataFrame:
     """Of every split and number of shots the trial with the best validation SRCC; the smaller lambda of equals."""
     ordered = trials.sort_values(["val_srcc", "lambda"], ascending=[False, True])
-    return ordered.groupby(["shots", "split_seed"], as_index=False).first()
+    return ordered.groupby(["shots", "split_seed"]).head(1).sort_values(["shots", "split_seed"], ignore_index=True)
 
 
 def _baseline_rows(config: Config, columns: dict[str, list[Any]]) -> tuple[pd.DataFrame, list[dict[str, str]]]:
@@ -234,9 +236,9 @@ class _Features:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
-            image = read_image(locate(row["path"]).read_bytes(), self.limits)
-        except (ImageError, InputError, OSError) as error:
-            return _nothing(row, error=str(error))
+            image = read_image(image_bytes(row["path"]), self.limits)
+        except ImageError as error:
+            return _nothing(row, error=error.reason)
         try:
             statistics = brisque_features(image)
         except InputError as error:

@@ -132,9 +132,11 @@ def compare_methods(results: pd.DataFrame, baselines: Sequence[str]) -> pd.DataF
     `difference`: median over the splits of method - baseline; `p` two-sided, not corrected for the number of tests.
     """
     wide = results.pivot_table(index=["shots", "split_seed"], columns="method", values="srcc")
+    ran = [method for method in results["method"].unique() if method in wide.columns]
     rows = []
     for against in baselines:
-        for method in (m for m in results["method"].unique() if m not in baselines[: baselines.index(against) + 1]):
+        known = baselines[: baselines.index(against) + 1]  # each pair once
+        for method in (m for m in ran if m not in known and against in ran):
             for shots, pair in wide[[method, against]].dropna().groupby(level="shots"):
                 test = wilcoxon_paired(pair[method], pair[against])
                 difference = float((pair[method] - pair[against]).median())

@@ -142,7 +142,9 @@ def search_tried(sweep: SweepResults) -> list[Section]:
         for r in table.to_dict("records")
     )  # fmt: skip
     text = (
-        f"{inputs['search']}. Test images took no part; every other number of this report is for the setting that won."
+        f"{inputs['search']}. No test score of that split took part; in the other splits some of the images it saw are "
+        "test images, so the setting (not the weights) knows their scores there. Every other number of this report is "
+        "for the setting that won."
     )
     header = (*keys, "validation SRCC", "epochs", "how it ended")
     won = frozenset(np.flatnonzero(table["won"]).tolist())

@@ -17,7 +17,7 @@ from grmp_core import datasets, references
 from grmp_core.datasets.synthetic import KADID10K_TYPES, TID2013_TYPES
 from grmp_core.distortions import KADID_NAMES, REGISTRY
 from grmp_core.errors import InputError
-from grmp_core.images import IMAGE_SUFFIXES, ImageError, ImageLimits, list_images, read_image
+from grmp_core.images import IMAGE_SUFFIXES, ImageError, ImageLimits, image_bytes, list_images, read_image
 from grmp_core.seeds import seed_of
 from grmp_core.storage import locate
 from grmp_core.tasks import (
@@ -89,11 +89,7 @@ class Synthesizer:
 
     def read(self, uri: str) -> np.ndarray:
         """A picture as it is. ImageError when the file cannot be used."""
-        try:
-            data = locate(uri).read_bytes()
-        except (InputError, OSError) as error:
-            raise ImageError(f"cannot be read ({getattr(error, 'strerror', None) or error})", uri) from error
-        return read_image(data, self.limits)
+        return read_image(image_bytes(uri), self.limits)
 
     def _synthesized_row(
         self,

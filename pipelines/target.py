@@ -17,9 +17,9 @@ from grmp_core.backbone import load_backbone
 from grmp_core.bundle import Bundle, check_backbone, read_bundle
 from grmp_core.datasets import LabelledSet
 from grmp_core.errors import InputError
-from grmp_core.images import ImageError, image_id, read_image
+from grmp_core.images import ImageError, image_bytes, image_id, read_image
 from grmp_core.model import QualityModel
-from grmp_core.storage import locate
+from grmp_core.storage import Location, locate
 from grmp_core.views import scoring_views, training_views, whole_grid
 from pipelines.config import Config, TargetConfig, as_dict, build
 from pipelines.session import config_hash, say
@@ -96,6 +96,8 @@ def encode_target(config: Config, target: LabelledSet, start: Bundle, gpus_per_w
     good = [row for row in kept if not row["error"]]
     rejected = tuple({"path": row["path"], "reason": row["error"]} for row in kept if row["error"])
     check_rejects(config.target, target.table.num_rows, rejected)
+    if not good:
+        raise InputError(f"none of the {len(kept)} target images can be used (first: {rejected[0]['reason']})")
     order = [row["row"] for row in good]
     return EncodedTarget(
         tuple(row["path"] for row in good),
@@ -144,11 +146,21 @@ def process_model(config: Config, start: Bundle, device: torch.device) -> Qualit
 
 
 def initial_prompts(config: Config) -> Bundle:
-    """The pre-trained prompts `<output>/pretrain/bundle`. InputError when there are none, or they know the target."""
+    """The pre-trained prompts `<output>/pretrain/bundle`. InputError as of `read_prompts`, or when there are none."""
     place = locate(config.output) / "pretrain" / "bundle"
     if not (place / "bundle.json").exists():
         raise InputError(f"no pre-trained prompts at {place.uri}: run `grmp pretrain` with this output first")
+    return read_prompts(config, place)
+
+
+def read_prompts(config: Config, place: Location) -> Bundle:
+    """Pre-trained prompts. InputError for an adapted model, and for prompts that know the target's scores."""
     start = read_bundle(place)
+    if start.kind != "prompts":
+        raise InputError(
+            f"{place.uri} is an adapted model: a trial that starts from it has seen scores that it is to be tested on; "
+            "give the bundle of grmp pretrain"
+        )
     if start.provenance.get("source") == config.target.dataset:
         raise InputError(
             f"the prompts at {place.uri} were pre-trained on the scores of {config.target.dataset}, so no image of it "
@@ -162,9 +174,9 @@ def picture_of(path: str) -> bytes | str | ImageError:
     if "://" not in path:
         return path
     try:
-        return locate(path).read_bytes()
-    except (InputError, OSError) as error:
-        return ImageError(f"cannot be read ({' '.join(str(error).split())})", path)
+        return image_bytes(path)
+    except ImageError as error:
+        return error
 
 
 def compute_device(gpus: float) -> torch.device:
@@ -204,10 +216,7 @@ class _Encoder:
         return output
 
     def _encode(self, path: str, quality: float) -> dict[str, Any]:
-        try:
-            data = locate(path).read_bytes()
-        except (InputError, OSError) as error:
-            raise ImageError(f"cannot be read ({getattr(error, 'strerror', None) or error})", path) from error
+        data = image_bytes(path)
         image = read_image(data, self.config.images)
         size_px = self.model.image_size_px
         train = training_views(image, self.config.views, size_px, self.config.seed, path.rsplit("/", 1)[-1])
@@ -229,8 +238,8 @@ def bad_rows(target: LabelledSet) -> tuple[dict[str, str], ...]:
 def id_of_file(path: str) -> str | None:
     """The `image_id` of a file; null where it cannot be read, which its scoring will tell."""
     try:
-        return image_id(locate(path).read_bytes())
-    except (InputError, OSError):
+        return image_id(image_bytes(path))
+    except ImageError:
         return None
 
 

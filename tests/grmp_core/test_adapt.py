@@ -10,7 +10,16 @@ import pytest
 import torch
 
 from grmp_core import adapt as module
-from grmp_core.adapt import AdaptConfig, Batch, adapt, adaptation_step, predict_quality, prepare_views, train
+from grmp_core.adapt import (
+    AdaptConfig,
+    Batch,
+    adapt,
+    adaptation_step,
+    predict_quality,
+    prepare_views,
+    train,
+    validation_curve,
+)
 from grmp_core.errors import InputError
 from grmp_core.gradients import QgrConfig, regularize
 from grmp_core.meta import NonFiniteLossError
@@ -39,8 +48,9 @@ def whole_batch(views) -> Batch:
     return Batch.gather(views, rows, torch.zeros(len(views), dtype=torch.long))
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 2e-4), ("bf16", 0.15)])
-def test_a_step_is_the_plain_references_step(make_backbone, make_clip, precision, tolerance):
+@pytest.mark.parametrize(("precision", "tolerance", "overall"), [("fp32", 2e-4, 2e-5), ("bf16", 0.3, 0.1)])
+def test_a_step_is_the_plain_references_step(make_backbone, make_clip, precision, tolerance, overall):
+    """Tensor by tensor and as a whole: in bf16 the small tensors' errors depend on how a CPU rounds."""
     model, start, views = setting(make_backbone, precision)
     parameters = model.adaptable_parameters(start)
     config = AdaptConfig(lr=1.0, weight_decay=0.0, qgr=QgrConfig(strength=5.0))
@@ -55,10 +65,12 @@ def test_a_step_is_the_plain_references_step(make_backbone, make_clip, precision
         student, teacher, torch.from_numpy(images(12, 2)[:, 0]), views.quality_N, prompts, context, names
     )
     expected, report = regularize(quality_gradients, semantic_gradients, config.qgr)
+    differences, scales = [], []
     for ours, plain in zip(parameters, names, strict=True):
-        difference = (parameters[ours] - stepped[ours] - expected[plain]).norm()
-        scale = expected[plain].norm() + quality_gradients[plain].norm() + 1e-3
-        assert difference <= tolerance * scale, ours
+        differences.append((parameters[ours] - stepped[ours] - expected[plain]).norm())
+        scales.append(expected[plain].norm() + quality_gradients[plain].norm() + 1e-3)
+        assert differences[-1] <= tolerance * scales[-1], ours
+    assert torch.stack(differences).norm() <= overall * torch.stack(scales).norm()
     assert record[2] == pytest.approx(report.angle_deg, abs=0.05 if precision == "fp32" else 5)
 
 
@@ -165,6 +177,13 @@ def test_a_loss_that_is_not_finite_names_epoch_and_batch(make_backbone):
     broken = dataclasses.replace(views, quality_N=torch.full((12,), math.nan))
     with pytest.raises(NonFiniteLossError, match="epoch 1, batch 0"):
         list(train(model, model.adaptable_parameters(start), broken, AdaptConfig(), seed=0, epochs=1))
+
+
+def test_a_prediction_that_is_not_finite_ends_the_validation(make_backbone):
+    model, start, views = setting(make_backbone)
+    views.score_tokens_NGTD[3] = math.nan
+    with pytest.raises(NonFiniteLossError, match="epoch 1: a predicted quality"):
+        list(validation_curve(model, model.adaptable_parameters(start), views, AdaptConfig(epochs=1), seed=0))
 
 
 @pytest.mark.parametrize("bad", [{"epochs": 0}, {"folds": 0}, {"lr": -1.0}, {"weight_decay": math.inf}])

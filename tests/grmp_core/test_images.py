@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from grmp_core.errors import InputError
-from grmp_core.images import ImageError, ImageLimits, list_images, read_image
+from grmp_core.images import ImageError, ImageLimits, evenly_chosen, list_images, read_image
 
 EXIF_ORIENTATION = 0x0112
 
@@ -270,6 +270,15 @@ def test_list_images(tmp_path: Path) -> None:
     assert list_images(str(tmp_path / "**/*.webp")) == [str(tmp_path / "sub/c.webp")]
     assert list_images(str(tmp_path / "x[1].png")) == [str(tmp_path / "x[1].png")]
     assert list_images(str(tmp_path / "notes.txt")) == [str(tmp_path / "notes.txt")]
+
+
+def test_evenly_chosen_images_span_the_folder(tmp_path: Path) -> None:
+    for i in range(10):
+        (tmp_path / f"{i}.png").touch()
+    assert [Path(path).stem for path in evenly_chosen(str(tmp_path), 4)] == ["0", "3", "6", "9"]
+    assert len(evenly_chosen(str(tmp_path), 99)) == 10
+    with pytest.raises(InputError, match="use 1 or more"):
+        evenly_chosen(str(tmp_path), 0)
 
 
 def test_list_images_says_when_there_are_none(tmp_path: Path) -> None:

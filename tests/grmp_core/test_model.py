@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import grmp_core.towers as towers
+from grmp_core.captions import SCENES
 from grmp_core.errors import InputError
-from grmp_core.model import SCENES, Predictor, QualityModel, TrainableConfig, unit
+from grmp_core.model import Predictor, QualityModel, TrainableConfig, unit
 from grmp_core.prompts import PromptConfig, TextPrompt, num_visual_tokens
 from grmp_core.towers import open_text_tower, open_vision_tower, run_block_by_insertion
 

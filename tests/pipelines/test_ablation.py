@@ -64,9 +64,37 @@ def test_lambda_is_chosen_by_validation_never_by_test():
     assert ablation.best_by_validation(trials)["lambda"].tolist() == [5.0, 1.0]
 
 
-def test_an_ablation_without_regularization_is_refused():
-    with pytest.raises(InputError, match=r"sweep\.lambdas"):
-        ablation.run(Config(sweep=SweepConfig(lambdas=(0.0,))))
+def test_of_a_chosen_trial_without_a_score_no_other_score_is_reported():
+    trials = pd.DataFrame(
+        {"shots": 10, "split_seed": 0, "lambda": [1.0, 5.0], "val_srcc": [0.2, 0.3], "srcc": [0.9, np.nan]}
+    )
+    assert ablation.best_by_validation(trials)["srcc"].isna().all()
+
+
+def test_a_method_without_a_finished_trial_is_left_out_of_the_tests():
+    results = made_up_results()
+    tests = compare_methods(results, ("base", "failed"))
+    pd.testing.assert_frame_equal(tests, compare_methods(results, ("base",)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lambdas": (0.0,)}, r"sweep\.lambdas"),
+        ({"search": "random", "space": {"adapt.qgr.strength": {"low": 1, "high": 10}}}, r"out of sweep\.space"),
+    ],
+)
+def test_an_ablation_that_cannot_compare_lambdas_is_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        ablation.run(Config(sweep=SweepConfig(**settings)))
+
+
+def test_an_adapted_model_is_no_start_and_is_refused_before_any_image_is_read(tmp_path, monkeypatch):
+    config = small_config(tmp_path, noisy_folder(tmp_path / "target", count=8))
+    adapted = dataclasses.replace(ablation._random_prompts(config), kind="model")
+    write_bundle(locate(tmp_path / "bundle"), adapted)
+    with pytest.raises(InputError, match="is an adapted model"):
+        ablation.run(config)  # no Ray is running here
 
 
 def test_baselines_see_the_images_of_the_sweep(tmp_path, monkeypatch):
