@@ -49,8 +49,8 @@ class SynthesizeConfig:
     """Larger references are shrunk to this before they are distorted (KADID-10k's size); 0: never."""
     labels: Labels = "picture"
     """`mean`: a type and level has one label, KADID-10k's mean score. `picture`: moved by how visible the damage is on
-    the picture at hand. `overall`: that, and what the picture was worth before by its detail, light and colour, which
-    is how the embedded backbone has learned what quality is. Published sets keep their own scores."""
+    the picture at hand. `overall`: that, and what the picture was worth before by its sharpness and light, which is how
+    the embedded backbone has learned what quality is. Published sets keep their own scores."""
     references_per_block: int = 4
     """References a Ray task works on, and the grain at which an interrupted run goes on."""
     max_reject_fraction: float = 0.1
@@ -66,8 +66,11 @@ class SynthesizeConfig:
             raise InputError(f"synthesize.source {self.source} needs synthesize.path: give the folder of {what}")
         if self.preview is not None and not self.preview.endswith((".html", ".png")):
             raise InputError(f"synthesize.preview {self.preview}: name a file that ends in .html or .png")
-        if self.compositions < 0:
-            raise InputError(f"synthesize.compositions {self.compositions}: use 0 or more")
+        for name in ("references", "compositions", "short_side_px"):
+            if getattr(self, name) < 0:
+                raise InputError(f"synthesize.{name} {getattr(self, name)}: use 0 or more")
+        if not 0 <= self.max_reject_fraction <= 1:
+            raise InputError(f"synthesize.max_reject_fraction {self.max_reject_fraction}: use a number from 0 to 1")
         if not 0 < self.query_fraction < 1:
             raise InputError(f"synthesize.query_fraction {self.query_fraction}: use a number between 0 and 1")
         if self.references_per_block < 1:
@@ -137,7 +140,8 @@ class SweepConfig:
     search: Literal["grid", "random", "optuna"] = "grid"
     """`grid`: lambdas x shots x split_seeds, nothing else. `random` or `optuna`: first settle the hyperparameters of
     `space` by validation SRCC alone, at the most shots of the first split seed; then the grid with the setting that
-    won. Test images are scored in the grid only."""
+    won. Test images are scored in the grid only; but some of the other splits' are images whose labels the
+    search has seen: only the first split's test scores are free of every choice."""
     space: dict = field(default_factory=dict)
     """What a search varies: {adapt.lr: {low: 0.01, high: 1, log: true}, adapt.epochs: {values: [10, 20]}}. Lambda is
     adapt.qgr.strength here; where it is searched, it takes the place of `lambdas`."""
@@ -192,8 +196,8 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         for name, folder in self.pretrained.items():
-            if not isinstance(folder, str):
-                raise InputError(f"evaluate.pretrained.{name} must be the folder of a prompt bundle, not {folder!r}")
+            if not isinstance(name, str) or not isinstance(folder, str):
+                raise InputError(f"evaluate.pretrained: {name!r}: {folder!r} must be a name and a bundle's folder")
 
 
 @dataclass(frozen=True, kw_only=True)
