@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ _SWEEP_FILES = (
     "report.html",
     "report.md",
 )
+_NAME = re.compile(r"[\w.]+")
 _MAX_TEXT = 5000  # characters of a parameter or tag; MLflow takes 6000 and 8000
 
 
@@ -74,9 +76,10 @@ def existing(place: Location, names: Sequence[str]) -> list[tuple[Location, str]
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested sections as dotted names, values as text."""
+    """Nested sections as dotted names, values as text. A table named by its user, such as `evaluate.pretrained`, is one
+    value: MLflow does not take every character in a name."""
     for name, value in config.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and all(_NAME.fullmatch(inner) for inner in value):
             yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", text(value)

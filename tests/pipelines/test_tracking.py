@@ -170,7 +170,8 @@ def test_pretraining_is_one_run(config, tmp_path) -> None:
     (folder / "bundle" / "bundle.json").write_text("{}")
     history = [{"step": k, "support_loss": 1 / k, "query_loss": 2 / k} for k in range(1, 4)]
     (folder / "history.json").write_text(json.dumps({"history": history}))
-    manifest = {"config": {"meta": {"outer_lr": 0.01}}, "git_commit": None, "inputs": {"tasks": ["a", "b"]}}
+    settings = {"meta": {"outer_lr": 0.01}, "evaluate": {"pretrained": {"25 tasks + 10": "there"}}}
+    manifest = {"config": settings, "git_commit": None, "inputs": {"tasks": ["a", "b"]}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     tracker = open_tracking(config)
     run = tracker.log_pretrain(locate(folder))
@@ -178,7 +179,8 @@ def test_pretraining_is_one_run(config, tmp_path) -> None:
     assert len(runs_of(tracker)) == 1
     logged = tracker.client.get_metric_history(run, "query_loss")
     assert [(m.step, m.value) for m in logged] == [(1, 2.0), (2, 1.0), (3, pytest.approx(2 / 3))]
-    assert tracker.client.get_run(run).data.params["meta.outer_lr"] == "0.01"
+    params = tracker.client.get_run(run).data.params
+    assert params == {"meta.outer_lr": "0.01", "evaluate.pretrained": "{'25 tasks + 10': 'there'}"}
     assert "bundle/bundle.json" in {item.path for item in tracker.client.list_artifacts(run, "bundle")}
 
 
