@@ -13,11 +13,13 @@ import argparse
 import hashlib
 import json
 import logging
-import multiprocessing as mp
+import multiprocessing
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ import torch
 from safetensors.torch import save_file
 
 from grmp_core import captions
+from grmp_core.attributes import OWN_QUALITY_RULE
 from grmp_core.backbone import (
     EMBEDDED,
     OPENAI_MEAN,
@@ -47,7 +50,7 @@ from grmp_core.training_crops import (
     make_batch,
 )
 from pipelines.backbone_numbers import measure
-from pipelines.session import ray_session
+from pipelines.session import config_hash, ray_session
 
 log = logging.getLogger("grmp.backbone")
 Recipe = dict[str, int | float | str]
@@ -168,7 +171,7 @@ def train(options: argparse.Namespace, rank: Rank) -> None:
     _check_same_step(trainer.step, rank)
     with make_pool(options) as pool:
         if trainer.step == 0 and not options.start_from:
-            images = torch.cat([b.images_BHWC for b in pool.imap(_make_batch, _jobs(options, -8, 0))])
+            images = torch.cat([b.images_BHWC for b in pool.map(_make_batch, _jobs(options, -8, 0))])
             start_from_whitened_patches(trainer.model, images, torch.Generator().manual_seed(options.seed))
             trainer.reset_average()
         clock.started_s = time.monotonic()
@@ -290,6 +293,8 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     recipe["--photos"] = ", ".join(Path(folder).absolute().name for folder in options.photos)
     recipe["--train-workers"] = options.train_workers
     recipe["--start-from"] = _digest_of(options.start_from) if options.start_from else RANDOM_WEIGHTS
+    labels = (OWN_QUALITY_RULE, CropConfig(), TrainConfig().weights)
+    recipe["crops, labels and weights of the losses"] = config_hash(*labels)
     return recipe
 
 
@@ -299,18 +304,21 @@ def _digest_of(weights: str) -> str:
     return hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:12]
 
 
-def make_pool(options: argparse.Namespace) -> mp.pool.Pool:
-    """Workers that hold the photos in memory."""
-    context = mp.get_context("spawn")  # a fork would copy the threads' locks of the training process
-    return context.Pool(options.workers, _start_worker, (options.photos, options.procedural))
+def make_pool(options: argparse.Namespace) -> ProcessPoolExecutor:
+    """Workers that hold the photos in memory. One that is killed ends the run instead of letting it wait."""
+    context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks of the training process
+    return ProcessPoolExecutor(options.workers, context, _start_worker, (options.photos, options.procedural))
 
 
-def bounded(pool: mp.pool.Pool, jobs: Iterator[tuple[int, int, int]], ahead: int) -> Iterator[Batch]:
+def bounded(pool: ProcessPoolExecutor, jobs: Iterator[tuple[int, int, int]], ahead: int) -> Iterator[Batch]:
     """Results in order, with at most `ahead` batches made in advance."""
-    pending = [pool.apply_async(_make_batch, (next(jobs),)) for _ in range(ahead)]
-    while True:
-        pending.append(pool.apply_async(_make_batch, (next(jobs),)))
-        yield pending.pop(0).get()
+    pending = deque(pool.submit(_make_batch, next(jobs)) for _ in range(ahead))
+    try:
+        while True:
+            pending.append(pool.submit(_make_batch, next(jobs)))
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _jobs(options: argparse.Namespace, first: int, stop: int | None, stride: int = 1) -> Iterator[tuple[int, int, int]]:
@@ -359,7 +367,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoint-minutes", type=float, default=4)
     parser.add_argument("--measure", metavar="WEIGHTS", help="train nothing; print what these weights can do")
     parser.add_argument("--livec", metavar="DIR", help="with --measure: ChallengeDB_release, never trained on")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    for name in ("minutes", "steps", "batch_size", "threads", "workers", "checkpoint_minutes"):
+        if vars(options)[name] is not None and not vars(options)[name] > 0:
+            parser.error(f"--{name.replace('_', '-')} {vars(options)[name]}: use more than 0")
+    return options
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from grmp_core import captions
 from grmp_core.attributes import attributes, own_quality
 from grmp_core.backbone import EMBEDDED, Backbone, BackboneConfig, load_backbone
 from grmp_core.datasets import load as load_dataset
+from grmp_core.errors import InputError
 from grmp_core.images import read_image
 from grmp_core.metrics import srcc
 from grmp_core.training_crops import TYPES, apply_parts, load_photos, overall_quality, quality_of_parts
@@ -28,6 +29,8 @@ def measure(weights: str, folders: list[str], livec: str | None) -> dict[str, ob
 
 def _measure_synthetic(backbone: Backbone, folders: list[str]) -> dict[str, object]:
     photos = load_photos(folders, 0, validation=True).photos
+    if not photos:
+        raise InputError(f"no photo in {', '.join(folders)} is held out (one in fourteen is); give more photos")
     rng = np.random.default_rng(0)
     pictures: list[tuple[str, int, float, float]] = []  # type, level, label by picture, the photo's own quality
 
@@ -54,7 +57,8 @@ def _measure_synthetic(backbone: Backbone, folders: list[str]) -> dict[str, obje
     unit_mean = torch.from_numpy(features.batch_means(features.unit_NE.numpy()))
     right = recognize_type(backbone, unit_mean, TYPES) == types
     right_one = recognize_type(backbone, features.unit_NE[one_view], TYPES) == types
-    by_type = {name: round(float(right[strong & (types == i)].mean()), 3) for i, name in enumerate(TYPES)}
+    asked = {name: right[strong & (types == i)] for i, name in enumerate(TYPES)}
+    by_type = {name: round(float(found.mean()), 3) for name, found in asked.items() if len(found)}
     quality_mean, fidelity_mean = features.batch_means(quality), features.batch_means(fidelity)
     return {
         "held_out_photos": len(photos),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from grmp_core import references
 from grmp_core.backbone import EMBEDDED, BackboneConfig, load_backbone
 from grmp_core.caption_model import start_from_whitened_patches
 from grmp_core.contrastive import TrainConfig, Trainer
-from grmp_core.training_crops import CropConfig, load_photos, make_batch
+from grmp_core.training_crops import CropConfig, held_out, load_photos, make_batch
 from pipelines import backbone
 
 BATCH = 4
@@ -79,6 +80,32 @@ def test_a_run_that_starts_from_weights_goes_on_from_them_with_fresh_rows_for_ne
     with pytest.raises(AssertionError, match="2"):
         train(folder, tmp_path / "other", "--steps", "1", "--start-from", "nowhere.safetensors")
     assert "--start-from 'nowhere.safetensors' does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--steps=-1", "--minutes=0", "--workers=0", "--batch-size=0"])
+def test_numbers_that_make_no_run_are_refused(folder, option, capsys):
+    with pytest.raises(SystemExit) as ended:
+        backbone.main(["--photos", str(folder), option])
+    assert ended.value.code == 2
+    assert "use more than 0" in capsys.readouterr().err
+
+
+def test_a_batch_process_that_is_killed_ends_the_run(folder):
+    options = backbone._parse(["--photos", str(folder), "--procedural", "0", "--batch-size", str(BATCH)])
+    with backbone.make_pool(options) as pool:
+        batches = backbone.bounded(pool, backbone._jobs(options, 0, None), ahead=1)
+        next(batches)
+        for process in list(pool._processes.values()):
+            process.kill()
+        with pytest.raises(BrokenProcessPool):
+            [next(batches) for _ in range(4)]
+
+
+def test_nothing_is_measured_without_a_photo_held_out(folder, capsys):
+    for photo in filter(held_out, list(folder.iterdir())):
+        photo.unlink()
+    assert backbone.main(["--photos", str(folder), "--measure", str(embedded_weights())]) == 2
+    assert "is held out" in capsys.readouterr().err
 
 
 @pytest.mark.slow
