@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from grmp_core.attributes import own_quality
+from grmp_core.attributes import attributes, own_quality
 from grmp_core.calibration import combined_quality, mildest_level, quality_of, quality_of_composition
 from grmp_core.distortions import check_composition, compose, draw_composition
 from grmp_core.errors import InputError
@@ -139,7 +139,7 @@ def synthesize_row(
         seen = appearance or Appearance(reference_HW3)
         quality = quality_of_picture(task, float(level), seen.differences(distorted))
     if labels == "overall":
-        own = own_quality(np.ascontiguousarray(reference_HW3[rows, columns]))
+        own = own_quality(attributes(reference_HW3[rows, columns]))
         quality = round(combined_quality([own, quality]), 4)  # digits that every machine agrees on
     return TaskRow(task, view, quality, level, float(level), reference_id, part, row_seed)
 

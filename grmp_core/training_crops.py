@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from grmp_core import captions
-from grmp_core.attributes import attributes, own_quality
+from grmp_core.attributes import UNDISTORTED_QUALITY, attributes, own_quality
 from grmp_core.calibration import combined_quality, quality_of, quality_of_composition
 from grmp_core.contrastive import Batch
 from grmp_core.distortions import get
@@ -31,8 +31,6 @@ TYPES = tuple(captions.DISTORTION_PHRASES)
 """The distortion types in the order of caption and target columns."""
 
 Parts = list[tuple[str, float]]
-UNDISTORTED_QUALITY = 0.93
-"""What damage alone leaves of an undistorted photo: above the .90 that KADID-10k cells have with nothing to see."""
 
 _BLURS = ("lens_blur", "gaussian_blur", "motion_blur")
 _LIGHTS = ("darken", "brighten", "mean_shift", "contrast", "saturation_hsv", "saturation_lab")
@@ -117,7 +115,7 @@ def make_batch(photos: Sequence[Photo], num_images: int, config: CropConfig, see
         photo = photos[int(rng.integers(len(photos)))]
         parts = draw_parts(rng, config)
         window = cut_window(photo.pixels_HW3, config, rng)
-        own = own_quality(window)
+        own = own_quality(attributes(window))
         window = apply_parts(window, parts, rng)
         for _ in range(min(config.crops_per_window, num_images - len(images))):
             images.append(_crop(window, config.size_px, rng))

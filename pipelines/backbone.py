@@ -30,7 +30,7 @@ import torch
 from safetensors.torch import save_file
 
 from grmp_core import captions
-from grmp_core.attributes import own_quality_rule
+from grmp_core.attributes import OWN_QUALITY_RULE
 from grmp_core.backbone import (
     EMBEDDED,
     OPENAI_MEAN,
@@ -293,7 +293,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     recipe["--photos"] = ", ".join(Path(folder).absolute().name for folder in options.photos)
     recipe["--train-workers"] = options.train_workers
     recipe["--start-from"] = _digest_of(options.start_from) if options.start_from else RANDOM_WEIGHTS
-    labels = (own_quality_rule(), CropConfig(), TrainConfig().weights)
+    labels = (OWN_QUALITY_RULE, CropConfig(), TrainConfig().weights)
     recipe["crops, labels and weights of the losses"] = config_hash(*labels)
     return recipe
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from grmp_core import captions
-from grmp_core.attributes import own_quality
+from grmp_core.attributes import attributes, own_quality
 from grmp_core.backbone import EMBEDDED, Backbone, BackboneConfig, load_backbone
 from grmp_core.datasets import load as load_dataset
 from grmp_core.errors import InputError
@@ -36,7 +36,7 @@ def _measure_synthetic(backbone: Backbone, folders: list[str]) -> dict[str, obje
 
     def views_of_pictures() -> Iterator[np.ndarray]:
         for photo in photos:
-            appearance, own = Appearance(photo.pixels_HW3), own_quality(photo.pixels_HW3)
+            appearance, own = Appearance(photo.pixels_HW3), own_quality(attributes(photo.pixels_HW3))
             for name in TYPES:
                 level = int(rng.integers(1, 6))
                 distorted = apply_parts(photo.pixels_HW3, [(name, float(level))], rng)
@@ -83,7 +83,7 @@ def _measure_livec(backbone: Backbone, folder: str) -> dict[str, object]:
     def views_of_pictures() -> Iterator[np.ndarray]:
         for path in paths:
             views = scoring_views(read_image(path), ViewConfig(), backbone.image_size_px)
-            formula.append(float(np.mean([own_quality(view) for view in views])))
+            formula.append(float(np.mean([own_quality(attributes(view)) for view in views])))
             yield views
 
     features = image_features(backbone, views_of_pictures())

@@ -11,7 +11,7 @@ import numpy as np
 import ray
 from ray.data import TaskPoolStrategy
 
-from grmp_core.attributes import own_quality_rule
+from grmp_core.attributes import OWN_QUALITY_RULE
 from grmp_core.errors import InputError
 from grmp_core.storage import Location, local_size_bytes
 from grmp_core.task_store import write_task_file
@@ -220,7 +220,7 @@ def label_rule(source: str, labels: Labels, tasks: Sequence[str]) -> str:
         return f"scores of {source}"
     constants: list[Any] = [] if labels == "mean" else [STRENGTH, sorted(curves().items())]
     if labels == "overall":
-        constants.append(own_quality_rule())
+        constants.append(OWN_QUALITY_RULE)
     if any(len(types_of(task)) > 1 for task in tasks):
         constants.append(COMPOSITION_RULE)
     return f"{labels} {config_hash(*constants)}"

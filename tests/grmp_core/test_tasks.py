@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from grmp_core.attributes import own_quality
+from grmp_core.attributes import attributes, own_quality
 from grmp_core.calibration import combined_quality, quality_of, quality_of_composition
 from grmp_core.distortions import compose
 from grmp_core.errors import InputError
@@ -98,7 +98,7 @@ def test_an_overall_label_adds_what_the_view_was_worth_before(task):
     damage, overall = (synthesize_row(dim, "ref0", "support", task, 3, 32, 5, rule) for rule in ("picture", "overall"))
     assert np.array_equal(overall.view_HW3, damage.view_HW3)
     rng = np.random.Generator(np.random.PCG64(overall.seed))
-    own = own_quality(np.ascontiguousarray(dim[draw_view(dim.shape[:2], 32, rng)]))
+    own = own_quality(attributes(dim[draw_view(dim.shape[:2], 32, rng)]))
     assert overall.quality == pytest.approx(combined_quality([own, damage.quality]), abs=1e-4)
     assert overall.quality < min(own, damage.quality)
 

@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 
 from grmp_core import captions
-from grmp_core.attributes import ATTRIBUTES, attributes
+from grmp_core.attributes import ATTRIBUTES, UNDISTORTED_QUALITY, attributes
 from grmp_core.calibration import PRISTINE_QUALITY, quality_of, quality_of_composition
 from grmp_core.distortions import KADID_NAMES
 from grmp_core.training_crops import (
     TYPES,
-    UNDISTORTED_QUALITY,
     CropConfig,
     Photo,
     cut_window,
