@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The command line prints it as it is and exits with 2; anything else is a failure (exit 1).
     """
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss or gradient became NaN or infinite; raised before anything was moved by it."""

@@ -11,22 +11,17 @@ import numpy as np
 import ray
 import torch
 
-from grmp_core.adapt import AdaptResult, adapt, folds_of
-from grmp_core.bundle import LEARNED_FROM, Bundle, write_bundle
-from grmp_core.datasets import ScoreRange
-from pipelines.config import Config
-from pipelines.resources import require_trial
-from pipelines.session import output_place, ray_session, say, table, versions, write_manifest
-from pipelines.target import (
-    EncodedTarget,
-    bad_rows,
-    check_adaptation,
-    compute_device,
-    encode_target,
-    initial_prompts,
-    load_target,
-    process_model,
-)
+from grmp_core.learning.few_shot import AdaptResult, adapt, folds_of
+from grmp_core.model.bundle import LEARNED_FROM, Bundle, write_bundle
+from pipelines.configuration.schema import Config
+from pipelines.few_shot.adapted_bundle import adapted_bundle
+from pipelines.few_shot.encoded_target import EncodedTarget, encode_target
+from pipelines.few_shot.labelled_target import bad_rows, load_target
+from pipelines.few_shot.starting_model import check_adaptation, compute_device, initial_prompts, process_model
+from pipelines.runtime.capacity import require_trial
+from pipelines.runtime.console import say, table
+from pipelines.runtime.provenance import output_place, write_manifest
+from pipelines.runtime.ray_session import ray_session
 
 
 @dataclass(frozen=True)
@@ -70,33 +65,6 @@ def run(config: Config) -> Adaptation:
     inputs = {"target": target.fingerprint()}
     write_manifest(place, "adapt", config, started, inputs=inputs, counts=counts, rejected=rejected)
     return Adaptation((place / "bundle").uri, len(encoded.mos), result.epochs, result.val_srcc, time.time() - started)
-
-
-def adapted_bundle(
-    config: Config, start: Bundle, result: AdaptResult, score_range: ScoreRange, about: dict[str, Any]
-) -> Bundle:
-    """The adapted tensors, with the prompts that did not move, and where they come from."""
-    prompts = {name: tensor for name, tensor in start.parameters.items() if name not in result.parameters}
-    return Bundle(
-        kind="model",
-        backbone=config.backbone.at_home(),
-        backbone_sha256=start.backbone_sha256,
-        prompts=start.prompts,
-        views=config.views,
-        precision=config.precision,
-        parameters={**prompts, **result.parameters},
-        score_range=score_range,
-        metrics={"val_srcc": float(result.val_srcc)},
-        provenance={
-            "lambda": config.adapt.qgr.strength,
-            **about,
-            "epochs": result.epochs,
-            "target": config.target.dataset,
-            "pretraining": start.provenance,
-            "seed": config.seed,
-            "versions": versions(),
-        },
-    )
 
 
 def _adapt(config: Config, start: Bundle, encoded: EncodedTarget) -> AdaptResult:

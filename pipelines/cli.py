@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from grmp_core.errors import InputError
-from pipelines.config import Config, as_dict, load_config
+from pipelines.configuration.loading import as_dict, load_config
+from pipelines.configuration.schema import Config
 
 
 @dataclass(frozen=True)

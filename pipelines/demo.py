@@ -11,25 +11,20 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from grmp_core import references
-from grmp_core.calibration import quality_of_composition
 from grmp_core.distortions import compose, draw_composition
-from grmp_core.model import TrainableConfig
+from grmp_core.labels.human_means import quality_of_composition
+from grmp_core.learning.few_shot import AdaptConfig
+from grmp_core.learning.meta_pretraining import MetaConfig
+from grmp_core.model.quality_model import TrainableConfig
+from grmp_core.procedural import scenes
 from grmp_core.seeds import generator_of
 from grmp_core.storage import Location, locate
 from pipelines import pretrain, register, report, score, sweep, synthesize
-from pipelines.config import (
-    AdaptConfig,
-    Config,
-    MetaConfig,
-    PretrainConfig,
-    ScoreConfig,
-    SweepConfig,
-    SynthesizeConfig,
-    TargetConfig,
-)
-from pipelines.session import ray_session, say
-from pipelines.tracking import open_tracking
+from pipelines.configuration.schema import Config
+from pipelines.configuration.workloads import PretrainConfig, ScoreConfig, SweepConfig, SynthesizeConfig, TargetConfig
+from pipelines.runtime.console import say
+from pipelines.runtime.ray_session import ray_session
+from pipelines.tracking.tracker import open_tracking
 
 NUM_TARGET_IMAGES = 120
 NUM_NEW_IMAGES = 6
@@ -131,7 +126,7 @@ def draw_target(folder: Location, seed: int) -> None:
     for i in range(NUM_TARGET_IMAGES):
         rng = generator_of("demo target", seed, i)
         parts = draw_composition(rng, max_parts=2)
-        image = compose(references.reference(FIRST_TARGET_SEED + i), parts, rng)
+        image = compose(scenes.reference(FIRST_TARGET_SEED + i), parts, rng)
         name = f"photo_{i:03d}.png"
         _write_png(folder / name, image)
         rows.append({"image": name, "mos": round(100 * quality_of_composition(parts), 2)})
@@ -140,7 +135,7 @@ def draw_target(folder: Location, seed: int) -> None:
 
 def draw_new_images(folder: Location, seed: int) -> None:
     """One new picture, clean and under growing Gaussian blur: its scores should fall."""
-    clean = references.reference(FIRST_TARGET_SEED + NUM_TARGET_IMAGES + 1 + seed)
+    clean = scenes.reference(FIRST_TARGET_SEED + NUM_TARGET_IMAGES + 1 + seed)
     _write_png(folder / "blur_0.png", clean)
     for level in range(1, NUM_NEW_IMAGES):
         rng = generator_of("demo new", seed, level)

@@ -21,16 +21,18 @@ import ray
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from grmp_core.backbone import BackboneConfig
 from grmp_core.errors import InputError
+from grmp_core.model.backbone import BackboneConfig
 from grmp_core.storage import Location, locate
-from pipelines import diagnosis
-from pipelines.config import Config, as_dict
-from pipelines.diagnosis import Answers, Finding, Node, NodeFacts
-from pipelines.session import one_line, ray_session, say
-from pipelines.target import load_target
-from pipelines.tracking import open_tracking
-from pipelines.visit import Errand, compared_versions, existing, visit
+from pipelines.checkup import verdicts
+from pipelines.checkup.node_probe import Errand, compared_versions, existing, visit
+from pipelines.checkup.verdicts import Answers, Finding, Node, NodeFacts
+from pipelines.configuration.loading import as_dict
+from pipelines.configuration.schema import Config
+from pipelines.few_shot.labelled_target import load_target
+from pipelines.runtime.console import one_line, say
+from pipelines.runtime.ray_session import ray_session
+from pipelines.tracking.tracker import open_tracking
 
 ANSWER_SECONDS = 180.0
 """A node's first worker imports torch, which takes long on a busy machine."""
@@ -111,17 +113,17 @@ def _cluster_findings(config: Config, answer_seconds: float) -> list[Finding]:
             mark.delete()
     address = os.environ.get("RAY_ADDRESS")
     judges: dict[str, Callable[[], Finding]] = {
-        "nodes": lambda: diagnosis.judge_nodes(nodes),
-        "token": lambda: diagnosis.judge_authentication(address, nodes, is_token_auth_enabled()),
-        "package": lambda: diagnosis.judge_answers(answers),
-        "versions": lambda: diagnosis.judge_versions(answers, compared_versions()),
-        "storage": lambda: diagnosis.judge_storage(answers, output.uri, output.is_local, problem),
-        "inputs": lambda: diagnosis.judge_paths(answers),
-        "weights": lambda: diagnosis.judge_weights(answers, _backbone_name(config.backbone)),
-        "precision": lambda: diagnosis.judge_precision(config, answers),
-        "disk": lambda: diagnosis.judge_disks(answers),
-        "object store": lambda: diagnosis.judge_object_store(nodes, needed_object_store(config)),
-        "resources": lambda: diagnosis.judge_resources(config, nodes),
+        "nodes": lambda: verdicts.judge_nodes(nodes),
+        "token": lambda: verdicts.judge_authentication(address, nodes, is_token_auth_enabled()),
+        "package": lambda: verdicts.judge_answers(answers),
+        "versions": lambda: verdicts.judge_versions(answers, compared_versions()),
+        "storage": lambda: verdicts.judge_storage(answers, output.uri, output.is_local, problem),
+        "inputs": lambda: verdicts.judge_paths(answers),
+        "weights": lambda: verdicts.judge_weights(answers, _backbone_name(config.backbone)),
+        "precision": lambda: verdicts.judge_precision(config, answers),
+        "disk": lambda: verdicts.judge_disks(answers),
+        "object store": lambda: verdicts.judge_object_store(nodes, needed_object_store(config)),
+        "resources": lambda: verdicts.judge_resources(config, nodes),
         "tracking": lambda: _tracking(config, len(living)),
     }
     if all(isinstance(answer, str) for answer in answers.values()):
@@ -137,7 +139,7 @@ def needed_object_store(config: Config) -> int | None:
     tokens = (vision["image_size"] // vision["patch_size"]) ** 2 + 1
     views = config.views.train_views + config.views.score_grid**2
     images = load_target(config.target).table.num_rows
-    return diagnosis.encoded_bytes(images, views, tokens, vision["width"], 2 if config.precision == "bf16" else 4)
+    return verdicts.encoded_bytes(images, views, tokens, vision["width"], 2 if config.precision == "bf16" else 4)
 
 
 def checked(check: str, judge: Callable[[], Finding]) -> Finding:
@@ -153,7 +155,7 @@ def _tracking(config: Config, num_nodes: int = 1) -> Finding:
         problem = _unwritable(Path(tracker.uri.removeprefix("sqlite:///")).parent)
     else:
         problem = problem_within(TRACKING_SECONDS, lambda: tracker.client)
-    return diagnosis.judge_tracking(tracker.uri, problem, num_nodes)
+    return verdicts.judge_tracking(tracker.uri, problem, num_nodes)
 
 
 def problem_within(seconds: float, action: Callable[[], object]) -> str | None:

@@ -9,16 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from grmp_core.bundle import LEARNED_FROM, Bundle
-from grmp_core.datasets import LabelledSet
+from grmp_core.datasets.labelled_set import LabelledSet
 from grmp_core.errors import InputError
-from grmp_core.metrics import Scores, bootstrap_interval, evaluate, srcc
-from pipelines import ablation
-from pipelines.ablation import Ablation
-from pipelines.config import Config
-from pipelines.score import open_model, score_paths
-from pipelines.session import output_place, say, table, write_manifest
-from pipelines.target import bad_rows, check_rejects, id_of_file, load_target
+from grmp_core.evaluation.metrics import Scores, bootstrap_interval, evaluate, srcc
+from grmp_core.imaging.decoding import id_of_file
+from grmp_core.model.bundle import LEARNED_FROM, Bundle
+from pipelines import ablate
+from pipelines.ablate import Ablation
+from pipelines.configuration.schema import Config
+from pipelines.few_shot.labelled_target import bad_rows, check_rejects, load_target
+from pipelines.runtime.console import say, table
+from pipelines.runtime.provenance import output_place, write_manifest
+from pipelines.scoring.batch_scorer import score_paths
+from pipelines.scoring.model_lookup import open_model
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Evaluation:
 
 def run(config: Config) -> Evaluation | Ablation:
     """Agreement with the human scores of the target, or the ablation, if asked for."""
-    return ablation.run(config) if config.evaluate.ablation else score_target(config)
+    return ablate.run(config) if config.evaluate.ablation else score_target(config)
 
 
 def score_target(config: Config) -> Evaluation:

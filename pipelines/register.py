@@ -6,35 +6,26 @@ ranks the same held-out images better than the champion by more than `register.m
 
 from __future__ import annotations
 
-import atexit
-import hashlib
-import os
-import re
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
-from grmp_core.bundle import DESCRIPTION, Bundle, read_bundle, with_weights_at
 from grmp_core.errors import InputError
+from grmp_core.model.bundle import Bundle, read_bundle, with_weights_at
 from grmp_core.storage import Location, locate
-from pipelines import packaging
-from pipelines.champion import judge
-from pipelines.config import Config
-from pipelines.model_card import model_card
-from pipelines.tracking import OUTAGE, Tracker, open_tracking
+from pipelines.configuration.schema import Config
+from pipelines.registry import model_package
+from pipelines.registry.champion_decision import judge
+from pipelines.registry.model_card import model_card
+from pipelines.scoring.model_lookup import as_current, cause, resolve_model
+from pipelines.tracking.tracker import OUTAGE, Tracker, open_tracking
 
 CHAMPION, CANDIDATE = "champion", "candidate"
 _CONTENT, _DECISION = "grmp.content", "grmp.decision"
-_MODEL_URI = re.compile(r"^models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))$")
 
 
 @dataclass(frozen=True)
@@ -63,7 +54,7 @@ def run(config: Config) -> Registration:
         raise InputError(f"bundle {place.uri} holds pre-trained prompts, no model; adapt it to labelled images first")
     tracker = open_tracking(config)
     name = config.register.name
-    content = packaging.content_hash(config, place)
+    content = model_package.content_hash(config, place)
     try:
         version = _find(tracker.client, name, content) or _log(config, tracker, place, bundle, content)
         tracker.client.set_registered_model_alias(name, CANDIDATE, str(version))
@@ -75,41 +66,10 @@ def run(config: Config) -> Registration:
         tracker.client.update_model_version(name, str(version), description=card)
     except OUTAGE as error:
         raise InputError(
-            f"MLflow at {tracker.uri} did not take the model ({type(error).__name__}: {_one_line(error)}); "
+            f"MLflow at {tracker.uri} did not take the model ({type(error).__name__}: {cause(error)}); "
             "see to it and run the same command again"
         ) from error
     return Registration(name, version, is_champion, reason)
-
-
-class ResolvedModel(NamedTuple):
-    name: str
-    """`models:/name/version`, or the address of the bundle's folder: what a record of its use says."""
-    place: Location
-    """Folder of the bundle, for as long as this process lives."""
-
-
-def resolve_model(uri: str, config: Config) -> ResolvedModel:
-    """Find the bundle in a folder, or that of `models:/name@alias` or `models:/name/version`.
-
-    A registered model is downloaded once, to `models/` in a local output, else to a temporary folder. InputError when
-    the registry has no such model, with what it has.
-    """
-    if not uri.startswith("models:"):
-        place = locate(uri)
-        return ResolvedModel(place.uri, place)
-    match = _MODEL_URI.match(uri)
-    if match is None:
-        raise InputError(f"model '{uri}': write models:/name@alias or models:/name/version, or a bundle's folder")
-    tracker = open_tracking(config)
-    try:
-        found = _version_of(tracker.client, match, tracker.uri)
-        place = _download(config, tracker, match["name"], found)
-    except OUTAGE as error:
-        raise InputError(
-            f"model {uri} could not be fetched from MLflow at {tracker.uri} ({type(error).__name__}: "
-            f"{_one_line(error)}); start the server, correct tracking.uri, or give a bundle's folder"
-        ) from error
-    return ResolvedModel(f"models:/{match['name']}/{found.version}", place)
 
 
 def _candidate_place(config: Config) -> Location:
@@ -144,16 +104,16 @@ def _find(client: MlflowClient, name: str, content: str) -> int | None:
 
 
 def _log(config: Config, tracker: Tracker, place: Location, bundle: Bundle, content: str) -> int:
-    with tempfile.TemporaryDirectory() as folder, _as_current(tracker):
+    with tempfile.TemporaryDirectory() as folder, as_current(tracker):
         logged = mlflow.pyfunc.log_model(
             name="quality-model",
-            python_model=str(packaging.PROGRAM),
-            artifacts=packaging.stage(Path(folder), place, bundle),
-            code_paths=[str(packaging.copy_package(Path(folder)))],
-            pip_requirements=packaging.requirements(),
-            signature=packaging.signature(),
-            input_example=packaging.example(),
-            model_config=packaging.model_config(config),
+            python_model=str(model_package.PROGRAM),
+            artifacts=model_package.stage(Path(folder), place, bundle),
+            code_paths=[str(model_package.copy_package(Path(folder)))],
+            pip_requirements=model_package.requirements(),
+            signature=model_package.signature(),
+            input_example=model_package.example(),
+            model_config=model_package.model_config(config),
             registered_model_name=config.register.name,
             tags={_CONTENT: content},
             await_registration_for=None,
@@ -161,82 +121,6 @@ def _log(config: Config, tracker: Tracker, place: Location, bundle: Bundle, cont
     version = int(logged.registered_model_version)
     tracker.client.set_model_version_tag(config.register.name, str(version), _CONTENT, content)
     return version
-
-
-def _version_of(client: MlflowClient, match: re.Match[str], uri: str) -> Any:
-    name = match["name"]
-    try:
-        model = client.get_registered_model(name)
-        if match["version"]:
-            return client.get_model_version(name, match["version"])
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        what = f"version {match['version']} of model '{name}'" if match["version"] else f"model '{name}'"
-        raise InputError(
-            f"MLflow at {uri} has no {what}; register one with grmp register, or give a bundle's folder"
-        ) from error
-    if match["alias"] not in model.aliases:
-        known = ", ".join(f"{alias} (version {v})" for alias, v in sorted(model.aliases.items())) or "none"
-        raise InputError(f"model '{name}' in MLflow at {uri} has no alias '{match['alias']}'; it has: {known}")
-    return client.get_model_version(name, model.aliases[match["alias"]])
-
-
-def _download(config: Config, tracker: Tracker, name: str, found: Any) -> Location:
-    output = locate(config.output)
-    made = hashlib.sha256(f"{tracker.uri} {found.creation_timestamp}".encode()).hexdigest()[:8]
-    root = Path(output.path, "models") if output.is_local else _folder_of_this_process()
-    folder = root / f"{name}-{found.version}-{made}"
-    if not folder.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root) as fresh, _as_current(tracker):
-            source = f"models:/{name}/{found.version}/artifacts"
-            got = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=fresh))
-            got.rename(folder)
-    _point_to_backbone(folder)
-    return locate(folder / "bundle")
-
-
-@cache
-def _folder_of_this_process() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="grmp-model-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def _point_to_backbone(folder: Path) -> None:
-    """A bundle names the weights file of the machine that made it; here it lies beside the bundle."""
-    description = locate(folder / "bundle" / DESCRIPTION)
-    content = description.read_json()
-    for file in folder.glob("backbone.*"):
-        if content["backbone"]["checkpoint"] != str(file):
-            content["backbone"]["checkpoint"] = str(file)
-            description.write_json(content)
-
-
-@contextmanager
-def _as_current(tracker: Tracker) -> Iterator[None]:
-    """MLflow's own functions use the process-wide store; it is put back afterwards."""
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_ID")
-    before = {name: os.environ.get(name) for name in names}
-    tracking = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-    registry = None if mlflow.get_registry_uri() == mlflow.get_tracking_uri() else mlflow.get_registry_uri()
-    mlflow.set_tracking_uri(tracker.uri)
-    mlflow.set_registry_uri(tracker.uri)
-    os.environ["MLFLOW_EXPERIMENT_ID"] = tracker.experiment_id
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(tracking)  # type: ignore[arg-type]
-        mlflow.set_registry_uri(registry)  # type: ignore[arg-type]
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 if __name__ == "__main__":

@@ -14,12 +14,11 @@ import pandas as pd
 import yaml
 
 from grmp_core.errors import InputError
-from grmp_core.images import ImageLimits
+from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.storage import locate
-from pipelines import analysis, figures, report_findings
-from pipelines.analysis import ReportConfig, SweepResults
-from pipelines.figures import number
-from pipelines.page import (
+from pipelines.configuration.workloads import ReportConfig
+from pipelines.rendering import palette
+from pipelines.rendering.document import (
     Block,
     Cell,
     Facts,
@@ -34,10 +33,14 @@ from pipelines.page import (
     to_html,
     to_markdown,
 )
-from pipelines.report_findings import NONE, answer_of, decimals, short_answer
+from pipelines.reporting import findings
+from pipelines.reporting.charts import number
+from pipelines.reporting.findings import NONE, answer_of, decimals, short_answer
+from pipelines.results import statistics, sweep_folder
+from pipelines.results.sweep_folder import SweepResults
 
 if TYPE_CHECKING:  # the configuration holds this file's section
-    from pipelines.config import Config
+    from pipelines.configuration.schema import Config
 
 __all__ = ["Report", "ReportConfig", "run"]
 
@@ -60,30 +63,30 @@ class Report:
 def run(config: Config) -> Report:
     """Write report.html, report.md and figures/*.png into `<output>/sweep`. InputError when no sweep is there."""
     settings = config.report
-    sweep = analysis.read_sweep(locate(config.output) / "sweep")
+    sweep = sweep_folder.read_sweep(locate(config.output) / "sweep")
     page = build_page(sweep, settings, config.images)
     place = sweep.place
     for picture in _pictures(page):
-        (place / "figures" / f"{picture.name}.png").write_bytes(figures.to_png(picture.figure))
+        (place / "figures" / f"{picture.name}.png").write_bytes(palette.to_png(picture.figure))
     (place / "report.html").write_bytes(to_html(page).encode())
     (place / "report.md").write_bytes(to_markdown(page).encode())
-    rows = analysis.cells(sweep.trials).to_dict("records")
+    rows = statistics.cells(sweep.trials).to_dict("records")
     return Report((place / "report.html").uri, (place / "report.md").uri, tuple(rows))
 
 
 def build_page(sweep: SweepResults, settings: ReportConfig, limits: ImageLimits) -> Page:
     """The whole report as blocks; parts for which a sweep has no data are left out."""
-    table = analysis.cells(sweep.trials)
+    table = statistics.cells(sweep.trials)
     sections = [Section("Summary", _summary(sweep, table, settings))]
     if table["n"].any():
         sections += [
-            Section("Agreement with people, by number of labels", report_findings.learning_curves(table, settings)),
-            Section("How many labels are enough?", report_findings.labels_needed(sweep, table, settings)),
-            Section("Which lambda?", report_findings.lambdas(sweep)),
+            Section("Agreement with people, by number of labels", findings.learning_curves(table, settings)),
+            Section("How many labels are enough?", findings.enough_labels(sweep, table, settings)),
+            Section("Which lambda?", findings.lambdas(sweep)),
         ]
-        sections += report_findings.chosen_model(sweep, settings, limits)
+        sections += findings.chosen_model(sweep, settings, limits)
         sections += [Section("All results", _results(table)), Section("Time and cost", _time(sweep, table, settings))]
-    sections += report_findings.search_tried(sweep)
+    sections += findings.search_tried(sweep)
     if len(sweep.failed):
         sections.append(Section("What failed", _failures(sweep)))
     sections.append(Section("How it was made", _provenance(sweep)))

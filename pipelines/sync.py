@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from grmp_core.storage import locate
-from pipelines.config import Config
-from pipelines.tracking import open_tracking
+from pipelines.configuration.schema import Config
+from pipelines.tracking.tracker import open_tracking
 
 
 @dataclass(frozen=True)

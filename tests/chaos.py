@@ -28,11 +28,11 @@ import yaml
 from cluster import submit
 from cluster.local_cluster import ClusterError, LocalCluster
 from cluster.processes import wait_until, with_descendants
-from grmp_core import references
-from grmp_core.bundle import read_bundle
 from grmp_core.errors import InputError
+from grmp_core.model.bundle import read_bundle
+from grmp_core.procedural import scenes
 from grmp_core.storage import locate
-from pipelines.session import say, table
+from pipelines.runtime.console import say, table
 from tests.checkpoints import GOES_ON, has_checkpoint
 
 NUM_IMAGES = 15
@@ -244,7 +244,7 @@ def write_settings(folder: Path) -> None:
     target = folder / "target"
     target.mkdir(parents=True)
     for i in range(NUM_IMAGES):
-        picture = references.reference(500 + i, 230, 240)
+        picture = scenes.reference(500 + i, 230, 240)
         cv2.imwrite(str(target / f"{i}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     labels = pd.DataFrame({"image": [f"{i}.png" for i in range(NUM_IMAGES)], "mos": np.linspace(1, 9, NUM_IMAGES)})
     labels.to_csv(target / "labels.csv", index=False)

@@ -12,7 +12,7 @@ import open_clip
 import pytest
 import torch
 
-from grmp_core.backbone import Backbone, BackboneConfig, load_backbone
+from grmp_core.model.backbone import Backbone, BackboneConfig, load_backbone
 
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):  # the same examples for the same code: a red CI means a change, not luck
@@ -127,7 +127,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def ray_instance():
     """The one Ray of the whole test run."""
-    from pipelines.session import ray_session
+    from pipelines.runtime.ray_session import ray_session
 
     with ray_session():
         yield

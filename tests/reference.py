@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from grmp_core.captions import SCENES
+from grmp_core.model.scene_words import SCENES
 
 
 class PlainModel(nn.Module):

@@ -2,11 +2,12 @@
 
 import difflib
 
-from grmp_core.datasets.labelled import IMAGE_TABLE, LabelledSet, Reject, RejectLimits, ScoreRange
+from grmp_core.datasets.kadid_tid import load_kadid10k, load_tid2013
+from grmp_core.datasets.label_table import load_table
+from grmp_core.datasets.labelled_set import IMAGE_TABLE, LabelledSet, Reject, RejectLimits
 from grmp_core.datasets.livec import load_livec
-from grmp_core.datasets.synthetic import load_kadid10k, load_tid2013
-from grmp_core.datasets.tabular import load_table
 from grmp_core.errors import InputError
+from grmp_core.score_range import ScoreRange
 
 __all__ = ["DATASETS", "IMAGE_TABLE", "LabelledSet", "Reject", "RejectLimits", "ScoreRange", "load"]
 

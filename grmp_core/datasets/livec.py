@@ -6,8 +6,9 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from grmp_core.datasets.labelled import LabelledSet, LabelRow, RejectLimits, ScoreRange, build
+from grmp_core.datasets.labelled_set import LabelledSet, LabelRow, RejectLimits, build
 from grmp_core.errors import InputError
+from grmp_core.score_range import ScoreRange
 
 SCORE_RANGE = ScoreRange(mos_min=0.0, mos_max=100.0)
 _TRAINING_NAMES = [f"t{number}" for number in range(1, 8)]

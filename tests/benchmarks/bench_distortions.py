@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 
 from grmp_core.distortions import KADID_NAMES, REGISTRY, get
-from grmp_core.images import read_image
-from grmp_core.references import reference
+from grmp_core.imaging.decoding import read_image
+from grmp_core.procedural.scenes import reference
 
 SIZES = ((384, 512), (224, 224))
 LEVELS = (1, 2, 3, 4, 5)

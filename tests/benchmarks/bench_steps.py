@@ -18,14 +18,14 @@ import numpy as np
 import open_clip
 import torch
 
-from grmp_core.adapt import AdaptConfig, Batch, adaptation_step, prepare_views
-from grmp_core.backbone import OPENAI_MEAN, OPENAI_STD, Backbone, BackboneConfig
-from grmp_core.gradients import QgrConfig, regularize
-from grmp_core.meta import FunctionalAdam, MetaConfig, inner_loop
-from grmp_core.model import QualityModel, TrainableConfig
-from grmp_core.objectives import quality_loss
-from grmp_core.prompts import PromptConfig
-from grmp_core.towers import fuse_activations
+from grmp_core.learning.few_shot import AdaptConfig, Batch, adaptation_step, prepare_views
+from grmp_core.learning.gradient_projection import QgrConfig, regularize
+from grmp_core.learning.losses import quality_loss
+from grmp_core.learning.meta_pretraining import FunctionalAdam, MetaConfig, inner_loop
+from grmp_core.model.backbone import OPENAI_MEAN, OPENAI_STD, Backbone, BackboneConfig
+from grmp_core.model.prompts import PromptConfig
+from grmp_core.model.quality_model import QualityModel, TrainableConfig
+from grmp_core.model.towers import fuse_activations
 from tests.reference import PlainModel, plain_adaptation_gradients, split_prompts
 
 NAME = "ViT-B-16-quickgelu"

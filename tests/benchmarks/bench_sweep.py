@@ -19,17 +19,22 @@ import numpy as np
 import ray
 import torch
 
-from grmp_core import protocol
-from grmp_core.adapt import AdaptConfig, adapt, predict_quality
-from grmp_core.backbone import load_backbone
-from grmp_core.bundle import Bundle, write_bundle
-from grmp_core.metrics import evaluate
-from grmp_core.model import QualityModel, TrainableConfig
+from grmp_core.evaluation import splits
+from grmp_core.evaluation.metrics import evaluate
+from grmp_core.learning.few_shot import AdaptConfig, adapt, predict_quality
+from grmp_core.model.backbone import load_backbone
+from grmp_core.model.bundle import Bundle, write_bundle
+from grmp_core.model.quality_model import QualityModel, TrainableConfig
 from grmp_core.storage import locate
 from pipelines import sweep
-from pipelines.config import Config, SweepConfig, TargetConfig, TrackingConfig, as_dict
-from pipelines.session import ray_session
-from pipelines.target import EncodedTarget, _Encoder, adapting_model, initial_prompts, load_target
+from pipelines.configuration.loading import as_dict
+from pipelines.configuration.schema import Config
+from pipelines.configuration.workloads import SweepConfig, TargetConfig, TrackingConfig
+from pipelines.few_shot.encoded_target import EncodedTarget, _Encoder
+from pipelines.few_shot.labelled_target import load_target
+from pipelines.few_shot.starting_model import adapting_model, initial_prompts
+from pipelines.runtime.ray_session import ray_session
+from pipelines.sweeping import grid
 
 
 def write_prompts(config: Config) -> None:
@@ -68,11 +73,11 @@ def bare_trials(config: Config, encoded: EncodedTarget) -> list[float]:
     start, device = initial_prompts(config), torch.device("cpu")
     model = adapting_model(config, start, device)
     seconds = []
-    for cell in sweep.plan_trials(config, encoded.reference_ids):
+    for cell in grid.plan_trials(config, encoded.reference_ids):
         began = time.perf_counter()
         qgr = dataclasses.replace(config.adapt.qgr, strength=cell["lambda"])
-        split = protocol.split(encoded.reference_ids, cell["split_seed"], config.sweep.test_fraction)
-        rows = protocol.draw_shots(split, cell["shots"], cell["split_seed"])
+        split = splits.split(encoded.reference_ids, cell["split_seed"], config.sweep.test_fraction)
+        rows = splits.draw_shots(split, cell["shots"], cell["split_seed"])
         views = encoded.views(rows, model.dtype, device)
         settings = dataclasses.replace(config.adapt, qgr=qgr)
         result = adapt(model, model.adaptable_parameters(start.parameters), views, settings, cell["split_seed"])

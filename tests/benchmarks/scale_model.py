@@ -31,14 +31,16 @@ import torch.distributed
 import torch.multiprocessing
 from torch import Tensor
 
-from grmp_core import references
-from grmp_core.meta import MetaConfig
+from grmp_core.learning.meta_pretraining import MetaConfig
+from grmp_core.procedural import scenes
 from grmp_core.storage import locate
-from grmp_core.task_store import write_task_file
-from grmp_core.tasks import LEVELS, prepare_reference, split_references, synthesize_row
-from pipelines.config import Config, SynthesizeConfig
-from pipelines.pretrain import learn, write_state
-from pipelines.session import table
+from grmp_core.tasks.distortion_tasks import LEVELS, prepare_reference, split_references, synthesize_row
+from grmp_core.tasks.task_store import write_task_file
+from pipelines.configuration.schema import Config
+from pipelines.configuration.workloads import SynthesizeConfig
+from pipelines.pretraining.checkpoints import write_state
+from pipelines.pretraining.training_loop import learn
+from pipelines.runtime.console import table
 
 FLOAT64 = 8  # of the all-reduced sum (grmp_core.meta.UpdateSum)
 VIEW_PX = 224
@@ -248,9 +250,9 @@ def measured_costs(config: Config, all_tasks: int, here: dict[int, Measured]) ->
 
 def write_store(config: Config) -> None:
     """A task store of two drawn references; big enough for any batch, since rows may repeat."""
-    names = [references.reference_id(i) for i in range(2)]
+    names = [scenes.reference_id(i) for i in range(2)]
     parts = split_references(names, 0.5, config.seed)
-    pristine = [prepare_reference(references.reference(i), VIEW_PX, 384) for i in range(2)]
+    pristine = [prepare_reference(scenes.reference(i), VIEW_PX, 384) for i in range(2)]
     for task in config.synthesize.tasks:
         rows = [
             synthesize_row(picture, name, parts[name], task, level, VIEW_PX, config.seed)

@@ -14,10 +14,11 @@ import torch
 
 from cluster.local_cluster import LocalCluster
 from cluster.processes import wait_until
-from grmp_core.bundle import read_bundle
+from grmp_core.model.bundle import read_bundle
 from grmp_core.storage import locate
 from pipelines import pretrain
-from pipelines.config import Config, load_config
+from pipelines.configuration.loading import load_config
+from pipelines.configuration.schema import Config
 from tests.checkpoints import GOES_ON, has_checkpoint
 from tests.cluster.conftest import ROOT, client_environment, output_of, submit_command
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from pipelines.cli import COMMANDS
-from pipelines.config import load_config
+from pipelines.configuration.loading import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"

@@ -12,7 +12,7 @@ from ray.exceptions import RayTaskError
 from grmp_core.errors import InputError
 from pipelines import report
 from pipelines.cli import COMMANDS, _positional, main
-from pipelines.config import load_config
+from pipelines.configuration.loading import load_config
 
 
 @pytest.mark.parametrize("name", COMMANDS)

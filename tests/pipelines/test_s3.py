@@ -23,13 +23,14 @@ import yaml
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
-from grmp_core import references
-from grmp_core.bundle import read_bundle
-from grmp_core.datasets.labelled import RejectLimits, ScoreRange
-from grmp_core.datasets.tabular import load_table
+from grmp_core.datasets.label_table import load_table
+from grmp_core.datasets.labelled_set import RejectLimits
 from grmp_core.errors import InputError
+from grmp_core.model.bundle import read_bundle
+from grmp_core.procedural import scenes
+from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
-from grmp_core.task_store import TaskStore
+from grmp_core.tasks.task_store import TaskStore
 
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,7 +135,7 @@ def ran(environment, tmp_path_factory) -> dict[str, object]:
 def upload_target() -> None:
     """Labelled pictures."""
     for i in range(NUM_IMAGES):
-        picture = cv2.cvtColor(references.reference(500 + i, 230, 240), cv2.COLOR_RGB2BGR)
+        picture = cv2.cvtColor(scenes.reference(500 + i, 230, 240), cv2.COLOR_RGB2BGR)
         locate(f"{TARGET}/{i}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
     frame = pd.DataFrame({"image": [f"{i}.png" for i in range(NUM_IMAGES)], "mos": np.linspace(1, 9, NUM_IMAGES)})
     locate(f"{TARGET}/labels.csv").write_bytes(frame.to_csv(index=False).encode())

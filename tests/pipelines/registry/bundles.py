@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from grmp_core.bundle import read_bundle
-from grmp_core.prompts import PromptConfig
-from grmp_core.scoring import Scorer
+from grmp_core.imaging.views import ViewConfig
+from grmp_core.model.bundle import read_bundle
+from grmp_core.model.prompts import PromptConfig
+from grmp_core.model.scorer import Scorer
 from grmp_core.storage import locate
-from grmp_core.views import ViewConfig
 
 PROMPTS = PromptConfig(visual_tokens=2)
 VIEWS = ViewConfig(score_grid=1)

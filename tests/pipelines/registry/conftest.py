@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from grmp_core.bundle import Bundle, write_bundle
-from grmp_core.datasets import ScoreRange
-from grmp_core.model import QualityModel
+from grmp_core.model.bundle import Bundle, write_bundle
+from grmp_core.model.quality_model import QualityModel
+from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
 from pipelines import register
-from pipelines.config import Config, RegisterConfig, TrackingConfig
+from pipelines.configuration.schema import Config
+from pipelines.configuration.workloads import RegisterConfig, TrackingConfig
 from tests.pipelines.registry.bundles import PROMPTS, VIEWS, hold_out, png, qualities
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from grmp_core.bundle import read_bundle, write_bundle
-from grmp_core.datasets import ScoreRange
-from grmp_core.images import ImageLimits
-from grmp_core.metrics import srcc
+from grmp_core.evaluation.metrics import srcc
+from grmp_core.imaging.decoding import ImageLimits
+from grmp_core.model.bundle import read_bundle, write_bundle
+from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
-from pipelines.champion import Comparison, compare, judge, verdict
+from pipelines.registry.champion_decision import Comparison, compare, judge, verdict
 from tests.pipelines.registry.bundles import hold_out, qualities
 
 

@@ -8,15 +8,16 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from grmp_core.bundle import LEARNED_FROM, read_bundle, write_bundle
 from grmp_core.errors import InputError
-from grmp_core.images import ImageLimits, image_id
-from grmp_core.metrics import srcc
+from grmp_core.evaluation.metrics import srcc
+from grmp_core.imaging.decoding import ImageLimits, image_id
+from grmp_core.model.bundle import LEARNED_FROM, read_bundle, write_bundle
 from grmp_core.storage import locate
 from pipelines import register
-from pipelines.champion import judge
-from pipelines.config import Config, RegisterConfig, TrackingConfig
-from pipelines.register import resolve_model
+from pipelines.configuration.schema import Config
+from pipelines.configuration.workloads import RegisterConfig, TrackingConfig
+from pipelines.registry.champion_decision import judge
+from pipelines.scoring.model_lookup import resolve_model
 from tests.pipelines.registry.bundles import qualities
 
 

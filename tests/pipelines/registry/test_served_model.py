@@ -16,7 +16,8 @@ import torch
 from mlflow.pyfunc import PythonModelContext
 
 from grmp_core.errors import InputError
-from pipelines import register, served_model
+from pipelines import register
+from pipelines.registry import served_model
 from tests.pipelines.registry.bundles import qualities
 
 PROJECT = Path(register.__file__).parents[1]

@@ -7,20 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from grmp_core.bundle import read_bundle
-from grmp_core.meta import MetaConfig
+from grmp_core.imaging.views import ViewConfig
+from grmp_core.learning.few_shot import AdaptConfig
+from grmp_core.learning.meta_pretraining import MetaConfig
+from grmp_core.model.bundle import read_bundle
 from grmp_core.storage import locate
-from grmp_core.task_store import TaskStore
+from grmp_core.tasks.task_store import TaskStore
 from pipelines import pretrain, sweep, synthesize
-from pipelines.config import (
-    AdaptConfig,
-    Config,
-    PretrainConfig,
-    SweepConfig,
-    SynthesizeConfig,
-    TargetConfig,
-    ViewConfig,
-)
+from pipelines.configuration.schema import Config
+from pipelines.configuration.workloads import PretrainConfig, SweepConfig, SynthesizeConfig, TargetConfig
 from tests.pipelines.workloads.small import TASKS, labelled_folder
 
 

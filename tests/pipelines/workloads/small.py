@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from grmp_core import references
-from pipelines.config import Config
+from grmp_core.procedural import scenes
+from pipelines.configuration.schema import Config
 
 ROOT = Path(__file__).resolve().parents[3]
 TASKS = ("gaussian_blur", "white_noise")
@@ -22,7 +22,7 @@ def labelled_folder(folder: Path) -> Path:
     folder.mkdir()
     for i in range(NUM_IMAGES):
         height = 200 if i % 2 else 230  # every other one leaves no room for a second row of views
-        write_png(folder / f"{i}.png", references.reference(500 + i, height, 260))
+        write_png(folder / f"{i}.png", scenes.reference(500 + i, height, 260))
     frame = {"image": [f"{i}.png" for i in range(NUM_IMAGES)], "mos": np.linspace(1, 9, NUM_IMAGES)}
     pd.DataFrame(frame).to_csv(folder / "labels.csv", index=False)
     return folder / "labels.csv"

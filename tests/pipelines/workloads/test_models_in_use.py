@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from grmp_core import references
-from grmp_core.bundle import LEARNED_FROM, read_bundle, write_bundle
 from grmp_core.errors import InputError
+from grmp_core.model.bundle import LEARNED_FROM, read_bundle, write_bundle
+from grmp_core.procedural import scenes
 from grmp_core.storage import locate
 from pipelines import adapt, evaluate, score, sweep
-from pipelines.config import ScoreConfig
+from pipelines.configuration.workloads import ScoreConfig
 from tests.pipelines.workloads.small import NUM_IMAGES, moved, write_png
 
 pytestmark = pytest.mark.ray
@@ -28,7 +28,7 @@ def test_adapt_evaluate_and_score_go_together(config, output, prompts):
         evaluate.run(chosen)
     (output / "target" / "empty.jpg").write_bytes(b"")
     for i in range(3):
-        write_png(output / "target" / f"more_{i}.png", references.reference(700 + i, 300, 250))
+        write_png(output / "target" / f"more_{i}.png", scenes.reference(700 + i, 300, 250))
     scored = score.run(chosen)
     (output / "target" / "empty.jpg").unlink()
     assert len(scored.scores) == NUM_IMAGES + 4
@@ -78,7 +78,7 @@ def test_prompts_that_were_adapted_to_nothing_have_learned_from_no_image(config,
 
 
 def test_a_name_that_is_not_utf8_costs_its_own_row_only(config, prompts, tmp_path):
-    image = references.reference(1, 230, 260)
+    image = scenes.reference(1, 230, 260)
     write_png(tmp_path / "fine.png", image)
     os.rename(tmp_path / "fine.png", os.fsencode(tmp_path) + b"/caf\xe9.png")
     write_png(tmp_path / "fine.png", image)

@@ -17,13 +17,14 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from grmp_core.backbone import EMBEDDED, BackboneConfig, load_backbone
-from grmp_core.bundle import read_bundle
 from grmp_core.errors import InputError
-from grmp_core.meta import MetaState
+from grmp_core.learning.meta_pretraining import MetaState
+from grmp_core.model.backbone import EMBEDDED, BackboneConfig, load_backbone
+from grmp_core.model.bundle import read_bundle
 from grmp_core.storage import Location, locate
 from pipelines import pretrain
-from pipelines.config import as_dict
+from pipelines.configuration.loading import as_dict
+from pipelines.pretraining import checkpoints, training_loop
 from tests.checkpoints import GOES_ON, has_checkpoint
 from tests.pipelines.workloads.small import ROOT, assert_same, moved
 
@@ -39,11 +40,13 @@ def test_resumed_in_one_process_is_bit_for_bit_the_same(config, output, prompts)
     interrupted = moved(config, output, "interrupted")
     half = dataclasses.replace(interrupted, meta=dataclasses.replace(config.meta, outer_steps=2))
     kept = []
-    pretrain.learn(half, None, torch.device("cpu"), None, lambda state, history: kept.append((state, list(history))))
+    training_loop.learn(
+        half, None, torch.device("cpu"), None, lambda state, history: kept.append((state, list(history)))
+    )
     place = locate(output / "kept")
-    pretrain.write_state(place, *kept[-1])
-    restored = pretrain.read_state(place)
-    state, history = pretrain.learn(interrupted, None, torch.device("cpu"), restored, lambda *a: None)
+    checkpoints.write_state(place, *kept[-1])
+    restored = checkpoints.read_state(place)
+    state, history = training_loop.learn(interrupted, None, torch.device("cpu"), restored, lambda *a: None)
     assert [record["step"] for record in history] == [1, 2, 3, 4]
     for name, tensor in prompts.items():
         assert torch.equal(state.parameters[name], tensor)
@@ -52,14 +55,14 @@ def test_resumed_in_one_process_is_bit_for_bit_the_same(config, output, prompts)
 @pytest.mark.slow
 def test_a_run_that_another_process_ends_is_bit_for_bit_the_same(config, output, prompts, monkeypatch):
     cut = moved(config, output, "cut")
-    write_state = pretrain.write_state
+    write_state = checkpoints.write_state
 
-    def die(place: Location, state: MetaState, history: pretrain.History) -> None:
+    def die(place: Location, state: MetaState, history: checkpoints.History) -> None:
         write_state(place, state, history)
         if state.step == 2:
             raise RuntimeError("the end came early")
 
-    monkeypatch.setattr(pretrain, "write_state", die)
+    monkeypatch.setattr(training_loop, "write_state", die)
     with pytest.raises(RuntimeError, match="came early"):
         pretrain.run(cut)
     file = Path(cut.output) / "config.yaml"
@@ -101,12 +104,12 @@ def test_prompts_say_which_pictures_the_store_was_made_of(config, output, store)
 
 def test_the_last_checkpoint_is_read_and_one_before_it_stays(tmp_path):
     place = locate(tmp_path / "state")
-    assert pretrain.read_state(place) is None
+    assert checkpoints.read_state(place) is None
     for step in (1, 2, 10):
         state = MetaState(step, {"a": torch.full((2,), float(step))}, {"b": torch.zeros(1)})
-        pretrain.write_state(place, state, [{"step": float(step)}])
+        checkpoints.write_state(place, state, [{"step": float(step)}])
     assert [file.name for file in place.list()] == ["step-0000002.pt", "step-0000010.pt"]
-    state, history = pretrain.read_state(place)
+    state, history = checkpoints.read_state(place)
     assert (state.step, history, state.parameters["a"].tolist()) == (10, [{"step": 10.0}], [10.0, 10.0])
     assert state.drifted["b"].tolist() == [0.0]
 

@@ -9,13 +9,14 @@ import time
 import pytest
 import ray
 
-from grmp_core.bundle import read_bundle
 from grmp_core.errors import InputError
+from grmp_core.model.bundle import read_bundle
 from grmp_core.storage import locate
-from grmp_core.task_store import TaskStore
-from pipelines import adapt, score, sweep
+from grmp_core.tasks.task_store import TaskStore
+from pipelines import adapt, sweep
 from pipelines.cli import run_command
-from pipelines.config import ScoreConfig
+from pipelines.configuration.workloads import ScoreConfig
+from pipelines.scoring import batch_scorer
 from tests.pipelines.workloads.small import ROOT
 
 pytestmark = pytest.mark.ray
@@ -28,9 +29,9 @@ def test_gpus_that_are_not_there_are_refused_by_every_workload_that_wants_them(c
             workload.run(on_gpus)
     scoring = dataclasses.replace(config, score=ScoreConfig(gpus_per_worker=1, workers=3))
     place = locate(config.output) / "pretrain" / "bundle"
-    many = [f"{i}.png" for i in range(score.FEW + 1)]
+    many = [f"{i}.png" for i in range(batch_scorer.FEW + 1)]
     with pytest.raises(InputError, match=r"scoring wants 3 x 1 GPU; the cluster has 0 GPU .* lower score\.workers"):
-        score.score_paths(scoring, read_bundle(place), place.uri, many)
+        batch_scorer.score_paths(scoring, read_bundle(place), place.uri, many)
 
 
 def submitted(client, command: str, environment: dict, deadline: float) -> str:

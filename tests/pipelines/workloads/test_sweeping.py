@@ -18,14 +18,16 @@ import pytest
 import yaml
 from safetensors.torch import save_file
 
-from grmp_core.backbone import EMBEDDED, BackboneConfig, load_backbone
-from grmp_core.bundle import read_bundle
 from grmp_core.errors import InputError
-from grmp_core.model import TrainableConfig
+from grmp_core.model.backbone import EMBEDDED, BackboneConfig, load_backbone
+from grmp_core.model.bundle import read_bundle
+from grmp_core.model.quality_model import TrainableConfig
 from grmp_core.storage import locate
-from pipelines import adapt, evaluate, score, sweep
+from pipelines import adapt, evaluate, sweep
 from pipelines.cli import run_command
-from pipelines.config import ScoreConfig, SweepConfig, as_dict
+from pipelines.configuration.loading import as_dict
+from pipelines.configuration.workloads import ScoreConfig, SweepConfig
+from pipelines.scoring import batch_scorer
 from tests.pipelines.workloads.small import ROOT, moved
 
 pytestmark = pytest.mark.ray
@@ -91,7 +93,7 @@ def test_a_bundle_of_the_sweep_scores_the_test_images_as_the_trial_did(config, s
     for trial in swept.results.itertuples():
         predictions = pd.read_parquet(Path(swept.place) / "trials" / trial.trial / "predictions.parquet")
         bundle = read_bundle(locate(trial.bundle))
-        frame = score.score_paths(config, bundle, trial.bundle, predictions["image_path"].tolist())
+        frame = batch_scorer.score_paths(config, bundle, trial.bundle, predictions["image_path"].tolist())
         np.testing.assert_allclose(frame["quality"], predictions["quality"], atol=1e-5)
 
 

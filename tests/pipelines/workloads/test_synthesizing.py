@@ -10,27 +10,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grmp_core import references
 from grmp_core.errors import InputError
-from grmp_core.tasks import plan_episode, prepare_reference, split_references, synthesize_row
-from grmp_core.visibility import Appearance
+from grmp_core.labels.visibility import Appearance
+from grmp_core.learning.episode_plan import plan_episode
+from grmp_core.procedural import scenes
+from grmp_core.tasks.distortion_tasks import prepare_reference, split_references, synthesize_row
 from pipelines import pretrain, synthesize
-from pipelines.config import SynthesizeConfig
-from pipelines.episodes import check_store
-from pipelines.sources import scan_references
+from pipelines.configuration.workloads import SynthesizeConfig
+from pipelines.pretraining.episode_sources import check_store
+from pipelines.task_making import task_writer
+from pipelines.task_making.picture_sources import scan_references
 from tests.pipelines.workloads.small import TASKS, moved, write_png
 
 pytestmark = pytest.mark.ray
 
 
 def test_the_store_is_what_one_process_makes(config, store):
-    ids = [references.reference_id(i) for i in range(5)]
+    ids = [scenes.reference_id(i) for i in range(5)]
     parts = split_references(ids, 0.2, config.seed)
     plan = plan_episode("white_noise", 0, store.num_references, config.meta, config.seed)
-    views, quality = store.read(plan, "support")
+    views, quality = store.read(plan.task, "support", plan.support)
     for (index, level), view, label in zip(plan.support, views, quality, strict=True):
         name = store.reference_ids["support"][index]
-        pristine = prepare_reference(references.reference(ids.index(name)), 224, 384)
+        pristine = prepare_reference(scenes.reference(ids.index(name)), 224, 384)
         seen = Appearance(pristine)
         row = synthesize_row(pristine, name, parts[name], "white_noise", level, 224, config.seed, "picture", seen)
         assert np.array_equal(row.view_HW3, view)
@@ -53,7 +55,7 @@ def test_a_bad_photo_is_listed_and_too_many_are_refused(config, output):
     folder = output / "photos"
     folder.mkdir()
     for i in range(4):
-        write_png(folder / f"{i}.png", references.reference(i, 230, 240))
+        write_png(folder / f"{i}.png", scenes.reference(i, 230, 240))
     (folder / "torn.png").write_bytes((folder / "0.png").read_bytes()[:2000])
     photos = SynthesizeConfig(source="photos", path=str(folder), references=0, tasks=("jpeg",), max_reject_fraction=0.3)
     one = dataclasses.replace(config, output=str(output / "from_photos"), synthesize=photos)
@@ -69,9 +71,9 @@ def test_a_bad_photo_is_listed_and_too_many_are_refused(config, output):
 def test_a_store_of_another_rule_for_compositions_is_another_store(config, monkeypatch):
     usable, _ = scan_references(config)
     composed = dataclasses.replace(config, synthesize=dataclasses.replace(config.synthesize, tasks=("darken-jpeg",)))
-    before = [synthesize.fingerprint(c, usable) for c in (config, composed)]
-    monkeypatch.setattr(synthesize, "COMPOSITION_RULE", "all at one level")
-    after = [synthesize.fingerprint(c, usable) for c in (config, composed)]
+    before = [task_writer.fingerprint(c, usable) for c in (config, composed)]
+    monkeypatch.setattr(task_writer, "COMPOSITION_RULE", "all at one level")
+    after = [task_writer.fingerprint(c, usable) for c in (config, composed)]
     assert before[0] == after[0]
     assert before[1] != after[1]
 
@@ -81,7 +83,7 @@ def test_labels_of_another_rule_are_refused(config, store, monkeypatch, labels, 
     other = dataclasses.replace(config, synthesize=dataclasses.replace(config.synthesize, labels=labels))
     check_store(store, config)
     for name, value in constants.items():
-        monkeypatch.setattr(synthesize, name, value)
+        monkeypatch.setattr(task_writer, name, value)
     with pytest.raises(InputError, match=f"has labels by 'picture .*now makes '{labels} "):
         check_store(store, other)
 

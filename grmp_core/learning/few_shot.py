@@ -1,0 +1,278 @@
+"""Few-shot adaptation with quality-aware gradient regularization.
+
+The epoch to stop at is chosen inside the labelled budget (held-out folds); the model that is kept is then trained on
+all of it for that long. The published code picks the epoch on the test images.
+
+Shapes: N images, V training views an image, G scoring views an image, T tokens, D width, S scenes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grmp_core.errors import InputError, NonFiniteLossError
+from grmp_core.evaluation.metrics import srcc
+from grmp_core.evaluation.splits import validation_folds
+from grmp_core.learning.gradient_projection import QgrConfig, regularize
+from grmp_core.learning.losses import quality_loss, semantic_loss
+from grmp_core.model.quality_model import Parameters, QualityModel, TrainableConfig
+from grmp_core.seeds import generator_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptConfig:
+    epochs: int = 30
+    """Passes over the labelled images at most; how many are used is chosen by validation."""
+    batch_size: int = 16
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    folds: int = 3
+    """Parts of the labelled budget held out in turn to choose epoch and lambda; 1: one part, of size `holdout`."""
+    holdout: float = 0.2
+    """Share of the labelled budget held out when folds is 1."""
+    eval_every: int = 1
+    """Epochs between two validations."""
+    trainable: TrainableConfig = field(default_factory=TrainableConfig)
+    qgr: QgrConfig = field(default_factory=QgrConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "folds", "eval_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"adapt.{name} {getattr(self, name)}: use 1 or more")
+        for name in ("lr", "weight_decay"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise InputError(f"adapt.{name} {getattr(self, name)}: use a finite number >= 0")
+        if not 0 < self.holdout < 1:
+            raise InputError(f"adapt.holdout {self.holdout}: use a share between 0 and 1")
+
+
+@dataclass(frozen=True)
+class LabelledViews:
+    """Everything about labelled images that no adaptation step changes, computed once a view.
+
+    Holds tokens in front of the first adapting block instead of images, and the frozen teacher's scene logits.
+    """
+
+    train_tokens_NVTD: Tensor
+    teacher_logits_NVS: Tensor
+    score_tokens_NGTD: Tensor
+    quality_N: Tensor
+    reference_ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.quality_N)
+
+    def subset(self, rows: np.ndarray) -> LabelledViews:
+        index = torch.as_tensor(rows, dtype=torch.long)
+        return LabelledViews(
+            self.train_tokens_NVTD[index],
+            self.teacher_logits_NVS[index],
+            self.score_tokens_NGTD[index],
+            self.quality_N[index],
+            tuple(self.reference_ids[i] for i in rows),
+        )
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """Means over the steps of one epoch of the final training run."""
+
+    epoch: int
+    quality_loss: float
+    semantic_loss: float
+    """NaN where lambda is 0: the semantic gradient is not computed then."""
+    angle_deg: float
+    projected_share: float
+
+
+@dataclass(frozen=True)
+class AdaptResult:
+    parameters: Parameters
+    epochs: int
+    """Chosen by validation."""
+    val_srcc: float
+    """SRCC of held-out predictions at the chosen epoch, over all labelled images that were held out."""
+    val_srcc_by_epoch: tuple[tuple[int, float], ...]
+    history: tuple[EpochRecord, ...]
+
+
+def prepare_views(
+    model: QualityModel,
+    parameters: Parameters,
+    train_views_NVHWC: np.ndarray,
+    score_views_NGHWC: np.ndarray,
+    quality_N: np.ndarray,
+    reference_ids: Sequence[str],
+    chunk: int = 32,
+) -> LabelledViews:
+    """Run the frozen part of the model over all views, `chunk` at a time.
+
+    Args:
+        train_views_NVHWC, score_views_NGHWC: uint8; quality_N in [0, 1].
+    """
+    stop = model.first_adapting_block
+
+    def over_views(views: np.ndarray, function: Callable[[Tensor], Tensor]) -> Tensor:
+        flat = torch.from_numpy(np.ascontiguousarray(views).reshape(-1, *views.shape[2:]))
+        return torch.cat([function(part) for part in flat.split(chunk)]).unflatten(0, views.shape[:2])
+
+    return LabelledViews(
+        over_views(train_views_NVHWC, lambda part: model.prefix_tokens(parameters, part, stop)),
+        over_views(train_views_NVHWC, model.teacher_scene_logits),
+        over_views(score_views_NGHWC, lambda part: model.prefix_tokens(parameters, part, stop)),
+        torch.as_tensor(quality_N, dtype=torch.float32, device=model.device),
+        tuple(reference_ids),
+    )
+
+
+def adapt(
+    model: QualityModel,
+    start: Parameters,
+    views: LabelledViews,
+    config: AdaptConfig,
+    seed: int,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> AdaptResult:
+    """Choose the number of epochs on held-out folds of `views`, then train on all of it from `start`.
+
+    Raises InputError with fewer labelled images than folds, NonFiniteLossError when a loss stops being finite.
+    """
+    scores = list(validation_curve(model, start, views, config, seed))
+    usable = [(epoch, score) for epoch, score in scores if math.isfinite(score)]
+    epochs, val_srcc = max(usable, key=lambda pair: pair[1]) if usable else (config.epochs, math.nan)
+    parameters, history = start, []
+    for record, trained in train(model, start, views, config, seed, epochs):
+        parameters = trained
+        history.append(record)
+        if on_epoch is not None:
+            on_epoch(record)
+    return AdaptResult(parameters, epochs, val_srcc, tuple(scores), tuple(history))
+
+
+def validation_curve(
+    model: QualityModel, start: Parameters, views: LabelledViews, config: AdaptConfig, seed: int
+) -> Iterator[tuple[int, float]]:
+    """(epoch, SRCC over all held-out images) for every validated epoch; the folds train side by side."""
+    folds = folds_of(config, views.reference_ids, seed)
+    runs = [train(model, start, views.subset(fit), config, seed, config.epochs) for fit, _ in folds]
+    quality = views.quality_N.cpu().numpy()
+    for epoch, states in enumerate(zip(*runs, strict=True), start=1):
+        if epoch % config.eval_every and epoch != config.epochs:
+            continue
+        predicted = []
+        for (_, held_out), (_, parameters) in zip(folds, states, strict=True):
+            tokens = views.score_tokens_NGTD[torch.from_numpy(held_out)]
+            predicted.append(predict_quality(model, parameters, tokens).cpu().numpy())
+        found, known = np.concatenate(predicted), np.concatenate([held_out for _, held_out in folds])
+        if not np.isfinite(found).all():
+            raise NonFiniteLossError(f"epoch {epoch}: a predicted quality is not finite; lower adapt.lr")
+        yield epoch, srcc(found, quality[known])
+
+
+def folds_of(config: AdaptConfig, reference_ids: Sequence[str], seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(fit, validation) rows of the labelled images. InputError when they are too few to hold some out."""
+    split_by: dict[str, Any] = {"fraction": config.holdout} if config.folds == 1 else {"folds": config.folds}
+    return validation_folds(np.arange(len(reference_ids)), reference_ids, seed=seed, **split_by)
+
+
+def train(
+    model: QualityModel, start: Parameters, views: LabelledViews, config: AdaptConfig, seed: int, epochs: int
+) -> Iterator[tuple[EpochRecord, Parameters]]:
+    """Yield the parameters after each of `epochs` epochs. Order of images and choice of views follow `seed` alone."""
+    parameters = start
+    for epoch in range(1, epochs + 1):
+        rng = generator_of("adapt", seed, epoch)
+        order = rng.permutation(len(views))
+        chosen = rng.integers(views.train_tokens_NVTD.shape[1], size=len(views))
+        records = []
+        for first in range(0, len(order), config.batch_size):
+            rows = torch.from_numpy(order[first : first + config.batch_size])
+            batch = Batch.gather(views, rows, torch.from_numpy(chosen)[rows])
+            try:
+                parameters, record = adaptation_step(model, parameters, batch, config)
+            except NonFiniteLossError as error:
+                raise NonFiniteLossError(f"epoch {epoch}, batch {first // config.batch_size}: {error}") from error
+            records.append(record)
+        yield EpochRecord(epoch, *(_mean(column) for column in zip(*records, strict=True))), parameters
+
+
+@dataclass(frozen=True)
+class Batch:
+    tokens_BTD: Tensor
+    teacher_logits_BS: Tensor
+    quality_B: Tensor
+
+    @staticmethod
+    def gather(views: LabelledViews, rows: Tensor, chosen: Tensor) -> Batch:
+        return Batch(
+            views.train_tokens_NVTD[rows, chosen], views.teacher_logits_NVS[rows, chosen], views.quality_N[rows]
+        )
+
+
+def adaptation_step(
+    model: QualityModel, parameters: Parameters, batch: Batch, config: AdaptConfig
+) -> tuple[Parameters, tuple[float, float, float, float]]:
+    """One SGD step on the regularized quality gradient.
+
+    Both gradients come from one forward pass. -> (new parameters, (quality loss, semantic loss, angle, share)).
+    """
+    regularizing = config.qgr.strength > 0
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
+    prediction = model.predict(leaves, batch.tokens_BTD, start_block=model.first_adapting_block, scenes=regularizing)
+    loss = quality_loss(prediction.quality_logits_BK, batch.quality_B)
+    gradients = _gradients(loss, leaves, retain=regularizing)
+    semantic, angle, share = math.nan, math.nan, 0.0
+    if regularizing and prediction.scene_logits_BS is not None:
+        divergence = semantic_loss(prediction.scene_logits_BS, batch.teacher_logits_BS, config.qgr.temperature)
+        gradients, report = regularize(gradients, _gradients(divergence, leaves), config.qgr)
+        semantic, angle, share = float(divergence.detach()), report.angle_deg, report.projected_share
+    _check_finite(loss, semantic if regularizing else 0.0, gradients)
+    return _sgd_step(parameters, gradients, config), (float(loss.detach()), semantic, angle, share)
+
+
+@torch.no_grad()
+def predict_quality(
+    model: QualityModel, parameters: Parameters, score_tokens_NGTD: Tensor, batch_size: int = 64
+) -> Tensor:
+    """Mean quality over the G scoring views, (N,), from tokens in front of the first adapting block."""
+    flat = score_tokens_NGTD.flatten(0, 1)
+    qualities = [
+        model.predict(parameters, part, start_block=model.first_adapting_block).quality_logits_BK.softmax(-1)[:, 0]
+        for part in flat.split(batch_size)
+    ]
+    return torch.cat(qualities).view(score_tokens_NGTD.shape[:2]).mean(dim=1)
+
+
+def _gradients(loss: Tensor, leaves: Parameters, retain: bool = False) -> Parameters:
+    """By name; zero where the loss does not depend on a parameter (the scene words see no learned context)."""
+    gradients = torch.autograd.grad(
+        loss, list(leaves.values()), retain_graph=retain, allow_unused=True, materialize_grads=True
+    )
+    return dict(zip(leaves, gradients, strict=True))
+
+
+def _check_finite(loss: Tensor, semantic: float, gradients: Parameters) -> None:
+    norm = torch.nn.utils.get_total_norm(list(gradients.values()))  # one number, one transfer
+    if not (math.isfinite(float(loss.detach())) and math.isfinite(semantic) and math.isfinite(float(norm))):
+        raise NonFiniteLossError(
+            f"quality loss {float(loss.detach())}, semantic loss {semantic}, gradient norm {float(norm)}; "
+            "nothing was moved by it: lower adapt.lr"
+        )
+
+
+@torch.no_grad()
+def _sgd_step(parameters: Parameters, gradients: Parameters, config: AdaptConfig) -> Parameters:
+    keep = 1 - config.lr * config.weight_decay
+    return {name: torch.add(tensor * keep, gradients[name], alpha=-config.lr) for name, tensor in parameters.items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan

@@ -1,0 +1,193 @@
+"""A frozen CLIP: by open_clip name and tag, from a local checkpoint, or the one embedded in this package."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.pretrained import get_pretrained_cfg
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from grmp_core.errors import InputError
+from grmp_core.model.towers import fuse_activations
+
+EMBEDDED = "grmp-nano"
+_ASSETS = Path(str(resources.files("grmp_core"))) / "assets"
+open_clip.add_model_config(_ASSETS / f"{EMBEDDED}.json")  # to import this module is to make it known to open_clip
+Rgb = tuple[float, float, float]
+OPENAI_MEAN: Rgb = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD: Rgb = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    name: str = EMBEDDED
+    """`grmp-nano` (embedded, no download) or any open_clip model name, e.g. `ViT-B-16-quickgelu`."""
+    pretrained: str | None = None
+    """open_clip's tag for the weights, e.g. `openai`; downloaded once into open_clip's cache."""
+    checkpoint: str | None = None
+    """A local weights file (.safetensors, or .pt read with weights_only) instead of a tag."""
+
+    def at_home(self) -> BackboneConfig:
+        """The same with the absolute path of its weights file, as somebody in another folder needs it."""
+        return replace(self, checkpoint=self.checkpoint and os.path.abspath(self.checkpoint))
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A CLIP in evaluation mode with everything that must travel with it."""
+
+    clip: nn.Module
+    tokenize: Callable[[list[str]], Tensor]
+    """K sentences -> (K, context length) int64 token numbers."""
+    config: BackboneConfig
+    image_size_px: int
+    mean: Rgb
+    std: Rgb
+    weights_sha256: str
+    """Hash of all weights in state-dict order: two backbones with equal hashes give equal features."""
+
+
+def load_backbone(config: BackboneConfig) -> Backbone:
+    """Build the model and load its weights in float32 on the CPU.
+
+    Raises InputError when the name is unknown, when neither tag nor checkpoint is given for a model that is not
+    embedded, when a download fails, and when a checkpoint does not fit the architecture.
+    """
+    if config.name not in open_clip.list_models():
+        known = open_clip.list_models()
+        raise InputError(
+            f"backbone.name '{config.name}' is unknown to open_clip; nearest: {', '.join(_nearest(config.name, known))}"
+        )
+    if config.name == EMBEDDED and config.pretrained is not None:
+        raise InputError(
+            f"backbone.pretrained '{config.pretrained}': {EMBEDDED} is embedded and has no tags; leave it out"
+        )
+    clip = _load_weights(config).eval().requires_grad_(False)
+    fuse_activations(clip)
+    mean, std = _preprocessing(config, clip)
+    return Backbone(
+        clip=clip,
+        tokenize=open_clip.get_tokenizer(config.name),
+        config=config,
+        image_size_px=_image_size(clip),
+        mean=mean,
+        std=std,
+        weights_sha256=hash_weights(clip),
+    )
+
+
+def hash_weights(model: nn.Module) -> str:
+    """SHA-256 over names, shapes, and the float32 bytes of all floating tensors of `model`, as hex."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point():
+            digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().float().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _load_weights(config: BackboneConfig) -> nn.Module:
+    if config.name == EMBEDDED and config.checkpoint is None:
+        return _load_checkpoint(config, _ASSETS / f"{EMBEDDED}.safetensors")
+    if config.checkpoint is not None:
+        return _load_checkpoint(config, Path(config.checkpoint))
+    if config.pretrained is None:
+        raise InputError(
+            f"backbone '{config.name}' has no weights: set backbone.pretrained to one of "
+            f"{', '.join(open_clip.list_pretrained_tags_by_model(config.name)) or '(no tags known)'}, "
+            "or backbone.checkpoint to a local file"
+        )
+    if not get_pretrained_cfg(config.name, config.pretrained):
+        raise InputError(
+            f"backbone.pretrained '{config.pretrained}' is not a tag of {config.name}; it has "
+            f"{', '.join(open_clip.list_pretrained_tags_by_model(config.name)) or 'none'}"
+        )
+    try:
+        return open_clip.create_model(config.name, pretrained=config.pretrained, weights_only=True)
+    except (OSError, RuntimeError, ImportError) as error:  # what urllib, the hub client and open_clip raise offline
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"weights of {config.name} '{config.pretrained}' could not be downloaded "
+            f"({type(error).__name__}: {reason}); give a local file with backbone.checkpoint=PATH, "
+            f"or use the embedded backbone with backbone.name={EMBEDDED}"
+        ) from error
+
+
+def _load_checkpoint(config: BackboneConfig, path: Path) -> nn.Module:
+    if not path.is_file():
+        raise InputError(f"backbone.checkpoint '{path}' does not exist; give the path of a weights file")
+    try:
+        if path.suffix == ".safetensors":
+            state = {name: tensor.float() for name, tensor in load_file(path).items()}
+            with _without_missing_weights_warning():
+                model = open_clip.create_model(config.name, load_weights=False)
+            model.load_state_dict(state, strict=True)
+            return model
+        return open_clip.create_model(config.name, pretrained=str(path), weights_only=True)
+    except Exception as error:  # safetensors, zipfile, pickle and torch each have their own kinds for a foreign file
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+        raise InputError(
+            f"backbone.checkpoint '{path}' does not hold weights of {config.name} ({type(error).__name__}: {reason}); "
+            "give weights of this architecture or change backbone.name"
+        ) from error
+
+
+@contextmanager
+def _without_missing_weights_warning() -> Iterator[None]:
+    """open_clip warns, on the root logger, that a model has random weights; here they are loaded right after."""
+    logger = logging.getLogger()
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "No pretrained weights loaded" not in record.getMessage()
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+
+
+def _image_size(clip: nn.Module) -> int:
+    size: Any = clip.get_submodule("visual").image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise InputError(f"backbone wants {height}x{width} px images; only square ones are supported")
+    return int(height)
+
+
+def _preprocessing(config: BackboneConfig, clip: nn.Module) -> tuple[Rgb, Rgb]:
+    """The mean and std the weights were trained with (the published code uses ImageNet's for CLIP by mistake)."""
+    visual = getattr(clip.visual, "preprocess_cfg", None) or {}
+    tag = get_pretrained_cfg(config.name, config.pretrained) if config.pretrained else None
+    source = {**visual, **{k: v for k, v in (tag or {}).items() if k in ("mean", "std") and v is not None}}
+    return _rgb(source.get("mean") or OPENAI_MEAN), _rgb(source.get("std") or OPENAI_STD)
+
+
+def _rgb(values: Sequence[float]) -> Rgb:
+    red, green, blue = values
+    return float(red), float(green), float(blue)
+
+
+def _nearest(name: str, known: list[str]) -> list[str]:
+    import difflib
+
+    return difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """`fp32` or `bf16` -> torch dtype. InputError otherwise."""
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    if precision not in dtypes:
+        raise InputError(f"precision '{precision}' is unknown; use fp32 or bf16")
+    return dtypes[precision]

@@ -1,0 +1,128 @@
+"""A model on disk: `model.safetensors` (learned tensors only) and `bundle.json` (all that is needed to use them)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from grmp_core.errors import InputError
+from grmp_core.imaging.views import ViewConfig
+from grmp_core.model.backbone import Backbone, BackboneConfig, load_backbone
+from grmp_core.model.prompts import PromptConfig
+from grmp_core.model.quality_model import Parameters, Predictor, QualityModel
+from grmp_core.score_range import ScoreRange
+from grmp_core.storage import Location
+
+FORMAT = "grmp-iqa bundle"
+VERSION = 1
+TENSORS = "model.safetensors"
+DESCRIPTION = "bundle.json"
+LEARNED_FROM = "learned_from"
+"""Key of a model's provenance: the `images.image_id` of every image whose human score adapted it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """Learned tensors with their description."""
+
+    kind: Literal["prompts", "model"]
+    """`prompts` from pre-training, `model` adapted to a target."""
+    backbone: BackboneConfig
+    backbone_sha256: str
+    prompts: PromptConfig
+    views: ViewConfig
+    precision: str
+    parameters: Parameters
+    score_range: ScoreRange | None = None
+    """Of the target's MOS; null for prompts."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """How it was made: lambda, shots, seeds, dataset fingerprint, versions."""
+
+
+def write_bundle(place: Location, bundle: Bundle) -> None:
+    """Write a bundle into the folder `place`; the description last, so that a half-written bundle is none."""
+    tensors = save({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(bundle.parameters.items())})
+    content = {
+        f.name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
+        for f in dataclasses.fields(bundle)
+        if f.name != "parameters"
+        for value in [getattr(bundle, f.name)]
+    }
+    content |= {"format": FORMAT, "version": VERSION, "tensors_sha256": hashlib.sha256(tensors).hexdigest()}
+    (place / TENSORS).write_bytes(tensors)
+    (place / DESCRIPTION).write_json(content)
+
+
+def read_bundle(place: Location) -> Bundle:
+    """Read and check a bundle. InputError, with the reason, for one that is missing, foreign, newer, or changed."""
+    for name in (DESCRIPTION, TENSORS):
+        if not (place / name).exists():
+            raise InputError(
+                f"no bundle at {place.uri}: {name} is missing; give the folder that grmp adapt or pretrain wrote"
+            )
+    content = (place / DESCRIPTION).read_json()
+    if content.get("format") != FORMAT:
+        raise InputError(
+            f"{(place / DESCRIPTION).uri} does not describe a grmp-iqa bundle; it is another program's file"
+        )
+    if content.get("version") != VERSION:
+        raise InputError(
+            f"bundle {place.uri} has format version {content.get('version')}, this program reads {VERSION}; "
+            "use the release that wrote it"
+        )
+    tensors = (place / TENSORS).read_bytes()
+    if hashlib.sha256(tensors).hexdigest() != content.get("tensors_sha256"):
+        raise InputError(f"bundle {place.uri} was changed after it was written: {TENSORS} does not match its hash")
+    try:
+        return Bundle(
+            kind=content["kind"],
+            backbone=BackboneConfig(**content["backbone"]),
+            backbone_sha256=content["backbone_sha256"],
+            prompts=PromptConfig(**{**content["prompts"], "phrases": tuple(content["prompts"]["phrases"])}),
+            views=ViewConfig(**content["views"]),
+            precision=content["precision"],
+            parameters=dict(sorted(load(tensors).items())),  # as read, the order differs from process to process
+            score_range=ScoreRange(**content["score_range"]) if content["score_range"] else None,
+            metrics=content["metrics"],
+            provenance=content["provenance"],
+        )
+    except (KeyError, TypeError, SafetensorError) as error:
+        raise InputError(f"bundle {place.uri} is damaged ({type(error).__name__}: {error}); write it again") from error
+
+
+def check_backbone(bundle: Bundle, backbone: Backbone, where: str) -> None:
+    """InputError when `backbone` does not have the weights the bundle was made with."""
+    if bundle.backbone_sha256 != backbone.weights_sha256:
+        raise InputError(
+            f"bundle {where} was made with another backbone ({bundle.backbone.name}, weights "
+            f"{bundle.backbone_sha256[:12]}) than {backbone.config.name} ({backbone.weights_sha256[:12]}); "
+            "use the same name, tag or checkpoint"
+        )
+
+
+def with_weights_at(bundle: Bundle, given: BackboneConfig, where: str) -> Bundle:
+    """The bundle; where its weights file is no longer where it was made, with `given.checkpoint` in its place.
+
+    InputError when that file holds other weights.
+    """
+    made_with = bundle.backbone.checkpoint
+    if made_with is None or given.checkpoint is None or os.path.isfile(made_with):
+        return bundle
+    moved = dataclasses.replace(bundle.backbone, checkpoint=given.checkpoint).at_home()
+    check_backbone(bundle, load_backbone(moved), where)
+    return dataclasses.replace(bundle, backbone=moved)
+
+
+def load_predictor(bundle: Bundle, where: str, backbone: Backbone | None = None, device: str = "cpu") -> Predictor:
+    """A ready model from a bundle. InputError when the backbone cannot be had or differs."""
+    backbone = backbone or load_backbone(bundle.backbone)
+    check_backbone(bundle, backbone, where)
+    model = QualityModel(backbone, bundle.prompts, precision=bundle.precision).to(device)
+    return Predictor(model, bundle.parameters)

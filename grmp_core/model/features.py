@@ -1,0 +1,51 @@
+"""Features of images as a linear probe reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from grmp_core.model.backbone import Backbone
+from grmp_core.model.towers import open_vision_tower
+
+
+def normalize(images_BHWC: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) by per-channel mean and std of pixel values in [0,1]."""
+    return (images_BHWC.permute(0, 3, 1, 2).float() / 255 - mean.float()) / std.float()
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What the image tower gives for N crops."""
+
+    pooled_ND: np.ndarray
+    """What the tower pools its tokens to (their mean, or the class token), before the projection."""
+    unit_NE: Tensor
+    """Projected and scaled to length one."""
+    batch_sizes: tuple[int, ...]
+    """Crops of every batch that came in; they add up to N."""
+
+    def batch_means(self, values: np.ndarray) -> np.ndarray:
+        """Mean of (N, ...) values over every batch, such as the views of a picture; -> (batches, ...)."""
+        ends = np.cumsum(self.batch_sizes)[:-1]
+        return np.stack([part.mean(axis=0) for part in np.split(values, ends)])
+
+
+@torch.inference_mode()
+def image_features(backbone: Backbone, batches: Iterable[np.ndarray]) -> ImageFeatures:
+    """Features of uint8 crops, given as batches (B, size, size, 3), in the type of the backbone's weights."""
+    tower = open_vision_tower(backbone.clip)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (backbone.mean, backbone.std))
+    dtype = next(backbone.clip.parameters()).dtype
+    pooled = []
+    for crops in batches:
+        tokens_BND = tower.run(tower.embed(normalize(torch.from_numpy(crops), mean, std).to(dtype)), None, 0)
+        pooled.append(tower.pool(tokens_BND))
+    pooled_ND = torch.cat(pooled)
+    unit_NE = F.normalize(tower.project(pooled_ND).float(), dim=-1)
+    return ImageFeatures(pooled_ND.float().numpy(), unit_NE, tuple(map(len, pooled)))

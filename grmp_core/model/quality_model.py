@@ -1,0 +1,236 @@
+"""CLIP with prompts as a quality model: images in, quality in [0,1] out.
+
+The module itself holds the frozen backbone and the prompts it starts from (`put`). What is learned lives outside, in a
+dict of float32 tensors named like the module's parameters, and is handed to `predict`: an inner loop, a second-order
+gradient, two workers or a checkpoint then are plain functions of that dict.
+
+Shapes: B images, H = W image size, N tokens, D width, E joint embedding, K = 2 class phrases, S scenes, L blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from grmp_core.errors import InputError
+from grmp_core.model.backbone import Backbone, dtype_of
+from grmp_core.model.prompts import FixedText, PromptConfig, TextPrompt, VisualPrompt, num_visual_tokens
+from grmp_core.model.scene_words import SCENES
+from grmp_core.model.towers import open_text_tower, open_vision_tower
+
+Parameters = dict[str, Tensor]
+
+SCENE_TEMPLATE = "a photo of a {}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainableConfig:
+    """What few-shot adaptation may move. The defaults are the published code's."""
+
+    text_context: bool = True
+    visual_prompts: bool = False
+    vision_blocks: int = 4
+    """Last blocks of the image tower that train; more than there are means all."""
+    text_blocks: int = 4
+    final_norms: bool = True
+    """The norm behind the last block of each tower."""
+
+
+class Prediction(NamedTuple):
+    quality_logits_BK: Tensor
+    scene_logits_BS: Tensor | None
+
+
+class QualityModel(nn.Module):
+    """Frozen CLIP + text prompt + visual prompts.
+
+    Args:
+        backbone: float32 weights; they are cast to the precision's type in place, learned tensors stay float32.
+        precision: `fp32` or `bf16`, the type of the frozen weights and of all activations.
+        seed: of the initial prompts.
+        trainable: what few-shot adaptation will move; null where nothing adapts (pre-training, scoring).
+
+    Raises InputError for prompts that do not fit the backbone.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        prompts: PromptConfig,
+        *,
+        precision: str = "fp32",
+        seed: int = 0,
+        trainable: TrainableConfig | None = None,
+    ) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.dtype = dtype_of(precision)
+        self.image_size_px = backbone.image_size_px
+        self.clip = backbone.clip
+        self.vision_tower = open_vision_tower(backbone.clip)
+        self.text_tower = open_text_tower(backbone.clip)
+        self.text_prompt = TextPrompt(prompts, backbone.tokenize, self.text_tower, generator)
+        self.scene_text = FixedText([SCENE_TEMPLATE.format(s) for s in SCENES], backbone.tokenize, self.text_tower)
+        num_tokens = num_visual_tokens(prompts, self.vision_tower)
+        patch_size_px = _patch_size(backbone)
+        self.visual_prompt = (
+            VisualPrompt(num_tokens, self.vision_tower, patch_size_px, generator) if num_tokens else None
+        )
+        self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
+        self.scale = float(backbone.clip.get_parameter("logit_scale").detach().float().exp())
+        prefixes = self._adaptable_prefixes(trainable) if trainable is not None else ()
+        self._adaptable = [n for n, _ in self.named_parameters() if n.startswith(prefixes)]
+        self._first_adapting_block = self._find_first_adapting_block(trainable)
+        self._masters = {  # the float32 originals of what may be learned; all else is held in the narrow type only
+            n: p.detach().clone()
+            for n, p in self.named_parameters()
+            if not n.startswith("clip.") or n in set(self._adaptable)
+        }
+        self.requires_grad_(False).eval().to(self.dtype)
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    # --- what is learned -------------------------------------------------------------------------------------------
+
+    def prompt_parameters(self) -> Parameters:
+        """Float32 copies of the prompts' initial values: what meta-prompt pre-training learns."""
+        return {n: t.clone().to(self.device) for n, t in self._masters.items() if not n.startswith("clip.")}
+
+    def adaptable_parameters(self, learned: Mapping[str, Tensor]) -> Parameters:
+        """Float32 copies of what few-shot adaptation moves, from `learned` where it has them, else the originals."""
+        self.check_parameters(learned)
+        if not self._adaptable:
+            raise InputError("adapt.trainable switches everything off: nothing would be learned; switch a part on")
+        return {n: learned.get(n, self._masters[n]).detach().clone().to(self.device) for n in self._adaptable}
+
+    @property
+    def first_adapting_block(self) -> int:
+        """Image blocks before this one give the same tokens for a view for the whole of an adaptation."""
+        return self._first_adapting_block
+
+    def _adaptable_prefixes(self, config: TrainableConfig) -> tuple[str, ...]:
+        prefixes = ["text_prompt."] if config.text_context else []
+        prefixes += ["visual_prompt."] if config.visual_prompts else []
+        for tower, blocks in ((self.vision_tower, config.vision_blocks), (self.text_tower, config.text_blocks)):
+            first = max(0, len(tower.blocks) - max(0, blocks))
+            prefixes += [f"clip.{tower.block_prefix}.{i}." for i in range(first, len(tower.blocks))]
+            prefixes += [f"clip.{name}." for name, _ in tower.final_modules] if config.final_norms else []
+        return tuple(prefixes)
+
+    def _find_first_adapting_block(self, config: TrainableConfig | None) -> int:
+        if config is None:
+            return len(self.vision_tower.blocks)
+        return 0 if config.visual_prompts else max(0, len(self.vision_tower.blocks) - max(0, config.vision_blocks))
+
+    def check_parameters(self, parameters: Mapping[str, Tensor]) -> None:
+        """InputError for a name or shape that this model does not have."""
+        own = dict(self.named_parameters())
+        for name, tensor in parameters.items():
+            if name not in own:
+                raise InputError(f"learned tensor '{name}' has no place in this model: it is from another backbone")
+            if own[name].shape != tensor.shape:
+                raise InputError(
+                    f"learned tensor '{name}' has shape {tuple(tensor.shape)}, this model wants "
+                    f"{tuple(own[name].shape)}: use the backbone and prompt sizes it was made with"
+                )
+
+    def put(self, learned: Mapping[str, Tensor]) -> None:
+        """Make `learned` the values that hold wherever a call gives no others: frozen prompts of an adaptation, or a
+        finished model's tensors. InputError for tensors that do not fit."""
+        self.check_parameters(learned)
+        own = dict(self.named_parameters())
+        with torch.no_grad():
+            for name, tensor in learned.items():
+                own[name].copy_(tensor)
+                if name in self._masters:
+                    self._masters[name] = tensor.detach().float().clone()
+
+    # --- what is computed ------------------------------------------------------------------------------------------
+
+    def predict(
+        self, parameters: Mapping[str, Tensor], inputs: Tensor, *, start_block: int = 0, scenes: bool = False
+    ) -> Prediction:
+        """Logits with the learned tensors `parameters` put in, differentiable in them (twice, too).
+
+        Args:
+            inputs: uint8 views (B, H, W, 3) if start_block is 0, else tokens (B, N, D) from `prefix_tokens`.
+            scenes: also give the scene logits; one pass of the image tower serves both.
+        """
+        narrow = {name: tensor.to(self.dtype) for name, tensor in parameters.items()}
+        return functional_call(self, narrow, (inputs, start_block, scenes))
+
+    def forward(self, inputs: Tensor, start_block: int = 0, scenes: bool = False) -> Prediction:
+        tokens_BND = self.vision_tower.embed(self.normalize(inputs)) if inputs.dtype == torch.uint8 else inputs
+        image_BE = self.image_features(tokens_BND, start_block)
+        quality_logits = self.scale * image_BE @ unit(self.text_prompt()).T
+        return Prediction(quality_logits, self.scale * image_BE @ unit(self.scene_text()).T if scenes else None)
+
+    def image_features(self, tokens_BND: Tensor, start_block: int = 0, *, prompted: bool = True) -> Tensor:
+        """Tokens before `start_block` -> (B, E) unit features, float32."""
+        prompts_LVD = self.visual_prompt() if prompted and self.visual_prompt is not None else None
+        return unit(self.vision_tower.finish(self.vision_tower.run(tokens_BND, prompts_LVD, start_block)))
+
+    def normalize(self, views_BHWC: Tensor) -> Tensor:
+        """uint8 views -> (B, 3, H, W) in the model's type, by the backbone's own mean and std."""
+        images = views_BHWC.to(self.device).permute(0, 3, 1, 2).float() / 255
+        return ((images - self.mean.float()) / self.std.float()).to(self.dtype)
+
+    @torch.no_grad()
+    def prefix_tokens(self, parameters: Mapping[str, Tensor], views_BHWC: Tensor, stop_block: int) -> Tensor:
+        """Tokens (B, N, D) of `views` in front of block `stop_block`; the prompts of the blocks before it act."""
+        prompts_LVD = self._visual_prompts(parameters)
+        return self.vision_tower.run(self.vision_tower.embed(self.normalize(views_BHWC)), prompts_LVD, 0, stop_block)
+
+    @torch.no_grad()
+    def teacher_scene_logits(self, views_BHWC: Tensor) -> Tensor:
+        """(B, S) scene logits of the frozen zero-shot CLIP: no learned tensor and no visual prompt takes part."""
+        tokens_BND = self.vision_tower.embed(self.normalize(views_BHWC))
+        return self.scale * self.image_features(tokens_BND, prompted=False) @ unit(self.scene_text()).T
+
+    def _visual_prompts(self, parameters: Mapping[str, Tensor]) -> Tensor | None:
+        if self.visual_prompt is None:
+            return None
+        own = {n.removeprefix("visual_prompt."): t for n, t in parameters.items() if n.startswith("visual_prompt.")}
+        return functional_call(self.visual_prompt, {n: t.to(self.dtype) for n, t in own.items()}, ())
+
+
+class Predictor:
+    """A finished model: learned tensors put in for good, text features computed once.
+
+    Takes the model over: its weights are overwritten by `parameters`.
+    """
+
+    def __init__(self, model: QualityModel, parameters: Mapping[str, Tensor]) -> None:
+        model.put(parameters)
+        with torch.no_grad():
+            self.text_KE = unit(model.text_prompt())
+        self.model = model
+
+    @torch.inference_mode()
+    def __call__(self, views_BHWC: Tensor) -> Tensor:
+        """uint8 views (B, H, W, 3) -> (B,) quality in [0, 1], float32."""
+        tokens_BND = self.model.vision_tower.embed(self.model.normalize(views_BHWC))
+        logits_BK = self.model.scale * self.model.image_features(tokens_BND) @ self.text_KE.T
+        return logits_BK.softmax(dim=-1)[:, 0]
+
+
+def unit(features: Tensor) -> Tensor:
+    """Rows scaled to length one, in float32."""
+    return F.normalize(features.float(), dim=-1)
+
+
+def _patch_size(backbone: Backbone) -> int:
+    size = getattr(backbone.clip.visual, "patch_size", None) or (16, 16)
+    return int(size[0])

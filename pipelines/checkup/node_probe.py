@@ -1,0 +1,145 @@
+"""What `grmp doctor` does on every node. Imports little: on a busy node that is most of the time it takes."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from huggingface_hub import try_to_load_from_cache
+from open_clip.pretrained import get_pretrained_cfg
+
+from grmp_core.errors import InputError
+from grmp_core.model.backbone import EMBEDDED, BackboneConfig
+from grmp_core.storage import Location, locate
+from pipelines.checkup.verdicts import Disk, NodeFacts, Weights
+from pipelines.configuration.loading import build
+from pipelines.configuration.schema import Config
+from pipelines.runtime.console import one_line
+from pipelines.runtime.provenance import versions
+
+HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+"""Names under which open_clip looks for weights on the Hugging Face hub where a tag names none."""
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a worker is to find out on its node."""
+
+    config: dict[str, Any]
+    mark: str
+    """File that the driver left in `output`; it holds its own name."""
+
+
+def visit(errand: Errand) -> NodeFacts:
+    """Runs on a node: look around."""
+    config: Config = build(Config, errand.config, "")
+    output = locate(config.output)
+    return NodeFacts(
+        versions=compared_versions(),
+        storage_problem=storage_problem(output),
+        sees_output=_reads(output / errand.mark) == errand.mark.encode(),
+        absent_paths=tuple(path for path in _local_inputs(config) if not Path(path).expanduser().exists()),
+        weights=weights_here(config.backbone),
+        bf16_slowdown=bf16_slowdown() if config.precision == "bf16" else None,
+        disks=tuple(_disks(output)),
+    )
+
+
+def compared_versions() -> dict[str, str]:
+    """What must be the same everywhere, this package by the content of its source files."""
+    known = versions()
+    return {"grmp-iqa": _source_hash(), **{name: known[name] for name in ("python", "torch", "ray")}}
+
+
+def storage_problem(output: Location) -> str | None:
+    """Write, read and delete a file in `output`; -> why that does not work, or None."""
+    content = secrets.token_hex(8).encode()
+    file = output / f".doctor-{content.decode()}"
+    try:
+        file.write_bytes(content)
+        if file.read_bytes() != content:
+            return f"{file.uri} was read with another content than was written"
+        file.delete()
+    except (InputError, OSError) as error:
+        return one_line(error)
+    return None
+
+
+def weights_here(backbone: BackboneConfig) -> Weights:
+    """Whether this machine can load the backbone without a download."""
+    if backbone.checkpoint is not None:
+        return "present" if Path(backbone.checkpoint).is_file() else "absent"
+    if backbone.name == EMBEDDED:
+        return "embedded"
+    if backbone.pretrained is None:
+        raise InputError(f"backbone '{backbone.name}' has no weights: set backbone.pretrained or backbone.checkpoint")
+    source = get_pretrained_cfg(backbone.name, backbone.pretrained)
+    if not source:
+        raise InputError(f"backbone.pretrained '{backbone.pretrained}' is not a tag of {backbone.name}")
+    if source.get("hf_hub"):  # open_clip prefers it
+        repository, _, name = source["hf_hub"].rpartition("/")
+        names = (name,) if name else HUB_FILES
+        return "present" if any(isinstance(try_to_load_from_cache(repository, n), str) for n in names) else "absent"
+    return "present" if (Path("~/.cache/clip").expanduser() / Path(source["url"]).name).is_file() else "absent"
+
+
+def bf16_slowdown() -> float:
+    """Time of a matrix product of this CPU in bfloat16 over that in float32; below 1 where it has units for it."""
+    return _product_seconds(torch.bfloat16) / _product_seconds(torch.float32)
+
+
+def existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def _product_seconds(dtype: torch.dtype) -> float:
+    """The best of three, after one that may have to set things up."""
+    matrix, seconds = torch.ones(256, 256, dtype=dtype), []
+    for _ in range(4):
+        began = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:])
+
+
+def _reads(file: Location) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except (InputError, OSError):
+        return None  # why not is what `storage_problem` says
+
+
+def _local_inputs(config: Config) -> list[str]:
+    named = [config.target.path, config.backbone.checkpoint]
+    named += [config.synthesize.path] if config.synthesize.source != "procedural" else []
+    return [path for path in named if path and "://" not in path and not any(c in path for c in "*?[")]
+
+
+def _disks(output: Location) -> Iterator[Disk]:
+    yield _disk(Path(ray.get_runtime_context().get_temp_dir()), of_ray=True)
+    if output.is_local:
+        yield _disk(existing(Path(output.path)), of_ray=False)
+
+
+def _disk(path: Path, *, of_ray: bool) -> Disk:
+    usage = shutil.disk_usage(path)
+    return Disk(str(path), usage.free, usage.total, of_ray)
+
+
+def _source_hash() -> str:
+    """Ten hex digits of all source files of the package: two checkouts may have the same version number."""
+    root = Path(__file__).resolve().parents[2]
+    digest = hashlib.sha256()
+    for folder in ("grmp_core", "pipelines"):
+        for file in sorted((root / folder).rglob("*.py")):
+            digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:10]

@@ -1,0 +1,89 @@
+"""The episodes of pre-training, from a task store or made on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from grmp_core.errors import InputError
+from grmp_core.learning.episode_plan import episodes_of_step
+from grmp_core.learning.meta_pretraining import Episode, make_episode
+from grmp_core.tasks.task_store import TaskStore
+from pipelines.configuration.schema import Config
+from pipelines.runtime.provenance import output_place
+from pipelines.task_making.episode_stream import stream_episodes
+from pipelines.task_making.picture_sources import Reference, task_names, view_size_px
+from pipelines.task_making.task_writer import Plan, label_rule
+
+
+def check_store(store: TaskStore, config: Config) -> Plan:
+    """-> the store's plan. InputError when it is not whole, or not what the configuration asks for."""
+    size_px = view_size_px(config)
+    if store.size_px != size_px:
+        raise InputError(
+            f"task store {store.root.uri} holds {store.size_px} px views, {config.backbone.name} wants {size_px} px; "
+            "synthesize again into another output"
+        )
+    wanted = set(task_names(config))
+    if wanted != set(store.tasks):
+        different = sorted(wanted ^ set(store.tasks))
+        raise InputError(
+            f"task store {store.root.uri} and synthesize.tasks differ in {', '.join(different[:5])}; "
+            "run `grmp synthesize` with these settings into another output"
+        )
+    plan = Plan.of(store.root)
+    now = label_rule(plan.source, config.synthesize.labels, store.tasks)
+    if plan.labels != now:
+        raise InputError(
+            f"task store {store.root.uri} has labels by '{plan.labels}', synthesize.labels now makes "
+            f"'{now}'; set it to what the store has, or run `grmp synthesize` into another output"
+        )
+    there = {name for names in store.reference_ids.values() for name in names}
+    if there != set(plan.references):
+        raise InputError(
+            f"task store {store.root.uri} holds {len(there)} of its {len(plan.references)} references: it was "
+            "interrupted; run `grmp synthesize` again to complete it"
+        )
+    return plan
+
+
+def stored_episodes(
+    config: Config, rank: int, world_size: int, device: torch.device
+) -> Callable[[int], Iterator[Episode]]:
+    """-> from an outer step to this worker's episodes of it, read from the task store."""
+    store = TaskStore(output_place(config, "tasks"))
+
+    def episodes_of(step: int) -> Iterator[Episode]:
+        for plan in episodes_of_step(
+            store.tasks, step, store.num_references, config.meta, config.seed, rank, world_size
+        ):
+            yield make_episode(
+                plan.task,
+                store.read(plan.task, "support", plan.support),
+                store.read(plan.task, "query", plan.query),
+                config.meta,
+                device,
+            )
+
+    return episodes_of
+
+
+def streamed_episodes(
+    config: Config, usable: list[Reference], steps: range, rank: int, world_size: int, device: torch.device
+) -> Callable[[int], Iterator[Episode]]:
+    """The same, made on the way; the steps must be asked for in order."""
+    rows = stream_episodes(config, usable, steps, rank, world_size)
+    waiting: list[dict[str, Any]] = []
+
+    def episodes_of(step: int) -> Iterator[Episode]:
+        while row := (waiting.pop() if waiting else next(rows, None)):
+            if row["step"] != step:
+                waiting.append(row)
+                return
+            support = (row["support_views"], row["support_quality"])
+            query = (row["query_views"], row["query_quality"])
+            yield make_episode(row["task"], support, query, config.meta, device)
+
+    return episodes_of

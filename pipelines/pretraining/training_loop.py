@@ -1,0 +1,221 @@
+"""Outer steps in this process or on Ray Train workers, with a checkpoint every few steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from torch import Tensor
+
+from grmp_core.errors import InputError
+from grmp_core.learning.losses import quality_loss
+from grmp_core.learning.meta_pretraining import MetaState, OuterRecord, meta_train
+from grmp_core.model.backbone import load_backbone
+from grmp_core.model.quality_model import QualityModel
+from grmp_core.storage import Location, locate
+from pipelines.configuration.loading import build
+from pipelines.configuration.schema import Config
+from pipelines.pretraining.checkpoints import History, read_state, write_state
+from pipelines.pretraining.episode_sources import stored_episodes, streamed_episodes
+from pipelines.runtime.capacity import require
+from pipelines.runtime.console import say
+from pipelines.task_making.picture_sources import Reference
+
+Save = Callable[[MetaState, History], None]
+
+
+def spread(num_tasks: int, config: Config) -> str:
+    """How an outer step's work falls to the workers, in words."""
+    per_step = min(num_tasks, config.meta.tasks_per_step or num_tasks)
+    episodes, workers = per_step * config.meta.episodes_per_task, max(1, config.pretrain.workers)
+    each = f"{episodes // workers}" + (f" or {episodes // workers + 1}" if episodes % workers else "")
+    text = f"{episodes} episodes of {per_step} tasks an outer step on {workers} workers, {each} on each"
+    if workers <= episodes:
+        return text
+    enough = -(-workers // per_step)
+    return f"{text}; {workers - episodes} workers idle: set meta.episodes_per_task={enough} to use them"
+
+
+def learn(
+    config: Config,
+    source: list[Reference] | None,
+    device: torch.device,
+    restored: tuple[MetaState, History] | None,
+    save_state: Save,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    reduce: Callable[[Tensor], None] | None = None,
+    must_save: Callable[[], bool] = lambda: False,
+) -> tuple[MetaState, History]:
+    """The loop of one worker, free of Ray Train. All workers return the same state.
+
+    Args:
+        source: references to stream episodes from; null reads the task store.
+        save_state: called by every worker after every `checkpoint_every` outer steps and after the last.
+        must_save: asked by every worker after every outer step; the same answer on all makes one checkpoint more.
+    """
+    torch.set_num_threads(max(1, int(config.pretrain.cpus_per_worker)))  # sums depend on it, in their last bits
+    model = QualityModel(load_backbone(config.backbone), config.prompts, precision=config.precision, seed=config.seed)
+    model = model.to(device)
+    state, history = restored or (MetaState(0, model.prompt_parameters()), [])
+    state = MetaState(state.step, _to(state.parameters, device), _to(state.drifted, device))
+
+    def loss_function(parameters: Mapping[str, Tensor], images: Tensor, quality: Tensor) -> Tensor:
+        return quality_loss(model.predict(parameters, images).quality_logits_BK, quality)
+
+    steps = range(state.step, config.meta.outer_steps)
+    if source is None:
+        episodes_of = stored_episodes(config, rank, world_size, device)
+    else:
+        episodes_of = streamed_episodes(config, source, steps, rank, world_size, device)
+    outer_steps = meta_train(
+        state, loss_function, episodes_of, config.meta, world_size=world_size, reduce=reduce or _alone
+    )
+    for record, reached in outer_steps:
+        state = reached
+        history.append(dataclasses.asdict(record))
+        _progress(record, config, rank)
+        due = record.step % config.pretrain.checkpoint_every == 0 or record.step == config.meta.outer_steps
+        if must_save() or due:
+            save_state(state, history)
+    return state, history
+
+
+def learn_here(arguments: dict[str, Any]) -> None:
+    config, kept = build(Config, arguments["config"], ""), locate(arguments["kept"])
+    device = torch.device("cuda" if torch.cuda.is_available() and config.pretrain.gpus_per_worker else "cpu")
+    restored = read_state(kept)
+    say_where(restored)
+    learn(config, arguments["source"], device, restored, lambda state, history: write_state(kept, state, history))
+
+
+def learn_on_workers(arguments: dict[str, Any], config: Config, run: Location) -> None:
+    """Ray Train's own record of a run, in the folder `run`, is of no use to another one: a driver that is killed may
+    leave it half-written. Whatever starts or starts again goes on from the last of our checkpoints."""
+    wanted = config.pretrain
+    _check_resources(config)
+    resources = {"CPU": wanted.cpus_per_worker, "GPU": wanted.gpus_per_worker}
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config=arguments,
+        scaling_config=ScalingConfig(
+            num_workers=wanted.workers if not wanted.min_workers else (wanted.min_workers, wanted.workers),  # type: ignore[arg-type]  # V2
+            use_gpu=wanted.gpus_per_worker > 0,
+            resources_per_worker=resources,
+        ),
+        run_config=RunConfig(
+            name=run.name,
+            storage_path=run.parent.uri,
+            failure_config=FailureConfig(
+                max_failures=wanted.max_failures,
+                controller_failure_limit=wanted.max_failures,  # type: ignore[call-arg]  # Train V2's; mypy sees V1's
+            ),
+            logging_config=LoggingConfig(log_level="WARNING"),
+        ),
+    )
+    trainer.fit()
+    run.delete_folder()
+
+
+def _worker(arguments: dict[str, Any]) -> None:
+    """The train loop of Ray Train."""
+    config, kept = build(Config, arguments["config"], ""), locate(arguments["kept"])
+    context, device = ray.train.get_context(), ray.train.torch.get_device()
+    logging.getLogger().setLevel(logging.WARNING)
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    reduce = _all_reduce if world_size > 1 else _alone
+    restored = read_state(kept)
+    _check_same_step(restored[0].step if restored else 0, world_size, reduce, device)
+    if rank == 0:
+        say_where(restored)
+
+    def keep(state: MetaState, history: History) -> None:
+        if rank == 0:
+            write_state(kept, state, history)
+
+    learn(
+        config,
+        arguments["source"],
+        device,
+        restored,
+        keep,
+        rank=rank,
+        world_size=world_size,
+        reduce=reduce,
+        must_save=SpotWarning(),
+    )
+
+
+def _check_same_step(step: int, world_size: int, reduce: Callable[[Tensor], None], device: torch.device) -> None:
+    """Raise RuntimeError, for Ray Train to start all workers again, where one read a checkpoint older than another."""
+    moments = torch.tensor([step, step * step], dtype=torch.float64, device=device)
+    reduce(moments)
+    mean, mean_square = (moments / world_size).tolist()
+    if mean_square != mean * mean:
+        raise RuntimeError(f"the workers found checkpoints of different outer steps in one place; this one of {step}")
+
+
+def say_where(restored: tuple[MetaState, History] | None) -> None:
+    if restored is not None:
+        say(f"pretrain: goes on after outer step {restored[0].step}")
+
+
+class SpotWarning:
+    """True once for every announcement that the cluster takes the node of a worker away.
+
+    Every worker must ask equally often: Ray answers all of them alike, when all have asked.
+    """
+
+    def __init__(self) -> None:
+        self._heeded: set[str] = set()
+
+    def __call__(self) -> bool:
+        info = ray.train.get_preemption_info()
+        news = set(info.preempted_node_ids if info else ()) - self._heeded
+        if news and ray.train.get_context().get_world_rank() == 0:
+            say(f"pretrain: a node is about to be taken away: {', '.join(sorted(news))}; checkpoint")
+        self._heeded |= news
+        return bool(news)
+
+
+def _all_reduce(flat: Tensor) -> None:
+    torch.distributed.all_reduce(flat)
+
+
+def _alone(flat: Tensor) -> None:
+    """One worker's sum is the sum."""
+
+
+def _check_resources(config: Config) -> None:
+    wanted = config.pretrain
+    count = wanted.min_workers or wanted.workers
+    fix = "lower pretrain.workers, pretrain.cpus_per_worker or pretrain.gpus_per_worker"
+    piece = {"CPU": wanted.cpus_per_worker, "GPU": wanted.gpus_per_worker}
+    require(piece, count, config.wait_for_nodes_s, "pre-training wants", fix)
+    if wanted.episodes == "stream" and count * wanted.cpus_per_worker + 1 > ray.cluster_resources().get("CPU", 0):
+        raise InputError(
+            f"pretrain.episodes stream makes tasks beside {count} workers of {wanted.cpus_per_worker:g} CPUs and needs "
+            f"1 CPU more, the cluster has {ray.cluster_resources().get('CPU', 0):g} in all; "
+            "lower pretrain.workers or pretrain.cpus_per_worker"
+        )
+
+
+def _progress(record: OuterRecord, config: Config, rank: int) -> None:
+    every = max(1, config.meta.outer_steps // 20)
+    if rank == 0 and (record.step % every == 0 or record.step in (1, config.meta.outer_steps)):
+        say(
+            f"pretrain: outer step {record.step}/{config.meta.outer_steps}, "
+            f"support loss {record.support_loss:.4f}, query loss {record.query_loss:.4f}"
+        )
+
+
+def _to(parameters: dict[str, Tensor] | None, device: torch.device) -> Any:
+    return None if parameters is None else {name: tensor.to(device) for name, tensor in parameters.items()}

@@ -1,0 +1,106 @@
+"""Whether a new version deserves to be champion: both models on the same held-out images, paired bootstrap."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from grmp_core.evaluation.metrics import srcc
+from grmp_core.imaging.decoding import ImageLimits, id_of_file, picture_of
+from grmp_core.model.bundle import LEARNED_FROM, read_bundle
+from grmp_core.model.scorer import Scorer
+from grmp_core.storage import Location
+
+MIN_IMAGES = 10
+"""Fewer held-out images decide nothing."""
+
+
+class Comparison(NamedTuple):
+    """SRCC of a candidate minus that of a champion on the same images, and its one-sided 95 % lower bound."""
+
+    candidate: float
+    champion: float
+    difference: float
+    lower: float
+    n: int
+
+
+def judge(
+    place: Location, champion: str, open_champion: Callable[[], Location], margin: float, limits: ImageLimits
+) -> tuple[bool, str]:
+    """Whether the bundle at `place` is to take the place of version `champion`, and why or why not.
+
+    The held-out images, their human scores and the candidate's predictions stand in `predictions.parquet` beside the
+    bundle, as a sweep writes it; `open_champion` fetches the champion's bundle, which scores those of the images that
+    it has not learned from.
+    """
+    stays = f"champion version {champion} stays"
+    file = place.parent / "predictions.parquet"
+    if not file.exists():
+        return False, f"{stays}: there are no held-out predictions to compare on ({file.uri} is missing)"
+    held_out = pd.read_parquet(io.BytesIO(file.read_bytes()))
+    scale = read_bundle(place).score_range
+    if scale is None:
+        return False, f"{stays}: {place.uri} does not say what the scores' scale is"
+    rival = open_champion()
+    seen = read_bundle(rival).provenance.get(LEARNED_FROM)
+    table = held_out[[not seen or id_of_file(path) not in seen for path in held_out["image_path"]]]
+    theirs = _score(rival, table["image_path"].tolist(), limits)
+    known = np.isfinite(theirs)
+    if known.sum() < MIN_IMAGES:
+        why = f"{known.sum()} of {len(held_out)} held-out images can be read and are new to it, {MIN_IMAGES} are needed"
+        return False, f"{stays}: {why}"
+    ours, human = table["quality"].to_numpy(float)[known], scale.to_quality(table["mos"].to_numpy(float)[known])
+    promoted, reason = verdict(compare(ours, theirs[known], np.asarray(human)), margin, champion)
+    return promoted, reason + _note(seen, len(held_out) - len(table))
+
+
+def compare(candidate_N: np.ndarray, champion_N: np.ndarray, mos_N: np.ndarray, seed: int = 0) -> Comparison:
+    """Paired bootstrap over images: 2000 resamples, both models on the same ones; `lower` is the 5th percentile.
+
+    A model that gives all images one score ranks nothing and counts as 0.
+    """
+    n = len(mos_N)
+    rows = np.random.default_rng(seed).integers(n, size=(2000, n))
+    differences = _srcc_of_rows(candidate_N[rows], mos_N[rows]) - _srcc_of_rows(champion_N[rows], mos_N[rows])
+    ours, theirs = np.nan_to_num(srcc(candidate_N, mos_N)), np.nan_to_num(srcc(champion_N, mos_N))
+    return Comparison(float(ours), float(theirs), float(ours - theirs), float(np.quantile(differences, 0.05)), n)
+
+
+def verdict(result: Comparison, margin: float, champion: str) -> tuple[bool, str]:
+    """Promoted or not, with all the numbers it was decided on."""
+    numbers = (
+        f"SRCC {result.candidate:.3f} against {result.champion:.3f} of version {champion} on the same {result.n} "
+        f"held-out images, difference {result.difference:+.3f}, at least {result.lower:+.3f} with 95 % confidence"
+    )
+    if result.lower > margin:
+        return True, f"{numbers}: more than the margin {margin:g}"
+    return False, f"champion version {champion} stays: {numbers}, which is not more than the margin {margin:g}"
+
+
+def _note(seen: list[str] | None, left_out: int) -> str:
+    """What the champion had learned from: its own split may have been another one."""
+    if seen is None:
+        return "; the champion does not say what it has learned from: some of these images would favour it"
+    return f"; {left_out} held-out images took no part, since the champion has learned from them" if left_out else ""
+
+
+def _score(place: Location, paths: list[str], limits: ImageLimits) -> np.ndarray:
+    """(N,) quality, nan where an image cannot be read."""
+    scorer = Scorer(read_bundle(place), place.uri, limits=limits)
+    batches = [paths[first : first + 16] for first in range(0, len(paths), 16)]
+    parts = [scorer.score([picture_of(path) for path in batch]) for batch in batches]
+    return np.array([score.quality for part in parts for score in part])
+
+
+def _srcc_of_rows(a_RN: np.ndarray, b_RN: np.ndarray) -> np.ndarray:
+    """Spearman correlation of each pair of rows, (R,); 0 where one is constant."""
+    a, b = rankdata(a_RN, axis=1), rankdata(b_RN, axis=1)
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    products, norms = (a * b).sum(axis=1), np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    return np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)

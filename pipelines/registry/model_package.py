@@ -1,0 +1,107 @@
+"""What a registered model consists of: the bundle, its backbone's weights, the code that runs it, pinned packages."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+from PIL import Image
+
+import grmp_core
+from grmp_core.errors import InputError
+from grmp_core.model.bundle import DESCRIPTION, TENSORS, Bundle
+from grmp_core.storage import Location
+from pipelines.configuration.schema import Config
+
+PROGRAM = Path(__file__).with_name("served_model.py")
+REQUIREMENTS = (
+    "torch", "torchvision", "open_clip_torch", "safetensors", "opencv-python-headless", "pillow", "scipy", "pandas",
+    "pyarrow", "numpy",
+)  # fmt: skip
+"""What grmp_core needs; pinned to the installed versions."""
+
+
+def content_hash(config: Config, place: Location) -> str:
+    """Of all that a version consists of: bundle, code, and what may be switched."""
+    code = [PROGRAM, *sorted(_package().rglob("*.py"))]
+    parts = [(place / DESCRIPTION).read_bytes(), (place / TENSORS).read_bytes(), *(f.read_bytes() for f in code)]
+    parts.append(repr(model_config(config)).encode())
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()
+
+
+def stage(folder: Path, place: Location, bundle: Bundle) -> dict[str, str]:
+    """The artifacts under names that do not depend on where they came from."""
+    target = folder / "bundle"
+    target.mkdir()
+    for name in (DESCRIPTION, TENSORS):
+        (target / name).write_bytes((place / name).read_bytes())
+    artifacts = {"bundle": str(target)}
+    if bundle.backbone.checkpoint is not None:
+        checkpoint = Path(bundle.backbone.checkpoint)
+        if not checkpoint.is_file():
+            raise InputError(
+                f"bundle {place.uri} needs its backbone's weights, but {checkpoint} is gone; restore it, or set "
+                "backbone.checkpoint to where it is now"
+            )
+        staged = folder / f"backbone{checkpoint.suffix}"
+        shutil.copyfile(checkpoint, staged)  # MLflow refuses links
+        artifacts["backbone"] = str(staged)
+    return artifacts
+
+
+def _package() -> Path:
+    return Path(grmp_core.__file__).parent
+
+
+def copy_package(folder: Path) -> Path:
+    """grmp_core without what Python keeps beside it."""
+    target = folder / "code" / "grmp_core"
+    shutil.copytree(_package(), target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    return target
+
+
+def _pinned(package: str) -> str:
+    return f"{package}=={metadata.version(package).split('+')[0]}"  # a local suffix such as +cpu is on no index
+
+
+def requirements() -> list[str]:
+    return [_pinned(package) for package in REQUIREMENTS]
+
+
+def model_config(config: Config) -> dict[str, Any]:
+    """What may be switched when a model is registered; `served_model` reads it."""
+    limits = config.images
+    return {
+        "allow_local_paths": config.register.allow_local_paths,
+        "max_pixels": limits.max_pixels,
+        "min_side_px": limits.min_side_px,
+    }
+
+
+def signature() -> ModelSignature:
+    outputs = [ColSpec("double", "quality", required=False), ColSpec("double", "mos_scale_score", required=False)]
+    return ModelSignature(
+        inputs=Schema([ColSpec("string", "image")]),
+        outputs=Schema([*outputs, ColSpec("string", "error", required=False)]),
+    )
+
+
+def example() -> pd.DataFrame:
+    """A small picture of smooth colours as a caller would send it."""
+    y, x = np.mgrid[0:48, 0:64]
+    pixels = np.stack([4 * x, 5 * y, 255 - 2 * (x + y)], axis=-1).clip(0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return pd.DataFrame({"image": [base64.b64encode(buffer.getvalue()).decode()]})

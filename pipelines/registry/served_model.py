@@ -1,0 +1,118 @@
+"""The registered model as MLflow loads it: images in, one score a row out.
+
+MLflow runs this file by itself (models-from-code), with a copy of grmp_core beside it. It must import nothing else of
+this project, and no Ray.
+
+Settings come as the model's configuration (`allow_local_paths`, `max_pixels`, `min_side_px`). Where local paths are
+allowed, the environment variable GRMP_IMAGE_ROOT of the serving process narrows them to one folder.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import mlflow.models
+import pandas as pd
+import torch
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+from grmp_core.errors import InputError
+from grmp_core.imaging.decoding import ImageError, ImageLimits, read_image
+from grmp_core.model.bundle import read_bundle
+from grmp_core.model.scorer import Score, Scorer
+from grmp_core.storage import locate
+
+MAX_ENCODED_BYTES = 96 * 1024 * 1024
+"""Longest base64 text of one image."""
+_CHUNK = 16  # rows that are decoded at a time: the memory of a request does not grow with its length
+_MAX_PATH = 4096
+_URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
+_DATA_URI = re.compile(r"^data:image/[a-zA-Z0-9.+-]+;base64,")
+
+
+class ServedModel(PythonModel):
+    """Input: a string column `image`, base64 of an encoded image file (a `data:image/…;base64,` prefix may stand
+    before it), or a path where that is switched on. URLs are never fetched.
+
+    Output, row by row: `quality` in [0, 1], 1 best; `mos_scale_score` on the target's own scale; `error`. A row that
+    cannot be scored has null scores and says why; the other rows are not affected.
+    """
+
+    def load_context(self, context: PythonModelContext) -> None:
+        settings = context.model_config or {}
+        bundle = read_bundle(locate(context.artifacts["bundle"]))
+        if "backbone" in context.artifacts:
+            backbone = dataclasses.replace(bundle.backbone, checkpoint=context.artifacts["backbone"])
+            bundle = dataclasses.replace(bundle, backbone=backbone)
+        names = {field.name for field in dataclasses.fields(ImageLimits)}
+        self.limits = ImageLimits(**{name: value for name, value in settings.items() if name in names})
+        self.allow_local_paths = settings.get("allow_local_paths") is True
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.scorer = Scorer(bundle, "of the registered model", limits=self.limits, device=device, batch_size=_CHUNK)
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """One row out for each row of `model_input`, with its index. InputError without a column `image`."""
+        if not isinstance(model_input, pd.DataFrame) or "image" not in model_input.columns:
+            raise InputError("the input needs a column 'image': base64 of an encoded image in every row")
+        scores: list[Score] = []
+        rows = model_input["image"].tolist()
+        for first in range(0, len(rows), _CHUNK):
+            images = [self._read(row) for row in rows[first : first + _CHUNK]]
+            scores += self.scorer.score_images(images)
+        return _frame(scores, model_input.index)
+
+    def _read(self, row: object) -> Any:
+        """The pixels, or the ImageError in their place."""
+        try:
+            return read_image(self._source(row), self.limits)
+        except ImageError as error:
+            return error
+
+    def _source(self, row: object) -> bytes | str:
+        if not isinstance(row, str) or not row:
+            raise ImageError(f"expected base64 text, got {'nothing' if row is None else type(row).__name__}")
+        if _URL.match(row):
+            raise ImageError("URLs are not fetched; send the image itself as base64")
+        if self.allow_local_paths and len(row) <= _MAX_PATH and os.path.isfile(row):
+            return self._allowed(row)
+        if len(row) > MAX_ENCODED_BYTES:
+            raise ImageError(f"too large: more than {MAX_ENCODED_BYTES} characters of base64")
+        try:
+            return base64.b64decode("".join(_DATA_URI.sub("", row, count=1).split()), validate=True)
+        except (binascii.Error, ValueError) as error:
+            paths = "nor the path of a file" if self.allow_local_paths else "and local paths are switched off"
+            raise ImageError(f"not base64 {paths}") from error
+
+    def _allowed(self, path: str) -> str:
+        root = os.environ.get("GRMP_IMAGE_ROOT")
+        if root and not Path(path).resolve().is_relative_to(Path(root).resolve()):
+            raise ImageError("the path is outside the folder that GRMP_IMAGE_ROOT allows")
+        return path
+
+
+def _frame(scores: list[Score], index: pd.Index) -> pd.DataFrame:
+    columns: dict[str, list[Any]] = {
+        "quality": [score.quality for score in scores],
+        "mos_scale_score": [score.mos_scale_score for score in scores],
+        "error": [score.error for score in scores],
+    }
+    return pd.DataFrame({name: _column(values, index) for name, values in columns.items()})
+
+
+def _column(values: list[Any], index: pd.Index) -> pd.Series:
+    """Missing values as None: MLflow's server would write NaN, which is not JSON."""
+    known = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
+    plain = all(isinstance(value, float) for value in known) and known
+    return pd.Series(known, index=index, dtype="float64" if plain else "object")
+
+
+mlflow.models.set_model(ServedModel())

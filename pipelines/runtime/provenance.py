@@ -1,0 +1,82 @@
+"""Where a command's results go, and the manifest that says what made them."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grmp_core.seeds import seed_of
+from grmp_core.storage import Location, locate
+
+if TYPE_CHECKING:  # it brings torch, which a worker that makes pictures does without
+    from pipelines.configuration.schema import Config
+
+
+PACKAGES = ("grmp-iqa", "torch", "open_clip_torch", "ray", "mlflow", "pyarrow", "numpy", "opencv-python-headless")
+
+
+def output_place(config: Config, name: str) -> Location:
+    """The folder of one workload's results."""
+    return locate(config.output) / name
+
+
+def config_hash(*parts: object) -> str:
+    """Ten hex digits that differ when any part of what determines a result differs."""
+    return f"{seed_of(*parts):016x}"[:10]
+
+
+def write_manifest(
+    place: Location,
+    command: str,
+    config: Config,
+    started: float,
+    *,
+    inputs: dict[str, Any],
+    counts: dict[str, Any],
+    rejected: Sequence[dict[str, str]] = (),
+) -> None:
+    """`manifest.json`: what made this folder."""
+    from pipelines.configuration.loading import as_dict  # brings torch, which a worker that makes pictures does without
+
+    (place / "manifest.json").write_json(
+        {
+            "command": command,
+            "config": as_dict(config),
+            "git_commit": git_commit(),
+            "versions": versions(),
+            "inputs": inputs,
+            "counts": counts,
+            "rejected": list(rejected),
+            "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - started, 1),
+        }
+    )
+
+
+def git_commit() -> str | None:
+    """Commit of the source tree, `-dirty` with uncommitted changes; null for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None  # no git program, or no commit yet
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that decide about results."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "source tree"
+    return found

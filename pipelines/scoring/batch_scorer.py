@@ -1,0 +1,189 @@
+"""Scoring many images with Ray Data, in parts that survive an interruption."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import ray
+import torch
+from ray import ObjectRef
+from ray.data import ActorPoolStrategy
+
+from grmp_core.imaging.decoding import ImageLimits, picture_of
+from grmp_core.model.bundle import Bundle
+from grmp_core.model.scorer import Score, Scorer
+from grmp_core.storage import Location, locate
+from pipelines.configuration.schema import Config
+from pipelines.configuration.workloads import ScoreConfig
+from pipelines.results.sweep_folder import to_parquet
+from pipelines.runtime.capacity import how_many_fit, require
+from pipelines.runtime.console import say
+from pipelines.runtime.provenance import config_hash
+from pipelines.runtime.ray_session import ray_session
+
+COLUMNS = ("image_path", "quality", "mos_scale_score", "error")
+
+
+PART_ROWS = 512
+"""Rows that a scoring which dies may have to make again, beside those in flight."""
+
+
+FEW = 16
+"""Up to so many single files are scored in this process: starting Ray would take longer."""
+
+
+def score_paths(
+    config: Config, bundle: Bundle, where: str, paths: Sequence[str], parts: _Parts | None = None
+) -> pd.DataFrame:
+    """One row a path, in the order of `paths`: image_path, quality, mos_scale_score, error.
+
+    A name that is not UTF-8 fits into no table: its row has the name with escapes, and an error.
+
+    parts: where rows are kept while the rest is scored, for a run that dies; what is there is not scored again.
+    """
+    names = {path: os.fsencode(path).decode("utf-8", "backslashreplace") for path in paths}
+    if any(name != path for path, name in names.items()):
+        told = score_paths(config, bundle, where, [path for path in paths if names[path] == path], parts)
+        rows = iter(told.to_dict("records"))
+        error = "its name is not UTF-8; rename it"
+        unnamed = {"quality": math.nan, "mos_scale_score": math.nan, "error": error}
+        return pd.DataFrame(
+            [next(rows) if names[path] == path else {"image_path": names[path], **unnamed} for path in paths],
+            columns=list(COLUMNS),
+        )
+    wanted = config.score
+    if len(paths) <= FEW:
+        scorer = Scorer(bundle, where, limits=config.images, batch_size=wanted.batch_size, score_grid=wanted.grid)
+        return _frame(list(paths), scorer.score([picture_of(path) for path in paths]))
+    done = [row for row in parts.read() if not row["error"]] if parts else []  # what failed may work by now
+    known = {row["image_path"] for row in done}
+    todo = [path for path in dict.fromkeys(paths) if path not in known]
+    if done:
+        say(f"score: {len(known)} of {len(set(paths))} images were scored before")
+    waiting: list[dict[str, Any]] = []
+    for count, row in enumerate(_score_on_cluster(config, bundle, where, todo), start=1):
+        waiting.append(row)
+        if parts and len(waiting) == PART_ROWS:
+            parts.add(waiting)
+            done += waiting
+            waiting = []
+        if count % max(FEW, len(todo) // 10) == 0 or count == len(todo):
+            say(f"score: {count}/{len(todo)}")
+    by_path = {row["image_path"]: row for row in done + waiting}
+    frame = pd.DataFrame([by_path[path] for path in paths], columns=list(COLUMNS))
+    frame["error"] = [error or None for error in frame["error"]]
+    return frame
+
+
+def _score_on_cluster(config: Config, bundle: Bundle, where: str, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Rows of COLUMNS, in any order."""
+    if not paths:
+        return
+    wanted, weights = config.score, bundle.backbone.checkpoint
+    with ray_session():
+        shipped = [ray.put(Path(weights).read_bytes())] if weights else []
+        piece = {"GPU": wanted.gpus_per_worker} if wanted.gpus_per_worker else {"CPU": 1.0}
+        fix = "lower score.workers or score.gpus_per_worker (0 scores on CPUs)"
+        require(piece, wanted.workers or 1, config.wait_for_nodes_s, "scoring wants", fix)
+        pool = wanted.workers or how_many_fit(piece)
+        blocks = max(min(len(paths), 8 * pool), len(paths) // PART_ROWS)  # rows of a block come when all are done
+        scored = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=blocks)
+        yield from scored.map_batches(
+            _Worker,
+            fn_constructor_args=(bundle, where, config.images, wanted, shipped),
+            batch_size=wanted.batch_size,
+            compute=ActorPoolStrategy(size=pool),
+            num_gpus=wanted.gpus_per_worker or None,
+        ).iter_rows()
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Rows of a scoring that is not over, in files beside its output."""
+
+    place: Location
+
+    @classmethod
+    def of(cls, output: Location, bundle: Bundle, config: Config) -> _Parts:
+        """Another model, grid or size limit has parts of its own."""
+        weights = {name: tensor.numpy().tobytes() for name, tensor in sorted(bundle.parameters.items())}
+        model = (weights, bundle.prompts, bundle.backbone_sha256, bundle.views, bundle.precision, bundle.score_range)
+        identity = config_hash(*model, config.images, config.score.grid)
+        return cls(output.at(f"{output.path}.parts-{identity}"))
+
+    def read(self) -> list[dict[str, Any]]:
+        return [row for file in self.place.list(".parquet") for row in _from_parquet(file.read_bytes())]
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        name = f"part-{len(self.place.list('.parquet')):05d}.parquet"
+        (self.place / name).write_bytes(to_parquet(pd.DataFrame(rows, columns=list(COLUMNS))))
+
+    def delete(self) -> None:
+        self.place.delete_folder()
+
+
+class _Worker:
+    """A Ray Data worker that holds the model."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        where: str,
+        limits: ImageLimits,
+        wanted: ScoreConfig,
+        weights: list[ObjectRef[bytes]],
+    ) -> None:
+        """weights: content of the backbone's own file, where it has one, for nodes that do not see it."""
+        torch.set_num_threads(1)
+        self.scorer = Scorer(
+            _with_weights(bundle, weights),
+            where,
+            limits=limits,
+            device="cuda" if wanted.gpus_per_worker else "cpu",
+            batch_size=wanted.batch_size,
+            score_grid=wanted.grid,
+        )
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        paths = [str(path) for path in batch["path"]]
+        frame = _frame(paths, self.scorer.score([picture_of(path) for path in paths]))
+        columns: dict[str, Any] = {name: frame[name].to_numpy() for name in COLUMNS}
+        return columns | {"error": [error or "" for error in frame["error"]]}
+
+
+def _with_weights(bundle: Bundle, weights: list[ObjectRef[bytes]]) -> Bundle:
+    """The bundle, with its backbone's weights in a file of this node where it does not see the driver's."""
+    checkpoint = bundle.backbone.checkpoint
+    if checkpoint is None or os.path.isfile(checkpoint):  # False also where its folder may not be entered
+        return bundle
+    folder = Path(tempfile.gettempdir(), f"grmp-weights-{bundle.backbone_sha256[:16]}")
+    file = locate(folder / Path(checkpoint).name)
+    if not file.exists():
+        file.write_bytes(ray.get(weights[0]))
+    return dataclasses.replace(bundle, backbone=dataclasses.replace(bundle.backbone, checkpoint=file.path))
+
+
+def _frame(paths: list[str], scores: list[Score]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "image_path": paths,
+            "quality": [score.quality for score in scores],
+            "mos_scale_score": [score.mos_scale_score for score in scores],
+            "error": [score.error for score in scores],
+        }
+    )
+
+
+def _from_parquet(data: bytes) -> list[dict[str, Any]]:
+    return pq.read_table(io.BytesIO(data)).to_pylist()

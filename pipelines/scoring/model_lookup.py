@@ -1,0 +1,148 @@
+"""A model by bundle folder or registry name, ready to score."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from grmp_core.errors import InputError
+from grmp_core.model.backbone import load_backbone
+from grmp_core.model.bundle import DESCRIPTION, Bundle, check_backbone, read_bundle, with_weights_at
+from grmp_core.storage import Location, locate
+from pipelines.configuration.schema import Config
+from pipelines.tracking.tracker import OUTAGE, Tracker, open_tracking
+
+_MODEL_URI = re.compile(r"^models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))$")
+
+
+class ResolvedModel(NamedTuple):
+    name: str
+    """`models:/name/version`, or the address of the bundle's folder: what a record of its use says."""
+    place: Location
+    """Folder of the bundle, for as long as this process lives."""
+
+
+def resolve_model(uri: str, config: Config) -> ResolvedModel:
+    """Find the bundle in a folder, or that of `models:/name@alias` or `models:/name/version`.
+
+    A registered model is downloaded once, to `models/` in a local output, else to a temporary folder. InputError when
+    the registry has no such model, with what it has.
+    """
+    if not uri.startswith("models:"):
+        place = locate(uri)
+        return ResolvedModel(place.uri, place)
+    match = _MODEL_URI.match(uri)
+    if match is None:
+        raise InputError(f"model '{uri}': write models:/name@alias or models:/name/version, or a bundle's folder")
+    tracker = open_tracking(config)
+    try:
+        found = _version_of(tracker.client, match, tracker.uri)
+        place = _download(config, tracker, match["name"], found)
+    except OUTAGE as error:
+        raise InputError(
+            f"model {uri} could not be fetched from MLflow at {tracker.uri} ({type(error).__name__}: "
+            f"{cause(error)}); start the server, correct tracking.uri, or give a bundle's folder"
+        ) from error
+    return ResolvedModel(f"models:/{match['name']}/{found.version}", place)
+
+
+def _version_of(client: MlflowClient, match: re.Match[str], uri: str) -> Any:
+    name = match["name"]
+    try:
+        model = client.get_registered_model(name)
+        if match["version"]:
+            return client.get_model_version(name, match["version"])
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        what = f"version {match['version']} of model '{name}'" if match["version"] else f"model '{name}'"
+        raise InputError(
+            f"MLflow at {uri} has no {what}; register one with grmp register, or give a bundle's folder"
+        ) from error
+    if match["alias"] not in model.aliases:
+        known = ", ".join(f"{alias} (version {v})" for alias, v in sorted(model.aliases.items())) or "none"
+        raise InputError(f"model '{name}' in MLflow at {uri} has no alias '{match['alias']}'; it has: {known}")
+    return client.get_model_version(name, model.aliases[match["alias"]])
+
+
+def _download(config: Config, tracker: Tracker, name: str, found: Any) -> Location:
+    output = locate(config.output)
+    made = hashlib.sha256(f"{tracker.uri} {found.creation_timestamp}".encode()).hexdigest()[:8]
+    root = Path(output.path, "models") if output.is_local else _folder_of_this_process()
+    folder = root / f"{name}-{found.version}-{made}"
+    if not folder.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root) as fresh, as_current(tracker):
+            source = f"models:/{name}/{found.version}/artifacts"
+            got = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=fresh))
+            got.rename(folder)
+    _point_to_backbone(folder)
+    return locate(folder / "bundle")
+
+
+@cache
+def _folder_of_this_process() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="grmp-model-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _point_to_backbone(folder: Path) -> None:
+    """A bundle names the weights file of the machine that made it; here it lies beside the bundle."""
+    description = locate(folder / "bundle" / DESCRIPTION)
+    content = description.read_json()
+    for file in folder.glob("backbone.*"):
+        if content["backbone"]["checkpoint"] != str(file):
+            content["backbone"]["checkpoint"] = str(file)
+            description.write_json(content)
+
+
+@contextmanager
+def as_current(tracker: Tracker) -> Iterator[None]:
+    """MLflow's own functions use the process-wide store; it is put back afterwards."""
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_ID")
+    before = {name: os.environ.get(name) for name in names}
+    tracking = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    registry = None if mlflow.get_registry_uri() == mlflow.get_tracking_uri() else mlflow.get_registry_uri()
+    mlflow.set_tracking_uri(tracker.uri)
+    mlflow.set_registry_uri(tracker.uri)
+    os.environ["MLFLOW_EXPERIMENT_ID"] = tracker.experiment_id
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(tracking)  # type: ignore[arg-type]
+        mlflow.set_registry_uri(registry)  # type: ignore[arg-type]
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def cause(error: BaseException) -> str:
+    """An error's text in one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300]
+
+
+def open_model(config: Config) -> tuple[str, Bundle]:
+    """Name and content of the model that `score.model` names, the registered champion by default.
+
+    InputError when there is none.
+    """
+
+    model = resolve_model(config.score.model or f"models:/{config.register.name}@champion", config)
+    bundle = with_weights_at(read_bundle(model.place), config.backbone, model.name)
+    check_backbone(bundle, load_backbone(bundle.backbone), model.name)
+    return model.name, bundle

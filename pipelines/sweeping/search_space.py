@@ -1,0 +1,119 @@
+"""What a search may vary: keys of the configuration with bounds or values, checked before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from grmp_core.errors import InputError
+from pipelines.configuration.loading import as_dict, with_settings
+from pipelines.configuration.schema import Config
+
+_EXAMPLE = "write {low: 0.01, high: 1, log: true} or {values: [10, 20]}"
+_OPTIONS = {"low", "high", "log", "values"}
+
+
+def read_space(config: Config) -> dict[str, BaseDistribution]:
+    """`sweep.space` by key, in its order. InputError for what cannot be searched, in one line."""
+    known = _searchable(config)
+    space = {}
+    for key, options in config.sweep.space.items():
+        where = f"sweep.space: {key}"
+        if key not in known:
+            raise InputError(f"{where} {_not_searchable(str(key), config, known)}")
+        if not isinstance(options, Mapping) or set(options) - _OPTIONS:
+            raise InputError(f"{where} {options!r}: {_EXAMPLE}")
+        values = _values(where, options) if "values" in options else _bounds(where, options, known[key])
+        for value in values:
+            _check_value(config, where, key, value)
+        space[key] = _distribution(options, values)
+    return space
+
+
+def highest(distribution: BaseDistribution) -> int:
+    """The largest number that a whole-numbered distribution gives."""
+    if isinstance(distribution, CategoricalDistribution):
+        return max(int(str(choice)) for choice in distribution.choices)
+    return int(distribution.high)  # type: ignore[attr-defined]
+
+
+def _searchable(config: Config) -> dict[str, Any]:
+    """Keys and values of `adapt`, without what decides about the tokens that all trials share."""
+    adapt = as_dict(config)["adapt"]
+    del adapt["trainable"]
+    return _leaves(adapt, "adapt")
+
+
+def _leaves(section: Mapping[str, Any], where: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in section.items():
+        key = f"{where}.{name}"
+        found |= _leaves(value, key) if isinstance(value, Mapping) else {key: value}
+    return found
+
+
+def _not_searchable(key: str, config: Config, known: Mapping[str, Any]) -> str:
+    everything = _leaves({name: part for name, part in as_dict(config).items() if isinstance(part, Mapping)}, "")
+    if f".{key}" in everything:
+        return f"cannot be searched, since all trials share what it decides; searchable are {', '.join(known)}"
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"is unknown; did you mean {near[0]}?" if near else f"is unknown; searchable are {', '.join(known)}"
+
+
+def _values(where: str, options: Mapping[str, Any]) -> list[Any]:
+    values = options["values"]
+    if len(options) > 1 or not isinstance(values, (list, tuple)) or not values:
+        raise InputError(f"{where} {dict(options)}: values are a list of at least one, and stand alone; {_EXAMPLE}")
+    return list(values)
+
+
+def _bounds(where: str, options: Mapping[str, Any], present: Any) -> list[Any]:
+    if not isinstance(present, (int, float)) or isinstance(present, bool):
+        raise InputError(f"{where} is no number, so it has no bounds: give values, such as {{values: [{present}]}}")
+    try:
+        low, high = (_number(options[name]) for name in ("low", "high"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{where} {dict(options)}: low and high must be numbers; {_EXAMPLE}") from error
+    log = options.get("log", False)
+    if not isinstance(log, bool):
+        raise InputError(f"{where}: log must be true or false, not {log!r}")
+    if not low < high:
+        raise InputError(f"{where}: low {low:g} must be below high {high:g}")
+    if log and low <= 0:
+        raise InputError(f"{where}: low {low:g} must be above 0 with log: true")
+    if isinstance(present, float):
+        return [low, high]
+    if low != int(low) or high != int(high):
+        raise InputError(f"{where}: low {low:g} and high {high:g} must be whole numbers")
+    return [int(low), int(high)]
+
+
+def _number(value: Any) -> float:
+    """Text, too: YAML 1.1 reads 1e-4 as text."""
+    if isinstance(value, bool) or not math.isfinite(float(value)):
+        raise ValueError(f"{value!r} is not a finite number")
+    return float(value)
+
+
+def _check_value(config: Config, where: str, key: str, value: Any) -> None:
+    try:
+        with_settings(config, {key: value})
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _distribution(options: Mapping[str, Any], values: list[Any]) -> BaseDistribution:
+    if "values" in options:
+        return CategoricalDistribution(values)
+    low, high = values
+    of_kind = IntDistribution if isinstance(low, int) else FloatDistribution
+    return of_kind(low, high, log=options.get("log", False))

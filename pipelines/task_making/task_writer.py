@@ -1,0 +1,125 @@
+"""The Parquet task store, written block by block with Ray Data, and its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.data import TaskPoolStrategy
+
+from grmp_core.errors import InputError
+from grmp_core.labels.own_quality import OWN_QUALITY_RULE
+from grmp_core.labels.visibility import STRENGTH, curves
+from grmp_core.storage import Location, local_size_bytes
+from grmp_core.tasks.distortion_tasks import COMPOSITION_RULE, LEVELS, Labels, Part, types_of
+from grmp_core.tasks.task_store import write_task_file
+from pipelines.runtime.console import say
+from pipelines.runtime.provenance import config_hash
+from pipelines.task_making.picture_sources import (
+    RATED_TYPES,
+    Reference,
+    Synthesizer,
+    synthesizer_of,
+    task_names,
+)
+
+if TYPE_CHECKING:  # it brings torch, which a worker that makes pictures does without
+    from pipelines.configuration.schema import Config
+
+
+PLAN = "plan.json"
+
+
+def block_writer(config: Config, usable: Sequence[Reference], parts: dict[str, Part], place: Location) -> BlockWriter:
+    """What makes the store at `place`, block by block."""
+    size = config.synthesize.references_per_block
+    blocks = tuple(usable[i : i + size] for i in range(0, len(usable), size))
+    return BlockWriter(synthesizer_of(config), blocks, parts, task_names(config), place)
+
+
+def write_blocks(writer: BlockWriter) -> tuple[int, int]:
+    """Write all blocks on the cluster; -> images, bytes."""
+    count = len(writer.blocks)
+    dataset = ray.data.range(count, override_num_blocks=count).map(writer.write, compute=TaskPoolStrategy())
+    images = num_bytes = 0
+    for done, block in enumerate(dataset.iter_rows(), start=1):
+        images += block["rows"]
+        num_bytes += block["bytes"]
+        say(f"synthesize: block {done}/{count}, {images} images")
+    return images, num_bytes
+
+
+@dataclass(frozen=True)
+class BlockWriter:
+    """Writes all tasks of a few references: one file a task, named by the block, so that a repeat replaces."""
+
+    synthesizer: Synthesizer
+    blocks: tuple[Sequence[Reference], ...]
+    parts: dict[str, Part]
+    tasks: tuple[str, ...]
+    place: Location
+
+    def write(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Block number `id` -> how much was written; a block that is there already is left alone."""
+        marker = self.place / "blocks" / f"{row['id']:05d}.json"
+        if marker.exists():
+            return marker.read_json()
+        references = [self.synthesizer.rows_of(r, self.parts[r.reference_id]) for r in self.blocks[row["id"]]]
+        num_rows = num_bytes = 0
+        for task in self.tasks:
+            rows = [row_of(task, level) for row_of in references for level in LEVELS]
+            file = self.place / f"task={task}" / f"part-{row['id']:05d}.parquet"
+            num_bytes += write_task_file(file, rows, self.synthesizer.size_px)
+            num_rows += len(rows)
+        marker.write_json({"rows": num_rows, "bytes": num_bytes})
+        return {"rows": num_rows, "bytes": num_bytes}
+
+
+def fingerprint(config: Config, usable: Sequence[Reference]) -> str:
+    """Differs when anything that decides about a row, or about the block it is in, differs."""
+    ids = [(reference.reference_id, local_size_bytes(reference.uri)) for reference in usable]
+    wanted = (config.synthesize.query_fraction, config.synthesize.references_per_block)
+    rated = [cell for reference in usable for cell in sorted(reference.rated.items())]
+    scores = [(cell, picture.quality, local_size_bytes(picture.uri)) for cell, picture in rated]
+    return config_hash(synthesizer_of(config), task_names(config), ids, wanted, label_rule_of(config), *scores)
+
+
+def label_rule(source: str, labels: Labels, tasks: Sequence[str]) -> str:
+    """How a store's labels are made: `synthesize.labels`, and a digest of the constants behind it."""
+    if source in RATED_TYPES:
+        return f"scores of {source}"
+    constants: list[Any] = [] if labels == "mean" else [STRENGTH, sorted(curves().items())]
+    if labels == "overall":
+        constants.append(OWN_QUALITY_RULE)
+    if any(len(types_of(task)) > 1 for task in tasks):
+        constants.append(COMPOSITION_RULE)
+    return f"{labels} {config_hash(*constants)}"
+
+
+def label_rule_of(config: Config) -> str:
+    return label_rule(config.synthesize.source, config.synthesize.labels, task_names(config))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a task store is to hold."""
+
+    fingerprint: str
+    source: str
+    """synthesize.source of its making."""
+    labels: str
+    """`label_rule` of its making."""
+    references: dict[str, Part]
+
+    @classmethod
+    def of(cls, store: Location) -> Plan:
+        """InputError when the store has no plan."""
+        try:
+            return cls(**(store / PLAN).read_json())
+        except (FileNotFoundError, TypeError) as error:
+            raise InputError(
+                f"task store {store.uri} lacks its {PLAN}, or that is another file; "
+                "run `grmp synthesize` into another output"
+            ) from error

@@ -1,0 +1,108 @@
+"""What a folder's files become in an MLflow run: parameters, metrics by step, files, and a hash of it all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from grmp_core.storage import Location
+from pipelines.results.statistics import cells
+from pipelines.results.sweep_folder import SweepResults
+
+Values = list[tuple[str, float | None, int]]
+"""Name, value, step."""
+_TRIAL_METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse", "val_srcc", "epochs", "seconds")
+_TRIAL_PARAMS = ("lambda", "shots", "budget", "data_ratio", "split_seed", "bundle")
+_SWEEP_FILES = (
+    "manifest.json",
+    "results.parquet",
+    "results.csv",
+    "chosen.json",
+    "report.html",
+    "report.md",
+)
+_NAME = re.compile(r"[\w.]+")
+_MAX_TEXT = 5000  # characters of a parameter or tag; MLflow takes 6000 and 8000
+
+
+def sweep_metrics(sweep: SweepResults) -> Values:
+    """Counts, and the medians of the chosen cell."""
+    metrics: dict[str, float] = {"trials": len(sweep.trials), "failed": len(sweep.failed)}
+    if sweep.chosen is not None:
+        chosen = sweep.trials[sweep.trials["trial"] == sweep.chosen["trial"]].iloc[0]
+        table = cells(sweep.trials)
+        cell = table[(table["lambda"] == chosen["lambda"]) & (table["budget"] == chosen["budget"])].iloc[0]
+        metrics |= {"chosen_lambda": float(chosen["lambda"]), "chosen_shots": float(chosen["shots"])}
+        metrics |= {f"chosen_{name}": float(cell[name]) for name in ("srcc_median", "plcc_median", "val_srcc_median")}
+    return [(name, value, 0) for name, value in metrics.items()]
+
+
+def trial_params(row: dict[str, Any]) -> dict[str, Any]:
+    """What was set in a trial: its cell, and the keys of the configuration that a search varied (with a dot)."""
+    wanted = [name for name in row if name in _TRIAL_PARAMS or "." in str(name)]
+    return {name: row[name] for name in wanted if pd.notna(row[name])}
+
+
+def trial_metrics(row: dict[str, Any], history: dict[str, Any]) -> Values:
+    """Final values, and the curves by epoch under `epoch/`."""
+    values: Values = [(name, row[name], 0) for name in _TRIAL_METRICS if name in row]
+    values += [(name, float(row[name]), 0) for name in ("stopped", "won") if name in row]
+    for record in history.get("history", ()):
+        values += [(f"epoch/{name}", value, int(record["epoch"])) for name, value in record.items() if name != "epoch"]
+    return values + [("epoch/val_srcc", score, int(epoch)) for epoch, score in history.get("val_srcc_by_epoch", ())]
+
+
+def pretrain_metrics(history: Sequence[dict[str, Any]]) -> Values:
+    return [
+        (name, value, int(record["step"]))
+        for record in history
+        for name, value in record.items()
+        if name != "step" and isinstance(value, (int, float))
+    ]
+
+
+def sweep_files(sweep: SweepResults) -> list[tuple[Location, str]]:
+    """Files of a run and the folder in it that each belongs to."""
+    names = [*_SWEEP_FILES, *(["search.parquet"] if sweep.searched is not None else [])]
+    return existing(sweep.place, names) + [(file, "figures") for file in (sweep.place / "figures").list(".png")]
+
+
+def existing(place: Location, names: Sequence[str]) -> list[tuple[Location, str]]:
+    return [(place / name, "") for name in names if (place / name).exists()]
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested sections as dotted names, values as text. A table named by its user, such as `evaluate.pretrained`, is one
+    value: MLflow does not take every character in a name."""
+    for name, value in config.items():
+        if isinstance(value, dict) and all(_NAME.fullmatch(inner) for inner in value):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", text(value)
+
+
+def manifest_tags(manifest: dict[str, Any]) -> dict[str, str]:
+    """Commit, fingerprints of the inputs, and versions."""
+    tags = {f"grmp.input.{name}": text(value) for name, value in manifest.get("inputs", {}).items()}
+    tags |= {f"grmp.version.{name}": text(value) for name, value in manifest.get("versions", {}).items()}
+    if manifest.get("git_commit"):
+        tags["mlflow.source.git.commit"] = manifest["git_commit"]
+    return tags
+
+
+def text(value: object) -> str:
+    return str(value)[:_MAX_TEXT]
+
+
+def digest(parts: Iterable[object]) -> str:
+    """SHA-256 over bytes as they are and everything else as JSON, as hex."""
+    found = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=str).encode()
+        found.update(len(data).to_bytes(8, "little") + data)
+    return found.hexdigest()

@@ -1,0 +1,344 @@
+"""Loaders on miniature copies of the published layouts, and on the real set where it is present."""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from grmp_core.datasets import DATASETS, load
+from grmp_core.datasets.labelled_set import IMAGE_TABLE, LabelledSet
+from grmp_core.errors import InputError
+from grmp_core.evaluation.splits import split
+from grmp_core.imaging.decoding import read_image
+from grmp_core.score_range import ScoreRange
+
+
+def draw(path: Path, value: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 6), (value % 256, 0, 0)).save(path)
+
+
+@pytest.fixture
+def make_table(tmp_path: Path) -> Callable[..., Path]:
+    """Write labels.csv from rows, and the images that `present` names (all by default)."""
+
+    def make(rows: Sequence[Sequence[object]], header: Sequence[str] = ("image", "mos"), absent: str = "") -> Path:
+        for number, row in enumerate(rows):
+            if row[0] != absent:
+                draw(tmp_path / str(row[0]), 10 * number)
+        path = tmp_path / "labels.csv"
+        with open(path, "w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([header, *rows])
+        return path
+
+    return make
+
+
+@pytest.fixture
+def livec(tmp_path: Path) -> Path:
+    """A LIVEC of 7 training rows and 5 photos, one of which is there in another format."""
+    root = tmp_path / "ChallengeDB_release"
+    names = [f"t{k}.bmp" for k in range(1, 8)] + ["10.bmp", "1000.JPG", "1001.JPG", "11.bmp", "1002.JPG"]
+    for number, name in enumerate(names):
+        folder = root / "Images" / ("trainingImages" if name.startswith("t") else "")
+        draw(folder / (name if name != "11.bmp" else "11.png"), 20 * number)
+    write_livec_labels(root, names, np.linspace(5, 93, 12))
+    return root
+
+
+def write_livec_labels(root: Path, names: list[str], mos: np.ndarray) -> None:
+    (root / "Data").mkdir(exist_ok=True)
+    savemat(root / "Data/AllImages_release.mat", {"AllImages_release": np.array(names, dtype=object)[:, None]})
+    savemat(root / "Data/AllMOS_release.mat", {"AllMOS_release": mos[None]})
+
+
+@pytest.fixture
+def kadid(tmp_path: Path) -> Path:
+    root = tmp_path / "kadid10k"
+    rows = []
+    for ref, kind, level, mos in [(1, 1, 1, 4.6), (1, 1, 5, 1.2), (2, 25, 3, 4.3), (2, 10, 5, 1.0)]:
+        name = f"I{ref:02}_{kind:02}_{level:02}.png"
+        draw(root / "images" / name, kind * level)
+        rows.append([name, f"I{ref:02}.png", mos, 0.5])
+    with open(root / "dmos.csv", "w", newline="") as stream:
+        csv.writer(stream).writerows([["dist_img", "ref_img", "dmos", "var"], *rows])
+    return root
+
+
+@pytest.fixture
+def tid(tmp_path: Path) -> Path:
+    root = tmp_path / "tid2013"
+    for number, name in enumerate(["I01_01_1.bmp", "i01_24_5.bmp", "I25_08_3.BMP"]):
+        draw(root / "distorted_images" / name, number)
+    (root / "mos_with_names.txt").write_text("5.51429 I01_01_1.bmp\r\n0.24 I01_24_5.bmp\r\n4.5 i25_08_3.bmp\r\n")
+    return root
+
+
+def column(labelled: LabelledSet, name: str) -> list:
+    return labelled.table[name].to_pylist()
+
+
+def test_table_gives_the_common_columns(make_table: Callable[..., Path]) -> None:
+    path = make_table([("a.png", 1.0), ("sub/b.png", 3), ("c.png", 5)])
+    labelled = load("table", str(path), score_min=0, score_max=5)
+    assert labelled.table.schema == IMAGE_TABLE
+    assert len(labelled) == 3
+    assert labelled.image_paths[1] == str(path.parent / "sub/b.png")
+    assert column(labelled, "mos") == [1.0, 3.0, 5.0]
+    assert column(labelled, "quality") == pytest.approx([0.2, 0.6, 1.0])
+    assert labelled.reference_ids == ["a.png", "sub/b.png", "c.png"]
+    assert column(labelled, "distortion") == column(labelled, "level") == [None] * 3
+    assert set(column(labelled, "dataset")) == {"table"}
+    assert not labelled.rejected
+
+
+def test_folder_parquet_and_csv_give_the_same(make_table: Callable[..., Path], tmp_path: Path) -> None:
+    path = make_table([("a.png", 1.0), ("b.png", 3.5)])
+    from_csv = load("table", str(path))
+    assert load("table", str(tmp_path)).table.equals(from_csv.table)
+    parquet = tmp_path / "labels.parquet"
+    pq.write_table(pa.table({"image": ["a.png", "b.png"], "mos": [1.0, 3.5], "rater": [1, 2]}), parquet)
+    assert load("table", str(parquet)).table.equals(from_csv.table)
+    with pytest.raises(InputError, match=r"several label files, name one of labels\.csv, labels\.parquet"):
+        load("table", str(tmp_path))
+
+
+def test_observed_range_and_direction(make_table: Callable[..., Path]) -> None:
+    path = make_table([("a.png", 20), ("b.png", 30), ("c.png", 60)])
+    labelled = load("table", str(path), higher_is_better=False)
+    assert column(labelled, "quality") == pytest.approx([1.0, 0.75, 0.0])
+    assert labelled.score_range == ScoreRange(mos_min=20, mos_max=60, higher_is_better=False)
+    assert "20 to 60" in labelled.notes[-1]
+
+
+def test_named_columns_and_a_byte_order_mark(make_table: Callable[..., Path]) -> None:
+    path = make_table([("a.png", "s1", 1), ("b.png", "s1", 2), ("c.png", "s2", 3)], ("file", "scene", "score"))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    labelled = load("table", str(path), image_column="file", score_column="score", reference_column="scene")
+    assert labelled.reference_ids == ["s1", "s1", "s2"]
+    with pytest.raises(InputError, match=r"no column 'mos'; the columns are: file, scene, score"):
+        load("table", str(path), image_column="file")
+
+
+def test_missing_image_names_its_line(make_table: Callable[..., Path]) -> None:
+    path = make_table([("a.png", 1), ("b.png", 2), ("c.png", 3), ("d.png", 4)], absent="c.png")
+    with pytest.raises(InputError, match=r"1 label rows without their image .* 0 allowed.*line 4: image not found"):
+        load("table", str(path))
+    labelled = load("table", str(path), max_missing_fraction=0.25)
+    assert len(labelled) == 3
+    [reject] = labelled.rejected
+    assert reject.path.endswith("c.png")
+    assert "line 4" in reject.reason
+
+
+@pytest.mark.parametrize(
+    ("score", "reason"),
+    [
+        ("good", "'good' is not a number"),
+        ("", "the score is empty"),
+        ("nan", "not finite"),
+        ("inf", "not finite"),
+        ("7", "outside 0..5"),
+    ],
+)
+def test_bad_score_names_its_line(make_table: Callable[..., Path], score: str, reason: str) -> None:
+    path = make_table([("a.png", 1), ("b.png", score), ("c.png", 3)])
+    with pytest.raises(InputError, match=f"line 3: .*{reason}"):
+        load("table", str(path), score_min=0, score_max=5)
+    labelled = load("table", str(path), score_min=0, score_max=5, max_rejects=1)
+    assert column(labelled, "mos") == [1.0, 3.0]
+    assert reason in labelled.rejected[0].reason
+    assert len(load("table", str(path), score_min=0, score_max=5, max_rejects=0.34)) == 2
+    with pytest.raises(InputError, match="bad label rows"):
+        load("table", str(path), score_min=0, score_max=5, max_rejects=0.33)
+
+
+def test_scores_that_are_no_numbers_in_parquet(make_table: Callable[..., Path], tmp_path: Path) -> None:
+    make_table([("a.png", 1), ("b.png", 2)])
+    parquet = tmp_path / "labels.parquet"
+    pq.write_table(pa.table({"image": ["a.png", "b.png"], "mos": [1.0, None]}), parquet)
+    with pytest.raises(InputError, match="row 2: the score is empty"):
+        load("table", str(parquet))
+    pq.write_table(pa.table({"image": ["a.png", "b.png"], "mos": [True, False]}), parquet)
+    with pytest.raises(InputError, match="row 1: the score True is not a number"):
+        load("table", str(parquet))
+
+
+def test_image_labelled_twice(make_table: Callable[..., Path]) -> None:
+    path = make_table([("a.png", 1), ("b.png", 2), ("./a.png", 3)])
+    with pytest.raises(InputError, match=r"line 4: image already labelled at labels\.csv line 2"):
+        load("table", str(path))
+    assert column(load("table", str(path), max_rejects=1), "mos") == [1.0, 2.0]
+
+
+def test_equal_files_are_one_reference(make_table: Callable[..., Path], tmp_path: Path) -> None:
+    path = make_table([("a.png", 1), ("b.png", 2), ("c.png", 3), ("d.png", 4)])
+    (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes())
+    labelled = load("table", str(path))
+    assert labelled.reference_ids == ["a.png", "b.png", "a.png", "d.png"]
+    assert "2 files have the same bytes" in labelled.notes[0]
+
+
+def test_constant_scores_and_empty_files(make_table: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match="all 2 scores are 3"):
+        load("table", str(make_table([("a.png", 3), ("b.png", 3.0)])))
+    with pytest.raises(InputError, match="no rows"):
+        load("table", str(make_table([])))
+    with pytest.raises(InputError, match="no usable label row"):
+        load("table", str(make_table([("z.png", 3)], absent="z.png")), max_missing_fraction=1.0)
+
+
+def test_what_is_no_label_file(tmp_path: Path) -> None:
+    draw(tmp_path / "photos/a.png", 1)
+    with pytest.raises(InputError, match="a folder without labels"):
+        load("table", str(tmp_path / "photos"))
+    with pytest.raises(InputError, match="no such label file or folder"):
+        load("table", str(tmp_path / "absent.csv"))
+    with pytest.raises(InputError, match=r"must be a \.csv or \.parquet"):
+        load("table", str(tmp_path / "photos/a.png"))
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(InputError, match="not a readable Parquet file"):
+        load("table", str(tmp_path / "bad.parquet"))
+    (tmp_path / "bad.csv").write_bytes(b"image,mos\na.png,\xff\xfe\n")
+    with pytest.raises(InputError, match="not a UTF-8 CSV"):
+        load("table", str(tmp_path / "bad.csv"))
+    (tmp_path / "noimage.csv").write_text("image,mos\n,3\n")
+    with pytest.raises(InputError, match="line 2: the image name"):
+        load("table", str(tmp_path / "noimage.csv"))
+
+
+def test_unknown_names_and_bad_settings(make_table: Callable[..., Path]) -> None:
+    path = str(make_table([("a.png", 1), ("b.png", 2)]))
+    with pytest.raises(InputError, match="did you mean 'livec'"):
+        load("livce", path)
+    for settings in ({"score_min": 1}, {"score_min": 2, "score_max": 1}, {"max_rejects": -1}, {"max_rejects": 1.5}):
+        with pytest.raises(InputError):
+            load("table", path, **settings)
+    with pytest.raises(InputError, match="max_missing_fraction"):
+        load("table", path, max_missing_fraction=2)
+    assert DATASETS == ("kadid10k", "livec", "tid2013", "table")
+
+
+def test_score_range_goes_both_ways() -> None:
+    for higher in (True, False):
+        scale = ScoreRange(mos_min=-2, mos_max=6, higher_is_better=higher)
+        scores = np.linspace(-2, 6, 9)
+        np.testing.assert_allclose(scale.to_mos(scale.to_quality(scores)), scores, atol=1e-12)
+        assert scale.to_quality(6.0) == (1.0 if higher else 0.0)
+        assert scale.to_mos(1.0) == (6.0 if higher else -2.0)
+
+
+def test_fingerprint_follows_content_not_place(make_table: Callable[..., Path], tmp_path: Path) -> None:
+    rows = [("a.png", 1.0), ("b.png", 2.0), ("c.png", 3.0)]
+    first = load("table", str(make_table(rows))).fingerprint()
+    assert len(first) == 64
+    assert load("table", str(make_table(rows[::-1]))).fingerprint() != first, "shots are drawn by row"
+    assert load("table", str(make_table([*rows[:2], ("c.png", 3.1)]))).fingerprint() != first
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).rename(moved / name)
+    (moved / "labels.csv").write_text("image,mos\na.png,1.0\nb.png,2.0\nc.png,3.0\n")
+    assert load("table", str(moved)).fingerprint() == first
+    with (moved / "b.png").open("ab") as file:
+        file.write(b"another picture under the same name")
+    assert load("table", str(moved)).fingerprint() != first
+
+
+def test_livec_as_released(livec: Path) -> None:
+    labelled = load("livec", str(livec))
+    assert len(labelled) == 5
+    np.testing.assert_allclose(labelled.mos, np.linspace(5, 93, 12)[7:])
+    np.testing.assert_allclose(labelled.quality, labelled.mos / 100)
+    assert [Path(path).name for path in labelled.image_paths][:4] == ["10.bmp", "1000.JPG", "1001.JPG", "11.png"]
+    assert labelled.reference_ids[0] == "livec/10"
+    assert labelled.notes == ["1 images found under the same name in another file format"]
+    assert load("livec", str(livec.parent)).fingerprint() == labelled.fingerprint()
+
+
+def test_livec_with_missing_photos(livec: Path) -> None:
+    (livec / "Images/1001.JPG").unlink()
+    with pytest.raises(InputError, match=r"AllImages_release\.mat row 10: image not found"):
+        load("livec", str(livec))
+    labelled = load("livec", str(livec), max_missing_fraction=0.2)
+    assert len(labelled) == 4
+    assert len(labelled.rejected) == 1
+
+
+def test_livec_that_is_not_as_released(livec: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no Data folder"):
+        load("livec", str(tmp_path / "elsewhere"))
+    names = [f"t{k}.bmp" for k in range(1, 8)] + ["10.bmp", "1000.JPG"]
+    write_livec_labels(livec, names, np.arange(8.0))
+    with pytest.raises(InputError, match="9 image names but 8 scores"):
+        load("livec", str(livec))
+    write_livec_labels(livec, names[1:], np.arange(8.0))
+    with pytest.raises(InputError, match=r"the release has t1\.\.t7"):
+        load("livec", str(livec))
+    (livec / "Data/AllMOS_release.mat").write_bytes(b"\x80\x04 a pickle, say")
+    with pytest.raises(InputError, match="not a MATLAB 5 file"):
+        load("livec", str(livec))
+    (livec / "Data/AllMOS_release.mat").unlink()
+    with pytest.raises(InputError, match="no such label file"):
+        load("livec", str(livec))
+
+
+def test_kadid_as_released(kadid: Path) -> None:
+    labelled = load("kadid10k", str(kadid.parent))
+    assert column(labelled, "distortion") == ["gaussian_blur", "gaussian_blur", "contrast", "jpeg"]
+    assert column(labelled, "level") == [1, 5, 3, 5]
+    assert labelled.reference_ids == ["kadid10k/I01", "kadid10k/I01", "kadid10k/I02", "kadid10k/I02"]
+    assert column(labelled, "quality") == pytest.approx([0.9, 0.05, 0.825, 0.0])
+    parts = split(labelled.reference_ids, 0, 0.5)
+    assert len(parts.train) == len(parts.test) == 2
+
+
+def test_kadid_with_a_strange_row(kadid: Path) -> None:
+    with open(kadid / "dmos.csv", "a") as stream:
+        stream.write("I03_26_01.png,I03.png,2.0,0.1\n")
+    with pytest.raises(InputError, match=r"dmos\.csv line 6: 'I03_26_01\.png' is no file name"):
+        load("kadid10k", str(kadid))
+    (kadid / "dmos.csv").write_text("name,score\nI01_01_01.png,4\n")
+    with pytest.raises(InputError, match=r"no column 'dist_img', 'dmos'; the columns are: name, score"):
+        load("kadid10k", str(kadid))
+    with pytest.raises(InputError, match=r"no dmos\.csv; give the folder of the KADID-10k download"):
+        load("kadid10k", str(kadid / "images"))
+
+
+def test_tid_as_released_with_mixed_case(tid: Path) -> None:
+    labelled = load("tid2013", str(tid))
+    assert column(labelled, "distortion") == [
+        "white_noise",
+        "sparse_sampling",
+        "gaussian_blur",
+    ]
+    assert labelled.reference_ids == ["tid2013/I01", "tid2013/I01", "tid2013/I25"]
+    assert [Path(path).name for path in labelled.image_paths] == ["I01_01_1.bmp", "i01_24_5.bmp", "I25_08_3.BMP"]
+    assert labelled.quality[0] == pytest.approx(0.612699, abs=1e-6)
+
+
+def test_tid_with_a_broken_line(tid: Path) -> None:
+    with open(tid / "mos_with_names.txt", "a") as stream:
+        stream.write("I02_01_1.bmp\n")
+    with pytest.raises(InputError, match=r"line 4 is 'I02_01_1\.bmp', expected a score and a file name"):
+        load("tid2013", str(tid))
+
+
+@pytest.mark.shared_data
+def test_real_livec(shared_data: Path) -> None:
+    labelled = load("livec", str(shared_data / "livec"))
+    assert len(labelled) == 812
+    assert not labelled.rejected
+    assert labelled.mos.min() > 3
+    assert labelled.mos.max() < 93
+    assert not any(Path(path).stem in {f"t{k}" for k in range(1, 8)} for path in labelled.image_paths)
+    assert labelled.mos[0] == pytest.approx(66.3595, abs=1e-4)
+    assert Path(labelled.image_paths[0]).stem == "101"
+    for path in labelled.image_paths[::200]:
+        assert min(read_image(path).shape[:2]) >= 300

@@ -1,0 +1,84 @@
+"""Views: where they are cut and that they follow their seed."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from grmp_core.errors import InputError
+from grmp_core.imaging.views import ViewConfig, scoring_views, training_views, whole_grid
+
+
+def ramp(height: int, width: int) -> np.ndarray:
+    """Every pixel says where it is: red its row, green its column."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0], image[..., 1] = np.arange(height)[:, None], np.arange(width)
+    return image
+
+
+def corner(view: np.ndarray) -> tuple[int, int]:
+    return int(view[0, 0, 0]), int(view[0, 0, 1])
+
+
+def test_the_scoring_grid_reaches_the_corners_at_native_resolution():
+    views = scoring_views(ramp(100, 140), ViewConfig(score_grid=2), 40)
+    assert [corner(view) for view in views] == [(0, 0), (0, 100), (60, 0), (60, 100)]
+    assert corner(scoring_views(ramp(100, 140), ViewConfig(score_grid=1), 40)[0]) == (30, 50)
+
+
+@given(st.integers(40, 60), st.integers(40, 60), st.integers(1, 5))
+def test_any_picture_has_different_views_and_fills_the_grid_evenly(height, width, score_grid):
+    config = ViewConfig(score_grid=score_grid)
+    views = scoring_views(ramp(height, width), config, 40)
+    assert len({corner(view) for view in views}) == len(views)
+    whole = whole_grid(views, config)
+    assert len(whole) == score_grid**2
+    np.testing.assert_allclose(whole.mean(axis=0), views.mean(axis=0), atol=1e-9)
+
+
+def test_no_room_along_a_side_is_one_position_in_its_middle():
+    assert [corner(view) for view in scoring_views(ramp(41, 140), ViewConfig(score_grid=3), 40)] == [
+        (0, 0),
+        (0, 50),
+        (0, 100),
+    ]
+
+
+def test_training_views_are_crops_or_their_mirror_images():
+    image = ramp(100, 140)
+    views = training_views(image, ViewConfig(train_views=40), 40, "photo", 1)
+    flipped = 0
+    for view in views:
+        mirrored = view[0, 0, 1] > view[0, 1, 1]
+        flipped += bool(mirrored)
+        top, left = corner(view[:, ::-1] if mirrored else view)
+        crop = image[top : top + 40, left : left + 40]
+        assert np.array_equal(view, crop[:, ::-1] if mirrored else crop)
+    assert 8 < flipped < 32
+    assert len({corner(view) for view in views}) > 30
+
+
+@pytest.mark.parametrize("mode", ["crops", "resize", "official"])
+def test_views_follow_their_seed(mode):
+    image = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    config = ViewConfig(mode=mode)
+    assert np.array_equal(training_views(image, config, 32, "a"), training_views(image, config, 32, "a"))
+    assert not np.array_equal(training_views(image, config, 32, "a"), training_views(image, config, 32, "b"))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from(["crops", "resize", "official"]), st.integers(1, 3))
+def test_any_picture_gives_views_of_the_right_size(height, width, mode, grid):
+    config = ViewConfig(mode=mode, score_grid=grid)
+    image = np.full((height, width, 3), 77, np.uint8)
+    for views in (training_views(image, config, 32, 0), scoring_views(image, config, 32)):
+        assert views.shape[1:] == (32, 32, 3)
+        assert (views == 77).all()
+
+
+@pytest.mark.parametrize("bad", [{"mode": "zoom"}, {"train_views": 0}, {"score_grid": 0}])
+def test_settings_out_of_range_are_refused(bad):
+    with pytest.raises(InputError):
+        ViewConfig(**bad)

@@ -1,0 +1,191 @@
+"""Adaptation against the plain reference, and the rules of choosing an epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from grmp_core.errors import InputError, NonFiniteLossError
+from grmp_core.learning import few_shot as module
+from grmp_core.learning.few_shot import (
+    AdaptConfig,
+    Batch,
+    adapt,
+    adaptation_step,
+    predict_quality,
+    prepare_views,
+    train,
+    validation_curve,
+)
+from grmp_core.learning.gradient_projection import QgrConfig, regularize
+from grmp_core.model.prompts import PromptConfig
+from grmp_core.model.quality_model import Predictor, QualityModel, TrainableConfig
+from tests.reference import PlainModel, plain_adaptation_gradients, split_prompts
+
+TRAINABLE = TrainableConfig(vision_blocks=1, text_blocks=1)
+PROMPTS = PromptConfig(visual_tokens=5)
+
+
+def images(count: int, views: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, views, 32, 32, 3), dtype=np.uint8)
+
+
+def setting(make_backbone, precision="fp32", count=12):
+    model = QualityModel(make_backbone(), PROMPTS, precision=precision, trainable=TRAINABLE)
+    start = model.prompt_parameters()
+    quality = np.linspace(0.1, 0.9, count)
+    ids = [f"ref{i}" for i in range(count)]
+    return model, start, prepare_views(model, start, images(count, 2), images(count, 3), quality, ids)
+
+
+def whole_batch(views) -> Batch:
+    rows = torch.arange(len(views))
+    return Batch.gather(views, rows, torch.zeros(len(views), dtype=torch.long))
+
+
+@pytest.mark.parametrize(("precision", "tolerance", "overall"), [("fp32", 2e-4, 2e-5), ("bf16", 0.3, 0.1)])
+def test_a_step_is_the_plain_references_step(make_backbone, make_clip, precision, tolerance, overall):
+    """Tensor by tensor and as a whole: in bf16 the small tensors' errors depend on how a CPU rounds."""
+    model, start, views = setting(make_backbone, precision)
+    parameters = model.adaptable_parameters(start)
+    config = AdaptConfig(lr=1.0, weight_decay=0.0, qgr=QgrConfig(strength=5.0))
+    stepped, record = adaptation_step(model, parameters, whole_batch(views), config)
+
+    backbone = make_backbone()
+    arguments = (backbone.tokenize, backbone.mean, backbone.std, 4, PROMPTS.phrases)
+    student, teacher = PlainModel(make_clip(), *arguments), PlainModel(make_clip(), *arguments)
+    prompts, context = split_prompts(start)
+    names = [n.removeprefix("clip.") if n.startswith("clip.") else "context" for n in parameters]
+    quality_gradients, semantic_gradients = plain_adaptation_gradients(
+        student, teacher, torch.from_numpy(images(12, 2)[:, 0]), views.quality_N, prompts, context, names
+    )
+    expected, report = regularize(quality_gradients, semantic_gradients, config.qgr)
+    differences, scales = [], []
+    for ours, plain in zip(parameters, names, strict=True):
+        differences.append((parameters[ours] - stepped[ours] - expected[plain]).norm())
+        scales.append(expected[plain].norm() + quality_gradients[plain].norm() + 1e-3)
+        assert differences[-1] <= tolerance * scales[-1], ours
+    assert torch.stack(differences).norm() <= overall * torch.stack(scales).norm()
+    assert record[2] == pytest.approx(report.angle_deg, abs=0.05 if precision == "fp32" else 5)
+
+
+def test_both_gradients_come_from_one_forward_pass(make_backbone, monkeypatch):
+    model, start, views = setting(make_backbone)
+    calls = []
+    plain = QualityModel.forward
+    monkeypatch.setattr(QualityModel, "forward", lambda self, *a, **k: calls.append(1) or plain(self, *a, **k))
+    adaptation_step(model, model.adaptable_parameters(start), whole_batch(views), AdaptConfig())
+    assert calls == [1]
+
+
+def test_lambda_zero_is_plain_descent_and_skips_the_semantic_gradient(make_backbone):
+    model, start, views = setting(make_backbone)
+    parameters = model.adaptable_parameters(start)
+    config = AdaptConfig(lr=0.5, weight_decay=0.0, qgr=QgrConfig(strength=0.0))
+    stepped, (_, semantic, angle, share) = adaptation_step(model, parameters, whole_batch(views), config)
+    leaves = {n: t.clone().requires_grad_() for n, t in parameters.items()}
+    logits = model.predict(leaves, views.train_tokens_NVTD[:, 0], start_block=model.first_adapting_block)[0]
+    module.quality_loss(logits, views.quality_N).backward()
+    for name, leaf in leaves.items():
+        torch.testing.assert_close(stepped[name], parameters[name] - 0.5 * leaf.grad)
+    assert math.isnan(semantic)
+    assert math.isnan(angle)
+    assert share == 0
+
+
+def test_training_lowers_the_loss_and_leaves_the_start_alone(make_backbone):
+    model, start, views = setting(make_backbone)
+    parameters = model.adaptable_parameters(start)
+    before = {name: tensor.clone() for name, tensor in parameters.items()}
+    config = AdaptConfig(lr=0.05, qgr=QgrConfig(strength=0.0))
+    losses = [record.quality_loss for record, _ in train(model, parameters, views, config, seed=0, epochs=15)]
+    assert losses[-1] < losses[0]
+    assert all(torch.equal(parameters[name], before[name]) for name in parameters)
+
+
+def test_same_seed_same_model_other_seed_other_model(make_backbone):
+    model, start, views = setting(make_backbone)
+    config = AdaptConfig(epochs=3, lr=0.05, batch_size=4)
+    results = [adapt(model, model.adaptable_parameters(start), views, config, seed) for seed in (1, 1, 2)]
+    first, again, other = (result.parameters["text_prompt.context_MD"] for result in results)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_the_epoch_with_the_best_held_out_srcc_is_kept(make_backbone, monkeypatch):
+    model, start, views = setting(make_backbone)
+    monkeypatch.setattr(module, "validation_curve", lambda *a: iter([(1, -1.0), (2, 1.0), (3, float("nan"))]))
+    result = adapt(model, model.adaptable_parameters(start), views, AdaptConfig(epochs=3), seed=0)
+    assert result.epochs == 2
+    assert result.val_srcc == pytest.approx(1.0)
+    assert len(result.history) == 2
+    assert result.val_srcc_by_epoch[0] == (1, pytest.approx(-1.0))
+
+
+@pytest.mark.parametrize("folds", [1, 3])
+def test_no_image_is_predicted_by_a_model_that_was_trained_on_it(make_backbone, monkeypatch, folds):
+    model, start, views = setting(make_backbone)
+    trained, seen = [], []
+    plain = module.train
+
+    def spy(model, start, part, config, seed, epochs):
+        for record, parameters in plain(model, start, part, config, seed, epochs):
+            trained.append((parameters, set(part.reference_ids)))
+            yield record, parameters
+
+    def predict(model, parameters, tokens, batch_size=64):
+        rows = [int((views.score_tokens_NGTD == one).flatten(1).all(1).nonzero()[0]) for one in tokens]
+        [trained_on] = [ids for trained_parameters, ids in trained if trained_parameters is parameters]
+        assert not trained_on & {views.reference_ids[row] for row in rows}
+        seen.extend(rows)
+        return torch.rand(len(tokens))
+
+    monkeypatch.setattr(module, "train", spy)
+    monkeypatch.setattr(module, "predict_quality", predict)
+    adapt(model, model.adaptable_parameters(start), views, AdaptConfig(epochs=1, folds=folds), seed=0)
+    assert trained[-1][1] == set(views.reference_ids)  # the model that is kept has seen every label
+    assert sorted(seen) == list(range(12)) if folds == 3 else 0 < len(seen) < 12
+
+
+def test_scoring_averages_the_views(make_backbone):
+    model, start, views = setting(make_backbone)
+    parameters = model.adaptable_parameters(start)
+    quality = predict_quality(model, parameters, views.score_tokens_NGTD, batch_size=5)
+    single = [predict_quality(model, parameters, views.score_tokens_NGTD[:, g : g + 1]) for g in range(3)]
+    torch.testing.assert_close(quality, torch.stack(single).mean(dim=0))
+
+
+def test_frozen_prompts_act_in_adapting_blocks_as_in_the_finished_model(make_backbone):
+    model = QualityModel(make_backbone(), PROMPTS, trainable=TRAINABLE)
+    generator = torch.Generator().manual_seed(4)
+    learned = {n: t + 0.3 * torch.randn(t.shape, generator=generator) for n, t in model.prompt_parameters().items()}
+    model.put(learned)
+    pictures = images(5, 1)
+    views = prepare_views(model, learned, pictures, pictures, np.zeros(5), list("abcde"))
+    during = predict_quality(model, model.adaptable_parameters(learned), views.score_tokens_NGTD)
+    finished = Predictor(QualityModel(make_backbone(), PROMPTS), learned)
+    torch.testing.assert_close(during, finished(torch.from_numpy(pictures[:, 0])))
+
+
+def test_a_loss_that_is_not_finite_names_epoch_and_batch(make_backbone):
+    model, start, views = setting(make_backbone)
+    broken = dataclasses.replace(views, quality_N=torch.full((12,), math.nan))
+    with pytest.raises(NonFiniteLossError, match="epoch 1, batch 0"):
+        list(train(model, model.adaptable_parameters(start), broken, AdaptConfig(), seed=0, epochs=1))
+
+
+def test_a_prediction_that_is_not_finite_ends_the_validation(make_backbone):
+    model, start, views = setting(make_backbone)
+    views.score_tokens_NGTD[3] = math.nan
+    with pytest.raises(NonFiniteLossError, match="epoch 1: a predicted quality"):
+        list(validation_curve(model, model.adaptable_parameters(start), views, AdaptConfig(epochs=1), seed=0))
+
+
+@pytest.mark.parametrize("bad", [{"epochs": 0}, {"folds": 0}, {"lr": -1.0}, {"weight_decay": math.inf}])
+def test_settings_out_of_range_are_refused(bad):
+    with pytest.raises(InputError):
+        AdaptConfig(**bad)

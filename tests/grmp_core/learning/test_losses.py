@@ -1,0 +1,38 @@
+"""The losses against their definitions."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from grmp_core.learning.losses import quality_loss, semantic_loss
+
+
+def test_quality_loss_is_binary_cross_entropy_of_the_good_phrase():
+    logits = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).float()
+    quality = torch.linspace(0, 1, 6)
+    expected = F.binary_cross_entropy(logits.softmax(-1)[:, 0], quality)
+    torch.testing.assert_close(quality_loss(logits, quality), expected)
+
+
+def test_quality_loss_is_lowest_at_the_label():
+    quality = torch.tensor([0.3])
+    losses = [float(quality_loss(torch.tensor([[x, 0.0]]), quality)) for x in torch.linspace(-3, 3, 601)]
+    best = torch.linspace(-3, 3, 601)[int(torch.tensor(losses).argmin())]
+    assert abs(float(best.sigmoid()) - 0.3) < 0.005
+
+
+def test_semantic_loss_is_the_divergence_of_the_softmaxes():
+    generator = torch.Generator().manual_seed(1)
+    student, teacher = torch.randn(5, 9, generator=generator), torch.randn(5, 9, generator=generator)
+    p, q = (teacher / 2).softmax(-1), (student / 2).softmax(-1)
+    expected = (p * (p / q).log()).sum(-1).mean() * 4
+    torch.testing.assert_close(semantic_loss(student, teacher, temperature=2.0), expected)
+
+
+def test_semantic_loss_and_its_gradient_vanish_in_agreement():
+    logits = torch.randn(4, 9, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    loss = semantic_loss(logits, logits.detach())
+    (gradient,) = torch.autograd.grad(loss, logits)
+    torch.testing.assert_close(loss, torch.tensor(0.0), atol=1e-7, rtol=0)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-7, rtol=0)

@@ -1,0 +1,117 @@
+"""Bundles: what is written is what is read, and nothing else is taken."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from grmp_core.errors import InputError
+from grmp_core.imaging.decoding import ImageLimits
+from grmp_core.imaging.views import ViewConfig
+from grmp_core.model.backbone import BackboneConfig
+from grmp_core.model.bundle import Bundle, load_predictor, read_bundle, with_weights_at, write_bundle
+from grmp_core.model.prompts import PromptConfig
+from grmp_core.model.quality_model import QualityModel, TrainableConfig
+from grmp_core.model.scorer import Scorer
+from grmp_core.score_range import ScoreRange
+from grmp_core.storage import locate
+
+PROMPTS = PromptConfig(visual_tokens=5)
+
+
+@pytest.fixture
+def written(make_backbone, tmp_path):
+    backbone = make_backbone()
+    model = QualityModel(backbone, PROMPTS, trainable=TrainableConfig(vision_blocks=1))
+    learned = {n: t + 0.01 * torch.randn_like(t) for n, t in model.adaptable_parameters({}).items()}
+    bundle = Bundle(
+        kind="model",
+        backbone=backbone.config,
+        backbone_sha256=backbone.weights_sha256,
+        prompts=PROMPTS,
+        views=ViewConfig(score_grid=2),
+        precision="fp32",
+        parameters={**model.prompt_parameters(), **learned},
+        score_range=ScoreRange(mos_min=0.0, mos_max=100.0, higher_is_better=True),
+        metrics={"val_srcc": 0.5},
+        provenance={"lambda": 5.0},
+    )
+    place = locate(tmp_path / "bundle")
+    write_bundle(place, bundle)
+    return place, bundle
+
+
+def test_read_gives_what_was_written_bit_for_bit(written):
+    place, bundle = written
+    again = read_bundle(place)
+    assert again.parameters.keys() == bundle.parameters.keys()
+    assert all(torch.equal(again.parameters[n], bundle.parameters[n]) for n in bundle.parameters)
+    for name in ("kind", "backbone", "prompts", "views", "precision", "score_range", "metrics", "provenance"):
+        assert getattr(again, name) == getattr(bundle, name), name
+
+
+def test_scores_are_the_same_bit_for_bit(written):
+    place, bundle = written
+    views = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    assert torch.equal(load_predictor(bundle, "memory")(views), load_predictor(read_bundle(place), place.uri)(views))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda d: (d / "model.safetensors").write_bytes(b"x" * 100), "changed after it was written"),
+        (lambda d: (d / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda d: (d / "bundle.json").unlink(), "bundle.json is missing"),
+        (lambda d: (d / "bundle.json").write_text("{"), "not JSON"),
+        (lambda d: (d / "bundle.json").write_text('{"a": 1}'), "another program"),
+        (lambda d: edit(d, version=99), "format version 99"),
+        (lambda d: edit(d, prompts={"unheard": 1}), "damaged"),
+    ],
+)
+def test_damaged_and_foreign_bundles_are_refused_with_the_reason(written, tmp_path, damage, message):
+    damage(tmp_path / "bundle")
+    with pytest.raises(InputError, match=message):
+        read_bundle(written[0])
+
+
+def edit(folder, **changes):
+    path = folder / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_another_backbone_is_refused(written, make_backbone):
+    with pytest.raises(InputError, match="another backbone"):
+        load_predictor(written[1], "here", make_backbone(seed=7))
+
+
+def test_a_bad_image_costs_its_own_row_only(written, tmp_path):
+    import cv2
+    import numpy as np
+
+    good = tmp_path / "good.png"
+    cv2.imwrite(str(good), np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    scorer = Scorer(written[1], "memory", limits=ImageLimits(max_pixels=10_000))
+    large = tmp_path / "large.png"
+    cv2.imwrite(str(large), np.zeros((200, 200, 3), dtype=np.uint8))
+    first, empty, too_large, again = scorer.score([good, tmp_path / "empty.jpg", str(large), good.read_bytes()])
+    assert 0 <= first.quality <= 1
+    assert first.mos_scale_score == pytest.approx(100 * first.quality)
+    assert first == again
+    assert empty.error
+    assert too_large.error
+    assert empty.quality != empty.quality  # NaN
+
+
+def test_weights_that_moved_are_taken_from_where_they_are_said_to_be(written, checkpoints):
+    _, bundle = written
+    here, others = (BackboneConfig(checkpoint=checkpoints("tiny-quickgelu", seed)) for seed in (0, 1))
+    gone = dataclasses.replace(bundle, backbone=dataclasses.replace(bundle.backbone, checkpoint="/gone/w.safetensors"))
+    assert with_weights_at(gone, here, "it").backbone == bundle.backbone
+    assert with_weights_at(gone, BackboneConfig(), "it") == gone
+    assert with_weights_at(bundle, others, "it") == bundle  # its own are where they were
+    with pytest.raises(InputError, match="bundle it was made with another backbone"):
+        with_weights_at(gone, others, "it")

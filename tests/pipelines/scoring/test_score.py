@@ -1,0 +1,124 @@
+"""Scoring many images: what a run that dies leaves behind, and what takes part again. Without Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from grmp_core.errors import InputError
+from grmp_core.imaging.views import ViewConfig
+from grmp_core.model.bundle import read_bundle, write_bundle
+from grmp_core.model.prompts import PromptConfig
+from grmp_core.model.scorer import Scorer
+from grmp_core.procedural import scenes
+from grmp_core.storage import locate
+from pipelines import ablate, score
+from pipelines.configuration.schema import Config
+from pipelines.configuration.workloads import ScoreConfig
+from pipelines.scoring import batch_scorer, model_lookup
+
+NUM_IMAGES = 30
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Config:
+    """A prompt bundle and a folder of pictures."""
+    folder = tmp_path_factory.mktemp("score")
+    (folder / "images").mkdir()
+    for i in range(NUM_IMAGES):
+        cv2.imwrite(str(folder / "images" / f"{i:02}.png"), scenes.reference(i, 230, 300))
+    config = Config(views=ViewConfig(score_grid=1))
+    write_bundle(locate(folder / "bundle"), ablate._random_prompts(config))
+    scoring = ScoreConfig(
+        images=(str(folder / "images"),), model=str(folder / "bundle"), output=str(folder / "scores.parquet")
+    )
+    return Config(output=str(folder), score=scoring)
+
+
+def test_a_node_that_does_not_see_the_weights_file_gets_its_content(make_backbone, monkeypatch, tmp_path):
+    backbone = make_backbone()
+    file = Path(backbone.config.checkpoint)
+    bundle = ablate._random_prompts(Config(backbone=backbone.config, prompts=PromptConfig(visual_tokens=2)))
+    assert batch_scorer._with_weights(bundle, []) is bundle
+    gone = dataclasses.replace(bundle.backbone, checkpoint=f"/on/another/machine/{file.name}")
+    monkeypatch.setattr(batch_scorer.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(batch_scorer.ray, "get", lambda reference: {"shipped": file.read_bytes()}[reference])
+    for shipped in (["shipped"], []):  # a second worker of the node finds the file there
+        brought = batch_scorer._with_weights(dataclasses.replace(bundle, backbone=gone), shipped)
+        assert Path(brought.backbone.checkpoint).is_relative_to(tmp_path)
+        scored = Scorer(brought, "test").score_images([scenes.reference(0, 230, 300)])
+        assert 0 < scored[0].quality < 1
+
+
+def test_a_model_whose_weights_file_moved_is_opened_with_backbone_checkpoint(make_backbone, tmp_path):
+    here = make_backbone().config
+    bundle = ablate._random_prompts(Config(backbone=here, prompts=PromptConfig(visual_tokens=2)))
+    gone = dataclasses.replace(bundle.backbone, checkpoint=str(tmp_path / "gone.safetensors"))
+    write_bundle(locate(tmp_path / "bundle"), dataclasses.replace(bundle, backbone=gone))
+    config = Config(score=ScoreConfig(model=str(tmp_path / "bundle")))
+    with pytest.raises(InputError, match="' does not exist; give the path of a weights file"):
+        model_lookup.open_model(config)
+    _, opened = model_lookup.open_model(dataclasses.replace(config, backbone=here))
+    assert opened.backbone == here
+
+
+@pytest.fixture
+def scored(monkeypatch) -> list[str]:
+    """Paths that were scored, instead of a cluster that scores them; the 13th row of the first run kills it."""
+    seen: list[str] = []
+
+    def on_cluster(config: Config, bundle: object, where: str, paths: Sequence[str]) -> Iterator[dict[str, object]]:
+        for count, path in enumerate(reversed(paths)):
+            if count == 12 and len(paths) == NUM_IMAGES:
+                raise RuntimeError("the driver dies")
+            seen.append(path)
+            yield {"image_path": path, "quality": int(Path(path).stem) / 100, "mos_scale_score": 1.0, "error": ""}
+
+    monkeypatch.setattr(batch_scorer, "_score_on_cluster", on_cluster)
+    monkeypatch.setattr(batch_scorer, "PART_ROWS", 5)
+    return seen
+
+
+def test_a_scoring_that_dies_goes_on_where_it_was(config, scored):
+    with pytest.raises(RuntimeError, match="dies"):
+        score.run(config)
+    first = len(scored)
+    done = score.run(config)
+    assert first == 12
+    assert len(scored) == 12 + NUM_IMAGES - 10  # two parts of five rows were kept
+    assert done.scores["image_path"].tolist() == sorted(set(scored))
+    assert np.allclose(done.scores["quality"], np.arange(NUM_IMAGES) / 100)
+    pd.testing.assert_frame_equal(pd.read_parquet(config.score.output), done.scores)
+    assert not list(Path(config.output).glob("*.parts-*"))
+
+
+def test_a_finer_grid_averages_more_views(config):
+    paths = sorted(str(path) for path in Path(config.score.images[0]).iterdir())[:2]
+    bundle = read_bundle(locate(config.score.model))
+    wide = [cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB) for path in paths]
+    one, two = (Scorer(bundle, "test", score_grid=grid).score_images(wide) for grid in (1, 2))
+    as_adapted = Scorer(bundle, "test").score_images(wide)
+    assert [s.quality for s in as_adapted] == [s.quality for s in one]
+    assert [s.quality for s in two] != [s.quality for s in one]
+
+
+def test_what_cannot_be_fetched_costs_its_own_row(config):
+    good = sorted(str(path) for path in Path(config.score.images[0]).iterdir())[0]
+    remote = "file:///nowhere/at/all.png"
+    frame = batch_scorer.score_paths(config, read_bundle(locate(config.score.model)), "test", [remote, good])
+    assert "cannot be read" in frame["error"][0]
+    assert np.isnan(frame["quality"][0])
+    assert pd.isna(frame["error"][1])
+    assert 0 <= frame["quality"][1] <= 1
+
+
+@pytest.mark.parametrize("wrong", [{"grid": -1}, {"batch_size": 0}, {"workers": -2}])
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(InputError, match="score:"):
+        ScoreConfig(**wrong)

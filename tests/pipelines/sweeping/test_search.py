@@ -1,0 +1,316 @@
+"""`sweep.search`: what may be searched, that it is settled by validation alone, and what a sweep says about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import ray
+
+from grmp_core import datasets
+from grmp_core.errors import InputError
+from grmp_core.imaging.views import ViewConfig
+from grmp_core.learning.few_shot import AdaptConfig
+from grmp_core.learning.meta_pretraining import MetaConfig
+from grmp_core.storage import locate
+from pipelines import pretrain, sweep, synthesize
+from pipelines.cli import run_command
+from pipelines.configuration.loading import load_config, with_settings
+from pipelines.configuration.schema import Config
+from pipelines.configuration.workloads import PretrainConfig, SweepConfig, SynthesizeConfig, TargetConfig
+from pipelines.results.sweep_folder import write_row
+from pipelines.runtime.capacity import how_many_fit
+from pipelines.sweeping import grid, grid_run
+from pipelines.sweeping.search import random_settings
+from pipelines.sweeping.search_space import read_space
+from pipelines.sweeping.trial_pool import Runner
+from tests.pipelines.workloads.small import labelled_folder
+
+RATE = {"adapt.lr": {"low": 0.003, "high": 0.3, "log": True}}
+
+
+def searching(space: dict, **options) -> Config:
+    return Config(sweep=SweepConfig(search="random", space=space, **options))
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"adapt.lrr": {"low": 0, "high": 1}}, "adapt.lrr is unknown; did you mean adapt.lr?"),
+        ({"adapt": {"values": [1]}}, "adapt is unknown"),
+        ({"views.train_views": {"values": [2, 4]}}, "cannot be searched, since all trials share"),
+        ({"adapt.trainable.text_depth": {"values": [1]}}, "adapt.trainable.text_depth"),
+        ({"adapt.lr": {"low": 1, "high": 0.1}}, "low 1 must be below high 0.1"),
+        ({"adapt.lr": {"low": 0, "high": 0.1, "log": True}}, "low 0 must be above 0 with log"),
+        ({"adapt.lr": {"low": -1, "high": 0.1}}, "adapt.lr -1.0: use a finite number >= 0"),
+        ({"adapt.lr": {"low": "a", "high": 0.1}}, "low and high must be numbers"),
+        ({"adapt.lr": {"low": 0.1}}, "low and high must be numbers"),
+        ({"adapt.lr": {"min": 0.1, "high": 1}}, "write {low: 0.01"),
+        ({"adapt.lr": 3}, "write {low: 0.01"),
+        ({"adapt.lr": {"low": 0.1, "high": float("inf")}}, "low and high must be numbers"),
+        ({"adapt.lr": {"low": 0.1, "high": 1, "log": "yes"}}, "log must be true or false"),
+        ({"adapt.epochs": {"low": 1.5, "high": 3}}, "whole numbers"),
+        ({"adapt.epochs": {"values": [10, 0]}}, "adapt.epochs 0: use 1 or more"),
+        ({"adapt.epochs": {"values": [10, "x"]}}, "adapt.epochs must be a whole number"),
+        ({"adapt.epochs": {"values": []}}, "at least one"),
+        ({"adapt.epochs": {"values": [1], "low": 1}}, "stand alone"),
+        ({"adapt.qgr.scope": {"low": 0, "high": 1}}, "is no number"),
+        ({"adapt.qgr.scope": {"values": ["tensor", "row"]}}, "adapt.qgr.scope must be one of"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_one_line(space, message):
+    with pytest.raises(InputError) as caught:
+        read_space(searching(space))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("sweep.asha=true", "holes in the reported table"),
+        ("sweep.space={adapt.lr: {low: 0.1, high: 1}}", "sweep.search is grid"),
+        ("sweep.search=optuna", "needs sweep.space"),
+        ("sweep.search=bayes", "must be one of grid, random, optuna"),
+        ("sweep.space=[1]", "sweep.space must be a section with keys"),
+    ],
+)
+def test_half_a_search_is_refused_with_exit_code_2(setting, message, capsys):
+    assert run_command("sweep", ["--set", setting]) == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_bounds_are_read_as_the_key_s_kind():
+    space = read_space(
+        load_config(
+            None,
+            [
+                "sweep.search=random",
+                "sweep.space={adapt.lr: {low: 1e-3, high: 1, log: true}, adapt.epochs: {low: 5, high: 9}}",
+            ],
+        )
+    )
+    assert (space["adapt.lr"].low, space["adapt.lr"].high, space["adapt.lr"].log) == (1e-3, 1.0, True)
+    drawn = [settings["adapt.epochs"] for settings in random_settings(space, 40, seed=0)]
+    assert set(drawn) == {5, 6, 7, 8, 9}
+
+
+def test_random_settings_depend_on_the_seed_alone_and_more_begin_with_the_fewer():
+    space = read_space(searching(RATE))
+    few, many = random_settings(space, 3, seed=0), random_settings(space, 6, seed=0)
+    assert many[:3] == few
+    assert len(many) == 6
+    assert random_settings(space, 3, seed=1) != few
+    assert len(random_settings(read_space(searching({"adapt.epochs": {"values": [1, 2]}})), 20, seed=0)) == 2
+
+
+def test_a_searched_lambda_is_the_only_one_of_the_grid():
+    config = with_settings(Config(), {"adapt.qgr.strength": 2.5, "adapt.epochs": 7})
+    assert config.sweep.lambdas == (2.5,)
+    assert config.adapt.epochs == 7
+    assert with_settings(Config(), {"adapt.epochs": 7}).sweep.lambdas == Config().sweep.lambdas
+
+
+def test_without_shots_and_ratios_the_whole_training_part_is_labelled():
+    cells = grid.plan_trials(Config(), tuple(map(str, range(10))))
+    assert {(cell["shots"], cell["data_ratio"]) for cell in cells} == {(8, 1.0)}
+
+
+def test_fewer_labels_than_folds_are_refused_with_the_plan():
+    config = Config(sweep=SweepConfig(shots=(2,)), adapt=AdaptConfig(folds=3))
+    with pytest.raises(InputError, match="2 references, 3 are needed"):
+        grid.plan_trials(config, tuple(map(str, range(10))))
+
+
+def test_folds_that_a_search_may_settle_on_must_fit_all_trials():
+    settings = SweepConfig(shots=(5, 50), search="random", space={"adapt.folds": {"values": [2, 10]}})
+    config = Config(sweep=settings)
+    with pytest.raises(InputError, match="5 references, 10 are needed"):
+        grid.check_plan(config, read_space(config), tuple(map(str, range(100))))
+
+
+def test_ratios_whose_shots_differ_between_splits_are_one_budget():
+    """References of 1 and of 9 images: how many images four fifths of the references have depends on the split."""
+    ids = tuple(f"r{k}" for k in range(10) for _ in range(1 + 8 * (k % 2)))
+    ratios = SweepConfig(lambdas=(0.0, 1.0), ratios=(0.2, 0.5), split_seeds=(0, 1, 2))
+    cells = pd.DataFrame(grid.plan_trials(Config(sweep=ratios), ids))
+    low, high = (group for _, group in cells.groupby("budget"))
+    assert low["shots"].nunique() > 1, "the splits are too even for this test"
+    for group, ratio in ((low, 0.2), (high, 0.5)):
+        assert len(group) == 6
+        assert group["budget"].iloc[0] == round(group.drop_duplicates("split_seed")["shots"].median())
+        assert (group["data_ratio"] - ratio).abs().max() < 0.02
+    rows = cells.assign(error=None, bundle="b", val_srcc=[0.9 if c == 1.0 else 0.1 for c in cells["lambda"]])
+    rows.loc[rows["shots"] == rows["shots"].max(), "val_srcc"] = [0.95, 0.05]  # one split of three
+    assert grid.choose(rows)["lambda"] == 1.0
+
+
+def test_a_finished_trial_takes_the_budget_of_the_grid_it_is_part_of(tmp_path):
+    """With other split seeds, a ratio's median number of shots may be another."""
+    cell = {"trial": "t", "lambda": 1.0, "data_ratio": 0.2, "shots": 40, "budget": 42, "split_seed": 0}
+    row = {**cell, "val_srcc": 0.5, "srcc": 0.6, "epochs": 3, "seconds": 1.0, "bundle": "b", "error": None}
+    write_row(locate(tmp_path / "trials" / "t"), "identity", row)
+    found = grid_run._collect(locate(tmp_path), [{**cell, "budget": 44}], "identity", {}).iloc[0]
+    assert (found["budget"], found["shots"], found["srcc"]) == (44, 40, 0.6)
+
+
+def test_trials_are_planned_without_the_images_that_cannot_be_read(tmp_path):
+    """With ratio 1 of all label rows, there would be fewer images than shots."""
+    target = datasets.load("table", str(labelled_folder(tmp_path / "target")))
+    place = locate(tmp_path / "sweep")
+    runner = Runner(Config(), None, target, place, "identity")
+    torn = {"path": "3.png", "reason": "torn"}  # as seen from the target's root, which may move
+    assert target.image_paths[3].endswith("/3.png")
+    (place / "unreadable.json").write_json({"identity": "identity", "unreadable": [torn]})
+    assert runner.reference_ids == [*target.reference_ids[:3], *target.reference_ids[4:]]
+    assert runner.unreadable == [torn]
+
+
+def test_a_sweep_with_other_settings_takes_the_place_of_the_one_before(tmp_path, capsys):
+    """Else a chosen model could be registered whose trial is being replaced."""
+    place = locate(tmp_path)
+    sweep._begin(place, "first")
+    for name in ("chosen.json", "results.parquet", "report.html", "mine.txt"):
+        (place / name).write_bytes(b"{}")
+    sweep._begin(place, "first")
+    assert (place / "chosen.json").exists()
+    sweep._begin(place, "second")
+    assert [file.name for file in place.list()] == ["begun.json", "mine.txt"]
+    assert "holds a sweep with other settings" in capsys.readouterr().err
+
+
+def test_what_comes_to_the_same_trial_twice_is_refused():
+    ids = tuple(map(str, range(20)))
+    for twice in ({"ratios": (0.5, 0.51)}, {"shots": (5, 5)}, {"shots": (5,), "split_seeds": (1, 1)}):
+        with pytest.raises(InputError, match="two trials lambda=0-shots="):
+            grid.plan_trials(Config(sweep=SweepConfig(**twice)), ids)
+
+
+def test_trials_are_packed_by_memory_and_by_fractions_of_a_device(monkeypatch):
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 8, "memory": 4e9, "GPU": 1}},
+        {"Alive": True, "Resources": {"CPU": 2, "memory": 64e9}},
+        {"Alive": False, "Resources": {"CPU": 64, "memory": 64e9}},
+    ]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    assert how_many_fit({"CPU": 1, "GPU": 0}) == 10
+    assert how_many_fit({"CPU": 1, "GPU": 0, "memory": 1.5e9}) == 4
+    assert how_many_fit({"CPU": 0.1, "GPU": 0.1}) == 10
+    assert how_many_fit({"CPU": 1, "memory": 65e9}) == 0
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory, ray_instance) -> Config:
+    """With pre-trained prompts. One image of the target is damaged."""
+    folder = tmp_path_factory.mktemp("search")
+    labels = labelled_folder(folder / "target")
+    (folder / "target" / "3.png").write_bytes(b"no picture")
+    config = Config(
+        output=str(folder / "run"),
+        views=ViewConfig(train_views=2, score_grid=1),
+        synthesize=SynthesizeConfig(references=5, tasks=("white_noise",)),
+        meta=MetaConfig(outer_steps=1, batch_size=3),
+        pretrain=PretrainConfig(workers=0),
+        target=TargetConfig(path=str(labels), score_min=0.0, score_max=10.0, max_rejects=0.2),
+        adapt=AdaptConfig(epochs=9, folds=2),
+        sweep=SweepConfig(
+            search="random",
+            space=RATE,
+            samples=5,
+            asha=True,
+            lambdas=(0.0, 5.0),
+            shots=(6,),
+            split_seeds=(0, 1),
+            cpus_per_trial=2,  # one at a time: no worker is started to measure the memory of a trial
+        ),
+    )
+    synthesize.run(config)
+    pretrain.run(config)
+    return config
+
+
+@pytest.fixture(scope="module")
+def swept(config) -> sweep.Sweep:
+    return sweep.run(config)
+
+
+@pytest.mark.ray
+def test_a_search_is_settled_by_validation_and_the_grid_runs_with_the_winner(config, swept):
+    rows = swept.searched.rows
+    assert len(rows) == 5
+    assert rows["error"].isna().all()
+    assert set(rows["shots"]) == {6}
+    assert set(rows["split_seed"]) == {0}
+    assert "srcc" not in rows
+    able = rows[~rows["stopped"]]
+    winner = rows[rows["won"]].iloc[0]
+    assert winner["val_srcc"] == able["val_srcc"].max()
+    assert (rows[rows["stopped"]]["epochs"] < config.adapt.epochs).all()
+    assert swept.results["adapt.lr"].unique().tolist() == [winner["adapt.lr"]]
+    assert len(swept.results) == 4
+    assert swept.results["srcc"].notna().all()
+    assert not list(Path(swept.place).glob("search/*/predictions.parquet"))
+
+
+@pytest.mark.ray
+def test_the_same_command_again_does_nothing_and_forgets_nothing(config, swept):
+    files = [*Path(swept.place).glob("trials/*/trial.json"), *Path(swept.place).glob("search/*/trial.json")]
+    before = {file: file.stat().st_mtime_ns for file in files}
+    again = sweep.run(dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, resume=True)))
+    assert {file: file.stat().st_mtime_ns for file in files} == before
+    pd.testing.assert_frame_equal(again.results, swept.results)
+    pd.testing.assert_frame_equal(again.searched.rows, swept.searched.rows)
+    manifest = json.loads((Path(swept.place) / "manifest.json").read_text())
+    assert [Path(reject["path"]).name for reject in manifest["rejected"]] == ["3.png"]
+    assert manifest["inputs"]["settings"] == again.searched.settings
+    assert manifest["counts"]["searched"] == 5
+    assert again.chosen["settings"] == again.searched.settings
+    assert again.searched.text in (Path(swept.place) / "report.md").read_text()
+    assert "What the search tried" in (Path(swept.place) / "report.html").read_text()
+
+
+@pytest.mark.ray
+def test_the_grid_after_a_search_is_the_grid_with_these_settings(config, swept):
+    """And the search's number is the grid's: the same labels, the same validation."""
+    settled = with_settings(config, swept.searched.settings)
+    plain = dataclasses.replace(settled, sweep=SweepConfig(lambdas=(0.0, 5.0), shots=(6,), split_seeds=(0, 1)))
+    markers = {path: path.stat().st_mtime_ns for path in Path(swept.place).glob("trials/*/trial.json")}
+    again = sweep.run(plain)
+    assert len(markers) == 4
+    assert all(path.stat().st_mtime_ns == old for path, old in markers.items())
+    at_5 = again.results.query("`lambda` == 5 and split_seed == 0")["val_srcc"].item()
+    assert at_5 == swept.searched.rows.query("won")["val_srcc"].item()  # adapt.qgr.strength is 5, too
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_optuna_goes_on_with_what_it_knows_and_keeps_what_diverges(config, capfd):
+    space = {"adapt.lr": {"values": [0.01, 1e30]}, "adapt.qgr.strength": {"low": 0, "high": 6}}
+    wanted = SweepConfig(search="optuna", space=space, samples=3, shots=(6,), split_seeds=(0,))
+    first = sweep.run(dataclasses.replace(config, sweep=wanted))
+    more = sweep.run(dataclasses.replace(config, sweep=dataclasses.replace(wanted, samples=6)))
+    assert set(first.searched.rows["trial"]) < set(more.searched.rows["trial"])
+    assert len(more.searched.rows) == 6
+    wild = more.searched.rows[more.searched.rows["adapt.lr"] == 1e30]
+    assert len(wild)
+    assert wild["error"].notna().all()
+    assert more.results["lambda"].unique().tolist() == [more.searched.settings["adapt.qgr.strength"]]
+    assert "6 settings, 3 already finished" in capfd.readouterr().err
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("seed", [0, 1])
+def test_resume_with_nothing_to_resume_says_so(config, swept, tmp_path, capsys, seed):
+    """In an empty place, and where a sweep of other settings has begun."""
+    output = tmp_path if seed == 0 else Path(config.output)
+    if seed == 0:
+        (tmp_path / "pretrain").symlink_to(Path(config.output) / "pretrain")
+    settings = [f"output={output}", f"target.path={config.target.path}", f"seed={seed}", "target.score_min=0"]
+    arguments = [
+        part for setting in [*settings, "target.score_max=10", "sweep.shots=[6]"] for part in ("--set", setting)
+    ]
+    assert run_command("sweep", [*arguments, "--resume"]) == 2
+    assert "nothing to resume" in capsys.readouterr().err.strip().splitlines()[-1]

@@ -1,0 +1,40 @@
+"""What a worker that makes pictures weighs: memory decides how many of them a machine holds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[3]
+GIB = 2**30
+WORK = """
+import sys
+from grmp_core.distortions import KADID_NAMES
+from grmp_core.images import ImageLimits
+from pipelines.sources import Reference, Synthesizer
+import pipelines.synthesize  # what Ray has a worker import
+
+rows_of = Synthesizer(224, 384, 0, ImageLimits()).rows_of(Reference("photo", sys.argv[1]), "support")
+shapes = {rows_of(task, 5).view_HW3.shape for task in KADID_NAMES}
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(1024 * int(peak), "torch" in sys.modules, shapes == {(224, 224, 3)})
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.png"])
+def test_a_24_megapixel_photo_is_distorted_in_less_than_a_gibibyte(tmp_path, name):
+    rows = np.random.default_rng(0).integers(0, 256, (8, 6000, 3), dtype=np.uint8)
+    Image.fromarray(np.repeat(rows, 500, axis=0)).save(tmp_path / name)
+    command = [sys.executable, "-c", WORK, str(tmp_path / name)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    peak, with_torch, complete = done.stdout.split()
+    assert complete == "True"
+    assert with_torch == "False"
+    assert int(peak) < GIB

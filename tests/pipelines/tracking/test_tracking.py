@@ -1,0 +1,256 @@
+"""A sweep's folder becomes runs exactly once, whatever happens to MLflow meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from grmp_core.errors import InputError
+from grmp_core.storage import locate
+from pipelines import report, sync
+from pipelines.configuration.schema import Config
+from pipelines.configuration.workloads import TrackingConfig
+from pipelines.tracking.tracker import Tracker, open_tracking
+from tests.pipelines.sweep_files import write_sweep
+
+FAILED = "lambda=1-shots=20-seed=0"
+
+
+@pytest.fixture
+def config(mlflow_store, tmp_path, request) -> Config:
+    """An output of its own and an experiment of its own in the shared store."""
+    return Config(output=str(tmp_path), tracking=TrackingConfig(uri=mlflow_store.uri, experiment=request.node.name))
+
+
+@pytest.fixture
+def sweep(tmp_path) -> Path:
+    return write_sweep(tmp_path, lambdas=(0, 1), shots=(10, 20), seeds=(0,), n_test=15, fail=[FAILED], images=False)
+
+
+def runs_of(tracker: Tracker) -> list[Run]:
+    return list(tracker.client.search_runs([tracker.experiment_id]))
+
+
+def trials_of(tracker: Tracker, parent: str) -> dict[str, Run]:
+    nested = [run for run in runs_of(tracker) if run.data.tags.get("mlflow.parentRunId") == parent]
+    assert all(count == 1 for count in Counter(run.info.run_name for run in nested).values())
+    return {run.info.run_name: run for run in nested}
+
+
+def test_trials_become_nested_runs_with_what_they_measured(config, sweep) -> None:
+    tracker = open_tracking(config)
+    parent = tracker.log_sweep(locate(sweep))
+    trials = trials_of(tracker, parent)
+    table = pd.read_parquet(sweep / "results.parquet").set_index("trial")
+    assert set(trials) == set(table.index)
+    run, row = trials["lambda=1-shots=10-seed=0"], table.loc["lambda=1-shots=10-seed=0"]
+    assert run.data.params["lambda"] == "1"
+    assert run.data.params["shots"] == "10"
+    for metric in ("srcc", "plcc", "krcc", "rmse", "val_srcc", "seconds"):
+        assert run.data.metrics[metric] == pytest.approx(row[metric])
+    assert run.info.status == "FINISHED"
+    failed = trials[FAILED]
+    assert failed.info.status == "FAILED"
+    assert failed.data.tags["grmp.error"] == table.loc[FAILED, "error"]
+    assert "srcc" not in failed.data.metrics
+
+
+def test_settings_that_a_search_tried_become_nested_runs(config, sweep) -> None:
+    manifest = json.loads((sweep / "manifest.json").read_text())
+    manifest["inputs"]["search"] = "random search over adapt.lr"
+    (sweep / "manifest.json").write_text(json.dumps(manifest))
+    shared = {"shots": 20, "split_seed": 0, "seconds": 3.0}
+    tried = [
+        {"trial": "adapt.lr=0.1", "adapt.lr": 0.1, "val_srcc": 0.4, "epochs": 5, "stopped": False, "error": None},
+        {"trial": "adapt.lr=0.9", "adapt.lr": 0.9, "val_srcc": None, "epochs": 0, "stopped": False, "error": "is nan"},
+    ]
+    frame = pd.DataFrame([row | shared | {"won": row["error"] is None} for row in tried])
+    frame.to_parquet(sweep / "search.parquet")
+    tracker = open_tracking(config)
+    trials = trials_of(tracker, tracker.log_sweep(locate(sweep)))
+    assert {"adapt.lr=0.1", "adapt.lr=0.9"} < set(trials)
+    won, failed = trials["adapt.lr=0.1"], trials["adapt.lr=0.9"]
+    assert won.data.params == {"adapt.lr": "0.1", "shots": "20", "split_seed": "0"}
+    assert won.data.metrics["val_srcc"] == pytest.approx(0.4)
+    assert won.data.metrics["won"] == 1
+    assert (failed.info.status, failed.data.tags["grmp.error"]) == ("FAILED", "is nan")
+    before = {run.info.run_id for run in runs_of(tracker)}
+    tracker.log_sweep(locate(sweep))
+    assert {run.info.run_id for run in runs_of(tracker)} == before
+
+
+def test_curves_are_logged_by_epoch(config, sweep) -> None:
+    tracker = open_tracking(config)
+    run = trials_of(tracker, tracker.log_sweep(locate(sweep)))["lambda=1-shots=10-seed=0"]
+    history = json.loads((sweep / "trials" / "lambda=1-shots=10-seed=0" / "history.json").read_text())
+    for name in ("quality_loss", "semantic_loss", "angle_deg", "projected_share"):
+        logged = tracker.client.get_metric_history(run.info.run_id, f"epoch/{name}")
+        assert [(m.step, m.value) for m in logged] == [(r["epoch"], pytest.approx(r[name])) for r in history["history"]]
+    validation = tracker.client.get_metric_history(run.info.run_id, "epoch/val_srcc")
+    assert [[m.step, m.value] for m in validation] == [[e, pytest.approx(v)] for e, v in history["val_srcc_by_epoch"]]
+
+
+def test_parent_holds_configuration_commit_and_report(config, sweep) -> None:
+    page = report.run(config)
+    tracker = open_tracking(config)
+    parent = tracker.client.get_run(tracker.log_sweep(locate(sweep)))
+    assert parent.data.params["adapt.lr"] == "0.001"
+    assert parent.data.tags["mlflow.source.git.commit"].startswith("0123456789")
+    assert parent.data.tags["grmp.input.target"] == "sha256:feed"
+    assert parent.data.metrics["trials"] == 4
+    assert parent.data.metrics["failed"] == 1
+    files = {item.path for item in tracker.client.list_artifacts(parent.info.run_id)}
+    assert files >= {"report.html", "report.md", "results.parquet", "manifest.json", "config.yaml", "figures"}
+    fetched = tracker.client.download_artifacts(parent.info.run_id, "report.html", str(Path(config.output)))
+    assert Path(fetched).read_bytes() == Path(page.path_html).read_bytes()
+
+
+def test_logging_twice_changes_nothing(config, sweep) -> None:
+    parent = open_tracking(config).log_sweep(locate(sweep))
+    before = {run.info.run_id: run.info.end_time for run in runs_of(open_tracking(config))}
+    assert open_tracking(config).log_sweep(locate(sweep)) == parent
+    assert {run.info.run_id: run.info.end_time for run in runs_of(open_tracking(config))} == before
+    assert len(before) == 5
+
+
+def test_a_retried_trial_replaces_its_run_and_no_other(config, sweep, tmp_path) -> None:
+    tracker = open_tracking(config)
+    parent = tracker.log_sweep(locate(sweep))
+    before = trials_of(tracker, parent)
+    write_sweep(tmp_path, lambdas=(0, 1), shots=(10, 20), seeds=(0,), n_test=15, images=False)
+    assert tracker.log_sweep(locate(sweep)) == parent
+    after = trials_of(tracker, parent)
+    changed = {name for name in after if after[name].info.run_id != before[name].info.run_id}
+    assert changed == {FAILED}
+    assert after[FAILED].info.status == "FINISHED"
+    assert tracker.client.get_run(parent).data.metrics["failed"] == 0
+
+
+@pytest.mark.parametrize("dies_at", [1, 3, 6, 9])
+def test_death_in_the_middle_leaves_nothing_twice(config, sweep, monkeypatch, dies_at: int) -> None:
+    tracker = open_tracking(config)
+    calls = iter(range(1, 1000))
+    log_batch = tracker.client.log_batch
+
+    def dying(*args, **kwargs):
+        if next(calls) >= dies_at:
+            raise MlflowException("connection refused")
+        return log_batch(*args, **kwargs)
+
+    monkeypatch.setattr(tracker.client, "log_batch", dying)
+    assert tracker.log_sweep(locate(sweep)) == ""
+    (entry,) = tracker.pending()
+    assert (entry["kind"], entry["place"]) == ("sweep", str(sweep))
+    assert "connection refused" in entry["reason"]
+    (parent,) = sync.run(config).runs
+    fresh = open_tracking(config)
+    assert len(trials_of(fresh, parent)) == 4
+    assert len(runs_of(fresh)) == 5
+    assert all("grmp.content" in run.data.tags for run in runs_of(fresh))
+    assert sync.run(config) == sync.Synced((), ())
+
+
+def test_pretraining_is_one_run(config, tmp_path) -> None:
+    folder = tmp_path / "pretrain"
+    (folder / "bundle").mkdir(parents=True)
+    (folder / "bundle" / "bundle.json").write_text("{}")
+    history = [{"step": k, "support_loss": 1 / k, "query_loss": 2 / k} for k in range(1, 4)]
+    (folder / "history.json").write_text(json.dumps({"history": history}))
+    settings = {"meta": {"outer_lr": 0.01}, "evaluate": {"pretrained": {"25 tasks + 10": "there"}}}
+    manifest = {"config": settings, "git_commit": None, "inputs": {"tasks": ["a", "b"]}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    tracker = open_tracking(config)
+    run = tracker.log_pretrain(locate(folder))
+    assert tracker.log_pretrain(locate(folder)) == run
+    assert len(runs_of(tracker)) == 1
+    logged = tracker.client.get_metric_history(run, "query_loss")
+    assert [(m.step, m.value) for m in logged] == [(1, 2.0), (2, 1.0), (3, pytest.approx(2 / 3))]
+    params = tracker.client.get_run(run).data.params
+    assert params == {"meta.outer_lr": "0.01", "evaluate.pretrained": "{'25 tasks + 10': 'there'}"}
+    assert "bundle/bundle.json" in {item.path for item in tracker.client.list_artifacts(run, "bundle")}
+
+
+def test_default_store_is_a_file_in_the_output_wherever_one_stands(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tracker = open_tracking(Config(output="here"))
+    assert tracker.uri == f"sqlite:///{tmp_path}/here/mlflow.db"
+    relative = open_tracking(Config(output="here", tracking=TrackingConfig(uri="sqlite:///there.db")))
+    assert relative.uri == f"sqlite:///{tmp_path}/there.db"
+
+
+def test_environment_names_the_store_unless_the_configuration_does(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000")
+    assert open_tracking(Config(output=str(tmp_path))).uri == "http://mlflow.example:5000"
+    wanted = Config(output=str(tmp_path), tracking=TrackingConfig(uri="http://other.example"))
+    assert open_tracking(wanted).uri == "http://other.example"
+
+
+def test_stores_that_cannot_work_are_refused_with_the_fix(tmp_path) -> None:
+    with pytest.raises(InputError, match="give the address of an MLflow server"):
+        open_tracking(Config(output="mock://bucket/runs"))
+    with pytest.raises(InputError, match="use sqlite:///"):
+        open_tracking(Config(output=str(tmp_path), tracking=TrackingConfig(uri="./mlruns")))
+
+
+def test_deleted_experiment_is_told(config, sweep) -> None:
+    tracker = open_tracking(config)
+    tracker.client.delete_experiment(tracker.experiment_id)
+    with pytest.raises(InputError, match="is deleted; restore it"):
+        open_tracking(config).log_sweep(locate(sweep))
+
+
+@contextlib.contextmanager
+def server(backend: str, artifacts: Path, port: int) -> Iterator[str]:
+    """A real `mlflow server`, stopped at the end."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", backend, "--artifacts-destination", str(artifacts)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            assert process.poll() is None, "mlflow server ended by itself"
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+                break
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, 9)
+        process.wait()
+
+
+def test_server_away_and_back_has_everything_once(config, sweep, tmp_path, mlflow_store, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    open_tracking(config).client.search_experiments()  # the store's tables are there before the server starts
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    remote = TrackingConfig(uri=f"http://127.0.0.1:{port}", experiment="served")
+    away = dataclasses.replace(config, tracking=remote)
+    assert open_tracking(away).log_sweep(locate(sweep)) == ""
+    assert len(sync.run(away).pending) == 1
+    with server(mlflow_store.uri, tmp_path / "served", port):
+        synced = sync.run(away)
+        assert synced.pending == ()
+        tracker = open_tracking(away)
+        assert len(trials_of(tracker, synced.runs[0])) == 4
+        assert "results.csv" in {item.path for item in tracker.client.list_artifacts(synced.runs[0])}
+    assert open_tracking(away).log_sweep(locate(sweep)) == ""
+    assert len(open_tracking(away).pending()) == 1
