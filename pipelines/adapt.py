@@ -1,90 +1,21 @@
-"""Adapt the pre-trained prompts to all labelled images of the target, once a sweep has settled lambda."""
+"""`grmp adapt` adapts the prompts to all labelled images."""
 
 from __future__ import annotations
 
-import dataclasses
-import time
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import ray
-import torch
+from pipelines.cli import module_main
 
-from grmp_core.learning.few_shot import AdaptResult, adapt, folds_of
-from grmp_core.model.bundle import LEARNED_FROM, Bundle, write_bundle
-from pipelines.configuration.schema import Config
-from pipelines.few_shot.adapted_bundle import adapted_bundle
-from pipelines.few_shot.encoded_target import EncodedTarget, encode_target
-from pipelines.few_shot.labelled_target import bad_rows, load_target
-from pipelines.few_shot.starting_model import check_adaptation, compute_device, initial_prompts, process_model
-from pipelines.runtime.capacity import require_trial
-from pipelines.runtime.console import say, table
-from pipelines.runtime.provenance import output_place, write_manifest
-from pipelines.runtime.ray_session import ray_session
-
-
-@dataclass(frozen=True)
-class Adaptation:
-    """Result of `grmp adapt`."""
-
-    bundle: str
-    images: int
-    epochs: int
-    val_srcc: float
-    seconds: float
-
-    def as_json(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
-    def as_text(self) -> str:
-        row = {"images": self.images, "epochs": self.epochs, "val SRCC": self.val_srcc, "seconds": round(self.seconds)}
-        return f"{table([row])}\n{self.bundle}"
+if TYPE_CHECKING:
+    from pipelines.configuration.schema import Config
+    from pipelines.few_shot.adaptation_run import Adaptation
 
 
 def run(config: Config) -> Adaptation:
-    """Write the bundle `<output>/adapt/bundle`. Every label is used; lambda is adapt.qgr.strength."""
-    started = time.time()
-    place = output_place(config, "adapt")
-    start = initial_prompts(config)
-    target = load_target(config.target)
-    check_adaptation(config, start)
-    folds_of(config.adapt, target.reference_ids, config.seed)  # refuses too few labels before they are encoded
-    with ray_session():
-        require_trial(config, "adapting wants")
-        encoded = encode_target(config, target, start, config.sweep.gpus_per_trial)
-        task = ray.remote(num_cpus=config.sweep.cpus_per_trial, num_gpus=config.sweep.gpus_per_trial)(_adapt)
-        result = ray.get(task.remote(config, start, encoded))
-    about = {"shots": len(encoded.mos), LEARNED_FROM: list(encoded.image_ids)}
-    bundle = adapted_bundle(config, start, result, target.score_range, about)
-    write_bundle(place / "bundle", bundle)
-    history = [dataclasses.asdict(record) for record in result.history]
-    (place / "history.json").write_json({"history": history, "val_srcc_by_epoch": result.val_srcc_by_epoch})
-    rejected = (*bad_rows(target), *encoded.unreadable)
-    counts = {"images": len(encoded.mos), "epochs": result.epochs}
-    inputs = {"target": target.fingerprint()}
-    write_manifest(place, "adapt", config, started, inputs=inputs, counts=counts, rejected=rejected)
-    return Adaptation((place / "bundle").uri, len(encoded.mos), result.epochs, result.val_srcc, time.time() - started)
+    from pipelines.few_shot.adaptation_run import adapt_to_all_labels  # `--help` does without it
 
-
-def _adapt(config: Config, start: Bundle, encoded: EncodedTarget) -> AdaptResult:
-    torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
-    device = compute_device(config.sweep.gpus_per_trial)
-    model = process_model(config, start, device)
-    views = encoded.views(np.arange(len(encoded.mos)), model.dtype, device)
-    result = adapt(
-        model,
-        model.adaptable_parameters(start.parameters),
-        views,
-        config.adapt,
-        config.seed,
-        on_epoch=lambda record: say(f"adapt: epoch {record.epoch}, quality loss {record.quality_loss:.4f}"),
-    )
-    cpu = {name: tensor.cpu() for name, tensor in result.parameters.items()}
-    return dataclasses.replace(result, parameters=cpu)
+    return adapt_to_all_labels(config)
 
 
 if __name__ == "__main__":
-    from pipelines.cli import module_main
-
     module_main("adapt")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import json
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -26,18 +28,23 @@ class Command:
 
 
 COMMANDS = {
-    "synthesize": Command("make distortion tasks from pristine pictures", ("synthesize",)),
+    "synthesize": Command("make distortion tasks from pristine pictures (Ray Data)", ("synthesize",)),
+    "preview": Command("draw a contact sheet of the distortion tasks and their labels", ("preview", "synthesize")),
     "pretrain": Command("meta-learn the prompts over the tasks (Ray Train)", ("meta", "prompts", "pretrain")),
     "adapt": Command("adapt the prompts to all labelled images", ("adapt", "views", "target")),
     "sweep": Command("adapt over lambda x labels x splits (Ray Tune)", ("sweep", "adapt", "views", "target")),
-    "evaluate": Command("score a model on labelled images: SRCC, PLCC, KRCC, RMSE", ("evaluate", "score", "target")),
+    "ablate": Command("compare the parts of the method and baselines on one target", ("ablate", "sweep", "target")),
+    "evaluate": Command("compare a model's scores with human ones: SRCC, PLCC, KRCC, RMSE", ("score", "target")),
     "report": Command("write the sweep's report again", ("report",)),
     "register": Command("put the chosen model into the MLflow registry", ("register", "tracking")),
     "score": Command("score images (Ray Data)", ("score", "images")),
     "doctor": Command("check the cluster and the configuration before a long run", ("pretrain", "sweep", "tracking")),
     "sync": Command("log to MLflow what could not be logged earlier", ("tracking",)),
-    "demo": Command("the whole way on embedded data"),
+    "demo": Command("run the whole way on embedded data"),
+    "train_backbone": Command("train the embedded backbone (options of its own)"),
 }
+"""A file of this name at the top of `pipelines` has `run(config)`, and `add_arguments(parser)` and `overrides(options)`
+where a command has arguments of its own; one with `main(arguments)` parses them by itself."""
 OK, FAILURE, BAD_INPUT = 0, 1, 2
 
 
@@ -49,18 +56,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OK if arguments else BAD_INPUT
     name, *rest = arguments
     if name not in COMMANDS:
-        print(f"grmp: '{name}' is no command; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}"
+        print(f"grmp: unknown command '{name}'; {hint}", file=sys.stderr)
         return BAD_INPUT
     return run_command(name, rest)
 
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
-    """Parse `arguments`, run one workload, print its result; -> exit code."""
-    options = _parser(name).parse_args(arguments)
+    """Parse `arguments`, run one command, print its result; -> exit code."""
+    command = importlib.import_module(f"pipelines.{name}")
+    if hasattr(command, "main"):
+        return int(command.main(arguments))
+    options = _parser(name, command).parse_args(arguments)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(ray|mlflow)\b.*")
     try:
-        config = load_config(options.config, [*options.set, *_positional(name, options)])
-        result = importlib.import_module(f"pipelines.{name}").run(config)
+        given = command.overrides(options) if hasattr(command, "overrides") else {}
+        config = load_config(options.config, [*options.set, *(f"{key}={_yaml_of(given[key])}" for key in given)])
+        result = command.run(config)
     except InputError as error:
         cause = getattr(error, "cause", None)  # Ray puts the worker's whole traceback around what a worker raised
         print(f"grmp {name}: {cause or error}", file=sys.stderr)
@@ -74,32 +87,15 @@ def module_main(name: str) -> None:
     sys.exit(run_command(name, sys.argv[1:]))
 
 
-def _parser(name: str) -> argparse.ArgumentParser:
+def _parser(name: str, command: ModuleType) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"grmp {name}", description=COMMANDS[name].summary, epilog=_defaults(name))
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--config", metavar="FILE", help="YAML configuration (default: built-in values)")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override one value")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    if name == "sweep":
-        parser.add_argument("--resume", action="store_true", help="only go on with a sweep that has begun here")
-    if name == "synthesize":
-        parser.add_argument("--preview", metavar="FILE", help="only draw a contact sheet (synthesize.preview)")
-    if name == "score":
-        parser.add_argument("images", nargs="*", metavar="IMAGE", help="files, folders, globs or s3://… (score.images)")
-        parser.add_argument("--model", help="bundle folder or models:/name@alias (score.model)")
-        parser.add_argument("--output", help="scores file, .parquet or .csv (score.output)")
+    if hasattr(command, "add_arguments"):
+        command.add_arguments(parser)
     return parser
-
-
-def _positional(name: str, options: argparse.Namespace) -> list[str]:
-    if name == "sweep":
-        return ["sweep.resume=true"] if options.resume else []
-    if name == "synthesize":
-        return [f"synthesize.preview={_yaml_of(options.preview)}"] if options.preview else []
-    if name != "score":
-        return []
-    overrides = [f"score.{key}={_yaml_of(value)}" for key in ("model", "output") if (value := getattr(options, key))]
-    return overrides + ([f"score.images={_yaml_of(options.images)}"] if options.images else [])
 
 
 def _yaml_of(value: Any) -> str:
@@ -115,7 +111,7 @@ def _defaults(name: str) -> str:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<11} {command.summary}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<14} {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "usage: grmp COMMAND [--config ray_config.yaml] [--set section.key=value] [--json]",

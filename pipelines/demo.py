@@ -1,153 +1,21 @@
-"""The whole way on embedded data: nothing is downloaded, nothing but this package is needed."""
+"""`grmp demo` runs the whole way on embedded data."""
 
 from __future__ import annotations
 
-import dataclasses
-import time
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
-import pandas as pd
+from pipelines.cli import module_main
 
-from grmp_core.distortions import compose, draw_composition
-from grmp_core.labels.human_means import quality_of_composition
-from grmp_core.learning.few_shot import AdaptConfig
-from grmp_core.learning.meta_pretraining import MetaConfig
-from grmp_core.model.quality_model import TrainableConfig
-from grmp_core.procedural import scenes
-from grmp_core.seeds import generator_of
-from grmp_core.storage import Location, locate
-from pipelines import pretrain, register, report, score, sweep, synthesize
-from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import PretrainConfig, ScoreConfig, SweepConfig, SynthesizeConfig, TargetConfig
-from pipelines.runtime.console import say
-from pipelines.runtime.ray_session import ray_session
-from pipelines.tracking.tracker import open_tracking
-
-NUM_TARGET_IMAGES = 120
-NUM_NEW_IMAGES = 6
-FIRST_TARGET_SEED = 10_000
-"""Reference numbers of the target start here, far from those that pre-training sees."""
-LABELS = "labels are calibrated synthetic ones, not human ratings"
-TASKS = ("gaussian_blur", "motion_blur", "jpeg", "jpeg2000", "white_noise", "brighten", "darken", "pixelate")
-
-
-@dataclass(frozen=True)
-class Demo:
-    """Result of `grmp demo`."""
-
-    sweep: sweep.Sweep
-    registration: register.Registration
-    scores: pd.DataFrame
-    report: str
-    seconds: float
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "sweep": self.sweep.as_json(),
-            "model": f"models:/{self.registration.name}/{self.registration.version}",
-            "report": self.report,
-            "seconds": round(self.seconds, 1),
-        }
-
-    def as_text(self) -> str:
-        scored = score.Scoring(self.scores, None, 0.0).as_text().rsplit("\n", 1)[0]
-        return "\n".join(
-            [
-                f"Few-shot sweep, test scores ({LABELS}):",
-                self.sweep.as_text(),
-                "",
-                "Scores of new pictures by the registered model (first a clean one, then ever stronger blur):",
-                scored,
-                "",
-                f"model     models:/{self.registration.name}/{self.registration.version}"
-                f"{' @champion' if self.registration.is_champion else ''}",
-                f"report    {self.report}",
-                f"took      {self.seconds:.0f} s",
-            ]
-        )
+if TYPE_CHECKING:
+    from pipelines.configuration.schema import Config
+    from pipelines.demonstration.demo_run import Demo
 
 
 def run(config: Config) -> Demo:
-    """Synthesize, pre-train, sweep, report, register, score; everything under `output`."""
-    started = time.time()
-    output = locate(config.output)
-    open_tracking(config)  # refuses an output without a store before any work is done
-    config = demo_config(config, output)
-    with ray_session():
-        say("demo: 1/6 distortion tasks from drawn pictures")
-        synthesize.run(config)
-        say("demo: 2/6 meta-learning the prompts")
-        pretrain.run(config)
-        say("demo: 3/6 few-shot sweep over lambda")
-        draw_target(output / "target", config.seed)
-        result = sweep.run(config)
-        say("demo: 4/6 report")
-        page = report.run(config)
-        say("demo: 5/6 registering the model")
-        registration = register.run(config)
-        say("demo: 6/6 scoring new pictures")
-        draw_new_images(output / "new", config.seed)
-        scored = score.run(config)
-    return Demo(result, registration, scored.scores, str(page.path_html), time.time() - started)
+    from pipelines.demonstration.demo_run import run_demo  # `--help` does without it
 
-
-def demo_config(config: Config, output: Location) -> Config:
-    """`config` with the demo's data and sizes: minutes on two cores."""
-    return dataclasses.replace(
-        config,
-        synthesize=SynthesizeConfig(references=24, tasks=TASKS),
-        meta=MetaConfig(outer_steps=8, inner_steps=2, batch_size=12, inner_lr=1e-3, outer_lr=1.0),
-        pretrain=PretrainConfig(workers=2, checkpoint_every=4),
-        target=TargetConfig(
-            dataset="table",
-            path=(output / "target" / "labels.csv").uri,
-            score_min=0.0,
-            score_max=100.0,
-            note=f"In this demo the {LABELS}: read 'people' and 'human' below as such.",
-        ),
-        adapt=AdaptConfig(epochs=9, lr=0.3, folds=2, eval_every=3, trainable=TrainableConfig(vision_blocks=0)),
-        sweep=SweepConfig(lambdas=(0.0, 1.0, 5.0), shots=(16, 48), split_seeds=(0, 1)),
-        score=ScoreConfig(images=((output / "new").uri,)),
-    )
-
-
-def draw_target(folder: Location, seed: int) -> None:
-    """Labelled pictures as a user would bring them: PNG files and a CSV with a score of 0 to 100.
-
-    The label is the calibrated one of the picture's distortions. Nothing is drawn twice.
-    """
-    labels = folder / "labels.csv"
-    if labels.exists():
-        return
-    rows = []
-    for i in range(NUM_TARGET_IMAGES):
-        rng = generator_of("demo target", seed, i)
-        parts = draw_composition(rng, max_parts=2)
-        image = compose(scenes.reference(FIRST_TARGET_SEED + i), parts, rng)
-        name = f"photo_{i:03d}.png"
-        _write_png(folder / name, image)
-        rows.append({"image": name, "mos": round(100 * quality_of_composition(parts), 2)})
-    labels.write_bytes(pd.DataFrame(rows).to_csv(index=False).encode())
-
-
-def draw_new_images(folder: Location, seed: int) -> None:
-    """One new picture, clean and under growing Gaussian blur: its scores should fall."""
-    clean = scenes.reference(FIRST_TARGET_SEED + NUM_TARGET_IMAGES + 1 + seed)
-    _write_png(folder / "blur_0.png", clean)
-    for level in range(1, NUM_NEW_IMAGES):
-        rng = generator_of("demo new", seed, level)
-        _write_png(folder / f"blur_{level}.png", compose(clean, (("gaussian_blur", float(level)),), rng))
-
-
-def _write_png(place: Location, image: np.ndarray) -> None:
-    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    place.write_bytes(data.tobytes())
+    return run_demo(config)
 
 
 if __name__ == "__main__":
-    from pipelines.cli import module_main
-
     module_main("demo")

@@ -1,101 +1,33 @@
-"""Score images with Ray Data: folders, globs, Parquet, s3 in; one row an image out, bad ones with their reason."""
+"""`grmp score` scores images, with Ray Data."""
 
 from __future__ import annotations
 
-import io
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+import argparse
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import pyarrow.parquet as pq
+from pipelines.cli import module_main
 
-from grmp_core.errors import InputError
-from grmp_core.storage import Location, locate
-from pipelines.configuration.schema import Config
-from pipelines.results.sweep_folder import to_parquet
-from pipelines.runtime.console import table
-from pipelines.runtime.provenance import output_place
-from pipelines.scoring.batch_scorer import FEW, _Parts, score_paths
-from pipelines.scoring.model_lookup import open_model
-from pipelines.task_making.picture_sources import list_photos
+if TYPE_CHECKING:
+    from pipelines.configuration.schema import Config
+    from pipelines.scoring.scoring_run import Scoring
 
 
-@dataclass(frozen=True)
-class Scoring:
-    """Result of `grmp score`."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="files, folders, globs or s3://… (score.images)")
+    parser.add_argument("--model", help="bundle folder or models:/name@alias (score.model)")
+    parser.add_argument("--output", help="scores file, .parquet or .csv (score.output)")
 
-    scores: pd.DataFrame
-    output: str | None
-    seconds: float
 
-    def as_json(self) -> dict[str, Any]:
-        records = self.scores.astype(object).where(self.scores.notna(), None).to_dict("records")
-        return {"scores": records, "output": self.output}
-
-    def as_text(self) -> str:
-        failed = self.scores["error"].notna()
-        extremes = self.scores.sort_values("quality").iloc[[0, 1, 2, -3, -2, -1]] if len(self.scores) > FEW else None
-        shown = self.scores if extremes is None else extremes
-        rows = [
-            {"image": r.image_path, "quality": r.quality, "score": r.mos_scale_score, "error": r.error or ""}
-            for r in shown.itertuples()
-        ]
-        summary = f"{len(self.scores)} images, {int(failed.sum())} without a score, {self.seconds:.1f} s"
-        return "\n".join(filter(None, [table(rows), summary, self.output]))
+def overrides(options: argparse.Namespace) -> dict[str, Any]:
+    given = {"score.images": options.images, "score.model": options.model, "score.output": options.output}
+    return {key: value for key, value in given.items() if value}
 
 
 def run(config: Config) -> Scoring:
-    """Score `score.images` with `score.model`; write a Parquet or CSV file for more than a few files."""
-    started = time.time()
-    if not config.score.images:
-        raise InputError("nothing to score: name images (grmp score a.jpg folder/), or set score.images")
-    model, bundle = open_model(config)
-    paths = list(_paths(config.score.images))
-    output = _output(config, paths)
-    if output is not None and not output.name.endswith((".parquet", ".csv")):
-        raise InputError(f"score.output {output.uri}: end it in .parquet or .csv")
-    parts = None if output is None else _Parts.of(output, bundle, config)
-    scores = score_paths(config, bundle, model, paths, parts)
-    if output is not None and parts is not None:
-        _write(output, scores)
-        parts.delete()
-    return Scoring(scores, output.uri if output else None, time.time() - started)
+    from pipelines.scoring.scoring_run import score_images  # `--help` does without it
 
-
-def _paths(images: Sequence[str]) -> Iterator[str]:
-    for entry in images:
-        if entry.endswith(".parquet"):
-            yield from _paths_in_parquet(entry)
-        else:
-            yield from list_photos(entry)
-
-
-def _paths_in_parquet(entry: str) -> list[str]:
-    place = locate(entry)
-    if not place.exists():
-        raise InputError(f"score.images: {entry} does not exist")
-    names = pq.read_schema(io.BytesIO(place.read_bytes())).names
-    column = next((name for name in ("image_path", "image", "path") if name in names), None)
-    if column is None:
-        raise InputError(f"score.images: {entry} has no column image_path, image or path, but {', '.join(names)}")
-    return [str(path) for path in pq.read_table(io.BytesIO(place.read_bytes()), columns=[column])[column].to_pylist()]
-
-
-def _output(config: Config, paths: Sequence[str]) -> Location | None:
-    if config.score.output is not None:
-        return locate(config.score.output)
-    if len(paths) <= FEW:
-        return None
-    return output_place(config, "scores") / "scores.parquet"
-
-
-def _write(output: Location, scores: pd.DataFrame) -> None:
-    output.write_bytes(scores.to_csv(index=False).encode() if output.name.endswith(".csv") else to_parquet(scores))
+    return score_images(config)
 
 
 if __name__ == "__main__":
-    from pipelines.cli import module_main
-
     module_main("score")

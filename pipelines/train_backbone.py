@@ -1,4 +1,4 @@
-"""Train the embedded backbone from photos: `python -m pipelines.backbone --photos DIR ... --minutes 40 --out DIR`.
+"""Train the embedded backbone from photos: `grmp train_backbone --photos DIR ... --minutes 40 --out DIR`.
 
 This process trains, or `--train-workers N` of Ray Train do, each on batches of its own with one all-reduce of the
 gradients a step; other processes make the batches. The run is stopped and resumed at will: `OUT/checkpoint.pt` is
@@ -13,6 +13,7 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from pipelines.backbone_training.loop import Rank, check_recipe, log, recipe_of,
 from pipelines.backbone_training.measurements import measure
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
@@ -42,8 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m pipelines.backbone", description=__doc__.split("\n", 1)[0])
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="grmp train_backbone", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--photos", nargs="+", required=True, metavar="DIR", help="folders of pristine photos")
     parser.add_argument("--out", default="backbone", help="checkpoint and weights go here (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=120, help="length of the run (default: %(default)s)")

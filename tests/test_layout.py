@@ -1,4 +1,4 @@
-"""Imports run down: commands use rooms, rooms use each other without circles, the library knows nothing of Ray or MLflow."""
+"""Imports run down: from commands to rooms, between rooms without circles, and from `pipelines` to `grmp_core` only."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Makes `assets/visibility.csv` and prints how well it explains the spread of human scores.
 
-    python -m grmp_core.visibility_fit PHOTOS [--photos 48] [--write]
+    python -m grmp_core.labels.fit_visibility PHOTOS [--photos 48] [--write]
 
 PHOTOS: a folder of pristine photos, at best of about KADID-10k's size.
 """

@@ -9,7 +9,7 @@ Colour: the mean CIELAB distance of reference and result after averaging 8 x 8 p
 blended first. Structure: the standard deviation of the gradient magnitudes' similarity at half resolution (GMSD, Xue
 et al. 2014). `curve` is a type's human quality as a monotone function of a difference, fitted to its five levels;
 `expected` is the curve's mean over many photos, so that a cell keeps its mean. Both are in `assets/visibility.csv`,
-made by `python -m grmp_core.visibility_fit PHOTOS`.
+made by `python -m grmp_core.labels.fit_visibility PHOTOS`.
 
 How far to trust it: no score of a single picture was at hand, so STRENGTH comes from spreads. Over the 125 cells the
 variance of human scores rises with that of the curves (Spearman .61; .58 on the 55 cells of TID2013's own types, which

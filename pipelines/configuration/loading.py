@@ -15,6 +15,13 @@ import yaml
 from grmp_core.errors import InputError
 from pipelines.configuration.schema import Config
 
+MOVED = {
+    "evaluate": "section `ablate`, for the command `grmp ablate`: write ablate.pretrained",
+    "synthesize.preview": "a command: `grmp preview FILE`, or preview.output",
+    "synthesize.preview_image": "preview.image, for the command `grmp preview`",
+}
+"""Keys of earlier versions, and where to find them now."""
+
 
 def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file and apply `section.key=value` overrides on top (values are YAML, too).
@@ -41,6 +48,8 @@ def build(cls: type, data: object, where: str) -> Any:
     hints = get_type_hints(cls)
     known = {f.name for f in dataclasses.fields(cls)}
     for key in data:
+        if (moved := MOVED.get(_join(where, str(key)))) is not None:
+            raise InputError(f"configuration: {_join(where, str(key))} is now {moved}")
         if key not in known:
             raise InputError(_unknown_key(str(key), where, known))
     return cls(**{key: _convert(hints[key], value, _join(where, key)) for key, value in data.items()})

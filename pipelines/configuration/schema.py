@@ -18,8 +18,9 @@ from grmp_core.learning.meta_pretraining import MetaConfig
 from grmp_core.model.backbone import BackboneConfig, dtype_of
 from grmp_core.model.prompts import PromptConfig
 from pipelines.configuration.workloads import (
-    EvaluateConfig,
+    AblateConfig,
     PretrainConfig,
+    PreviewConfig,
     RegisterConfig,
     ReportConfig,
     ScoreConfig,
@@ -45,12 +46,13 @@ class Config:
     views: ViewConfig = field(default_factory=ViewConfig)
     images: ImageLimits = field(default_factory=ImageLimits)
     synthesize: SynthesizeConfig = field(default_factory=SynthesizeConfig)
+    preview: PreviewConfig = field(default_factory=PreviewConfig)
     meta: MetaConfig = field(default_factory=MetaConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    ablate: AblateConfig = field(default_factory=AblateConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     register: RegisterConfig = field(default_factory=RegisterConfig)

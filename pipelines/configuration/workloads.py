@@ -54,17 +54,11 @@ class SynthesizeConfig:
     """References a Ray task works on, and the grain at which an interrupted run goes on."""
     max_reject_fraction: float = 0.1
     """Share of the pictures that may be missing or unreadable before the run is refused."""
-    preview: str | None = None
-    """Write no store, only a contact sheet of all tasks and levels to this .html or .png file."""
-    preview_image: str | None = None
-    """Photo the contact sheet shows; null: the first of the source."""
 
     def __post_init__(self) -> None:
         if self.source != "procedural" and not self.path:
             what = "the photos" if self.source == "photos" else "the download"
             raise InputError(f"synthesize.source {self.source} needs synthesize.path: give the folder of {what}")
-        if self.preview is not None and not self.preview.endswith((".html", ".png")):
-            raise InputError(f"synthesize.preview {self.preview}: name a file that ends in .html or .png")
         for name in ("references", "compositions", "short_side_px"):
             if getattr(self, name) < 0:
                 raise InputError(f"synthesize.{name} {getattr(self, name)}: use 0 or more")
@@ -74,6 +68,18 @@ class SynthesizeConfig:
             raise InputError(f"synthesize.query_fraction {self.query_fraction}: use a number between 0 and 1")
         if self.references_per_block < 1:
             raise InputError(f"synthesize.references_per_block {self.references_per_block}: use 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewConfig:
+    output: str | None = None
+    """Contact sheet of all tasks and levels, an .html or .png file."""
+    image: str | None = None
+    """Photo that the contact sheet shows; null: the first of `synthesize.source`."""
+
+    def __post_init__(self) -> None:
+        if self.output is not None and not self.output.endswith((".html", ".png")):
+            raise InputError(f"preview.output {self.output}: name a file that ends in .html or .png")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,17 +192,14 @@ class SweepConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    ablation: bool = False
-    """Instead of scoring one model, compare baselines and parts of the method on the target (sweep.shots, split_seeds
-    and lambdas say where)."""
+class AblateConfig:
     pretrained: dict = field(default_factory=dict)
-    """Pre-trained prompts to compare in the ablation, {name: bundle folder}; empty: {MPP: <output>/pretrain/bundle}."""
+    """Pre-trained prompts to compare, {name: bundle folder}; empty: {MPP: <output>/pretrain/bundle}."""
 
     def __post_init__(self) -> None:
         for name, folder in self.pretrained.items():
             if not isinstance(name, str) or not isinstance(folder, str):
-                raise InputError(f"evaluate.pretrained: {name!r}: {folder!r} must be a name and a bundle's folder")
+                raise InputError(f"ablate.pretrained: {name!r}: {folder!r} must be a name and a bundle's folder")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,7 @@ from ray.data import TaskPoolStrategy
 
 from grmp_core.learning.episode_plan import EpisodePlan, episodes_of_step
 from grmp_core.tasks.distortion_tasks import Part, TaskRow, split_references
-from pipelines.task_making.picture_sources import (
-    Reference,
-    Synthesizer,
-    synthesizer_of,
-    task_names,
-)
+from pipelines.task_making.picture_sources import Reference, Synthesizer, synthesizer_of, task_names
 
 if TYPE_CHECKING:  # it brings torch, which a worker that makes pictures does without
     from pipelines.configuration.schema import Config

@@ -33,7 +33,7 @@ PictureOf = Callable[[str, int], tuple[np.ndarray, float]]
 
 @dataclass(frozen=True)
 class Preview:
-    """Result of `grmp synthesize` with `synthesize.preview`."""
+    """Result of `grmp preview`."""
 
     file: str
     picture: str
@@ -47,17 +47,17 @@ class Preview:
 
 
 def write_preview(config: Config) -> Preview:
-    """Write the contact sheet to `synthesize.preview`. No task store is touched and no Ray is started."""
-    if config.synthesize.preview is None:
-        raise InputError("synthesize.preview is not set: name an .html or .png file")
-    place = locate(config.synthesize.preview)
+    """Write the contact sheet to `preview.output`. No task store is touched and no Ray is started."""
+    if config.preview.output is None:
+        raise InputError("nothing to write to: give preview.output (grmp preview sheet.html)")
+    place = locate(config.preview.output)
     sheet = make_sheet(config)
     place.write_bytes(to_png(sheet) if place.path.endswith(".png") else to_html(sheet).encode())
     return Preview(place.uri, sheet.title, sum(len(line.tiles) for group in sheet.groups for line in group.lines))
 
 
 def make_sheet(config: Config) -> Sheet:
-    """Tiles of `synthesize.preview_image`, or of the first reference of the source. ImageError if it cannot be read."""
+    """Tiles of `preview.image`, or of the first reference of the source. ImageError if it cannot be read."""
     reference = _reference(config)
     reader = Synthesizer(TILE_PX, config.synthesize.short_side_px, config.seed, config.images)
     if reference.rated:
@@ -97,8 +97,8 @@ def _rated_sheet(config: Config, reference: Reference, reader: Synthesizer) -> S
 
 def _reference(config: Config) -> Reference:
     wanted = config.synthesize
-    if wanted.preview_image:
-        return Reference(wanted.preview_image.rpartition("/")[2], wanted.preview_image)
+    if config.preview.image:
+        return Reference(config.preview.image.rpartition("/")[2], config.preview.image)
     if wanted.source == "procedural":
         return Reference(scenes.reference_id(0))
     if wanted.source == "photos":

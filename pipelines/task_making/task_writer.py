@@ -17,13 +17,7 @@ from grmp_core.tasks.distortion_tasks import COMPOSITION_RULE, LEVELS, Labels, P
 from grmp_core.tasks.task_store import write_task_file
 from pipelines.runtime.console import say
 from pipelines.runtime.provenance import config_hash
-from pipelines.task_making.picture_sources import (
-    RATED_TYPES,
-    Reference,
-    Synthesizer,
-    synthesizer_of,
-    task_names,
-)
+from pipelines.task_making.picture_sources import RATED_TYPES, Reference, Synthesizer, synthesizer_of, task_names
 
 if TYPE_CHECKING:  # it brings torch, which a worker that makes pictures does without
     from pipelines.configuration.schema import Config

@@ -77,7 +77,7 @@ def existing(place: Location, names: Sequence[str]) -> list[tuple[Location, str]
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested sections as dotted names, values as text. A table named by its user, such as `evaluate.pretrained`, is one
+    """Nested sections as dotted names, values as text. A table named by its user, such as `ablate.pretrained`, is one
     value: MLflow does not take every character in a name."""
     for name, value in config.items():
         if isinstance(value, dict) and all(_NAME.fullmatch(inner) for inner in value):

@@ -26,7 +26,6 @@ from grmp_core.model.backbone import load_backbone
 from grmp_core.model.bundle import Bundle, write_bundle
 from grmp_core.model.quality_model import QualityModel, TrainableConfig
 from grmp_core.storage import locate
-from pipelines import sweep
 from pipelines.configuration.loading import as_dict
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import SweepConfig, TargetConfig, TrackingConfig
@@ -35,6 +34,7 @@ from pipelines.few_shot.labelled_target import load_target
 from pipelines.few_shot.starting_model import adapting_model, initial_prompts
 from pipelines.runtime.ray_session import ray_session
 from pipelines.sweeping import grid
+from pipelines.sweeping.sweep_run import run_sweep
 
 
 def write_prompts(config: Config) -> None:
@@ -126,7 +126,7 @@ def measure(config: Config) -> None:
     with ray_session():
         started = time.perf_counter()
         at_a_time = int(ray.cluster_resources()["CPU"] / config.sweep.cpus_per_trial)
-        sweep.run(config)
+        run_sweep(config)
         wall = time.perf_counter() - started
     print(f"sweep: {wall:.1f} s, {at_a_time} trials at a time (Ray started in {started - began:.1f} s before)")
     print(f"overhead: {wall * at_a_time / bare:.2f} (wall time x trials at a time / time in one process)")

@@ -42,7 +42,7 @@ from pipelines.pretraining.checkpoints import write_state
 from pipelines.pretraining.training_loop import learn
 from pipelines.runtime.console import table
 
-FLOAT64 = 8  # of the all-reduced sum (grmp_core.meta.UpdateSum)
+FLOAT64 = 8  # of the all-reduced sum (grmp_core.learning.meta_pretraining.UpdateSum)
 VIEW_PX = 224
 
 

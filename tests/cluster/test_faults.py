@@ -16,9 +16,9 @@ from cluster.local_cluster import LocalCluster
 from cluster.processes import wait_until
 from grmp_core.model.bundle import read_bundle
 from grmp_core.storage import locate
-from pipelines import pretrain
 from pipelines.configuration.loading import load_config
 from pipelines.configuration.schema import Config
+from pipelines.pretraining.pretraining_run import pretrain_prompts
 from tests.checkpoints import GOES_ON, has_checkpoint
 from tests.cluster.conftest import ROOT, client_environment, output_of, submit_command
 
@@ -132,7 +132,7 @@ def undisturbed(config: Config, folder: Path) -> Path:
     """The bundle of the same run in one process, without Ray."""
     (folder / "tasks").symlink_to(Path(config.output) / "tasks")
     alone = dataclasses.replace(config.pretrain, workers=0, min_workers=0)
-    return Path(pretrain.run(dataclasses.replace(config, output=str(folder), pretrain=alone)).bundle)
+    return Path(pretrain_prompts(dataclasses.replace(config, output=str(folder), pretrain=alone)).bundle)
 
 
 def assert_same_prompts(config: Config, expected: Path) -> None:

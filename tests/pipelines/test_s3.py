@@ -50,11 +50,14 @@ SETTINGS = {
 RUN = """
 import dataclasses, json, sys
 from pipelines import pretrain, score, sweep, synthesize
-from pipelines.config import ScoreConfig, load_config
-from pipelines.session import ray_session
+from pipelines.configuration.loading import load_config
+from pipelines.configuration.workloads import ScoreConfig
+from pipelines.pretraining import training_loop
+from pipelines.runtime.ray_session import ray_session
+from pipelines.scoring import batch_scorer
 
 config = load_config(sys.argv[1])
-write_state, written = pretrain.write_state, []
+write_state, written = training_loop.write_state, []
 
 def write_and_die(*arguments):
     write_state(*arguments)
@@ -64,14 +67,14 @@ def write_and_count(place, state, history):
     written.append(state.step)
     write_state(place, state, history)
 
-score.PART_ROWS = 5
+batch_scorer.PART_ROWS = 5
 with ray_session():
     synthesize.run(config)
     try:
-        pretrain.write_state = write_and_die
+        training_loop.write_state = write_and_die
         pretrain.run(config)
     except KeyboardInterrupt:
-        pretrain.write_state = write_and_count
+        training_loop.write_state = write_and_count
     pretrained = pretrain.run(config)
     swept = sweep.run(config)
     scoring = ScoreConfig(model=swept.chosen["bundle"], images=(sys.argv[2],), output=config.output + "/scores.parquet")

@@ -136,7 +136,7 @@ def test_evaluate_gives_every_metric() -> None:
     assert scores.rmse == pytest.approx(4, abs=0.5)  # the noise that noisy_pair puts in
 
 
-@pytest.mark.filterwarnings("ignore::grmp_core.metrics.FitWarning")
+@pytest.mark.filterwarnings("ignore::grmp_core.evaluation.metrics.FitWarning")
 def test_undefined_is_nan() -> None:
     constant = evaluate([0.5] * 6, [1, 2, 3, 4, 5, 6])
     assert all(math.isnan(v) for v in (constant.srcc, constant.plcc, constant.plcc_logistic, constant.krcc))

@@ -18,9 +18,10 @@ from grmp_core.learning.few_shot import AdaptConfig
 from grmp_core.model.bundle import write_bundle
 from grmp_core.procedural import scenes
 from grmp_core.storage import locate
-from pipelines import ablate, evaluate
+from pipelines.ablation import ablation_run, arms, baselines
+from pipelines.ablation.ablation_run import run_ablation
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import EvaluateConfig, SweepConfig, TargetConfig
+from pipelines.configuration.workloads import AblateConfig, SweepConfig, TargetConfig
 from pipelines.few_shot.labelled_target import load_target
 from pipelines.results.statistics import compare_methods, method_medians
 
@@ -64,14 +65,14 @@ def test_lambda_is_chosen_by_validation_never_by_test():
             "srcc": [0.9, 0.1, 0.5, 0.6],
         }
     )
-    assert ablate.best_by_validation(trials)["lambda"].tolist() == [5.0, 1.0]
+    assert arms.best_by_validation(trials)["lambda"].tolist() == [5.0, 1.0]
 
 
 def test_of_a_chosen_trial_without_a_score_no_other_score_is_reported():
     trials = pd.DataFrame(
         {"shots": 10, "split_seed": 0, "lambda": [1.0, 5.0], "val_srcc": [0.2, 0.3], "srcc": [0.9, np.nan]}
     )
-    assert ablate.best_by_validation(trials)["srcc"].isna().all()
+    assert arms.best_by_validation(trials)["srcc"].isna().all()
 
 
 def test_a_method_without_a_finished_trial_is_left_out_of_the_tests():
@@ -89,15 +90,15 @@ def test_a_method_without_a_finished_trial_is_left_out_of_the_tests():
 )
 def test_an_ablation_that_cannot_compare_lambdas_is_refused(settings, message):
     with pytest.raises(InputError, match=message):
-        ablate.run(Config(sweep=SweepConfig(**settings)))
+        run_ablation(Config(sweep=SweepConfig(**settings)))
 
 
 def test_an_adapted_model_is_no_start_and_is_refused_before_any_image_is_read(tmp_path, monkeypatch):
     config = small_config(tmp_path, noisy_folder(tmp_path / "target", count=8))
-    adapted = dataclasses.replace(ablate._random_prompts(config), kind="model")
+    adapted = dataclasses.replace(arms.random_prompts(config), kind="model")
     write_bundle(locate(tmp_path / "bundle"), adapted)
     with pytest.raises(InputError, match="is an adapted model"):
-        ablate.run(config)  # no Ray is running here
+        run_ablation(config)  # no Ray is running here
 
 
 def test_baselines_see_the_images_of_the_sweep(tmp_path, monkeypatch):
@@ -106,17 +107,17 @@ def test_baselines_see_the_images_of_the_sweep(tmp_path, monkeypatch):
     (tmp_path / "target" / "3.png").write_bytes(b"no picture")
     config = small_config(tmp_path, labels)
     config = dataclasses.replace(config, target=dataclasses.replace(config.target, max_rejects=0.1))
-    worker = ablate._Features(config.backbone, config.views, config.images, config.precision)
+    worker = baselines._Features(config.backbone, config.views, config.images, config.precision)
     monkeypatch.setattr(
-        ablate,
+        baselines,
         "_features",
         lambda config, paths: [worker({"row": row, "path": path}) for row, path in enumerate(paths)],
     )
     table = load_target(config.target).table.to_pydict()
-    rows, rejected = ablate._baseline_rows(config, table)
+    rows, rejected = baselines.baseline_rows(config, table)
     assert [Path(reject["path"]).name for reject in rejected] == ["3.png"]
-    assert rows["method"].tolist() == [ablate.NSS, ablate.LINEAR, ablate.LOOK]
-    assert rows.set_index("method")["srcc"][ablate.NSS] > 0.7  # the pictures differ in noise alone
+    assert rows["method"].tolist() == [arms.NSS, arms.LINEAR, arms.LOOK]
+    assert rows.set_index("method")["srcc"][arms.NSS] > 0.7  # the pictures differ in noise alone
     assert np.isfinite(rows["srcc"]).all()
 
 
@@ -124,18 +125,18 @@ def test_baselines_see_the_images_of_the_sweep(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_all_methods_see_the_same_images_and_equal_prompts_give_equal_rows(tmp_path, ray_instance):
     config = small_config(tmp_path, noisy_folder(tmp_path / "target"))
-    write_bundle(locate(tmp_path / "bundle"), ablate._random_prompts(config))
-    done = evaluate.run(config)
-    assert isinstance(done, ablate.Ablation)
+    write_bundle(locate(tmp_path / "bundle"), arms.random_prompts(config))
+    done = run_ablation(config)
+    assert isinstance(done, ablation_run.Ablation)
     srcc = done.results.set_index("method")["srcc"]
     assert srcc["adaptation"] == srcc["adaptation + same"]
     assert srcc["adaptation + QGR"] == srcc["adaptation + same + QGR"]
-    assert srcc[ablate.NSS] > 0.7  # the pictures differ in noise alone, and four are tested
+    assert srcc[arms.NSS] > 0.7  # the pictures differ in noise alone, and four are tested
     assert np.isfinite(srcc).all()
     text = Path(done.place, "ablation.md").read_text()
     assert all(method in text for method in done.results["method"])
     markers = {path: path.stat().st_mtime_ns for path in Path(done.place).rglob("trial.json")}
-    pd.testing.assert_frame_equal(ablate.run(config).results, done.results)
+    pd.testing.assert_frame_equal(run_ablation(config).results, done.results)
     assert {path: path.stat().st_mtime_ns for path in markers} == markers  # no trial was run again
 
 
@@ -146,7 +147,7 @@ def small_config(folder: Path, labels: str) -> Config:
         target=TargetConfig(path=labels, score_min=0, score_max=10),
         adapt=AdaptConfig(epochs=1, folds=2, lr=0.01),
         sweep=SweepConfig(lambdas=(5.0,), shots=(8,), split_seeds=(0,)),
-        evaluate=EvaluateConfig(ablation=True, pretrained={"same": str(folder / "bundle")}),
+        ablate=AblateConfig(pretrained={"same": str(folder / "bundle")}),
     )
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from grmp_core.errors import InputError
 from grmp_core.model.backbone import BackboneConfig
-from pipelines import doctor
-from pipelines.checkup import node_probe, verdicts
+from pipelines.checkup import cluster_checkup, node_probe, questions, verdicts
+from pipelines.checkup.cluster_checkup import check_cluster
 from pipelines.checkup.verdicts import Disk, Finding, Node, NodeFacts
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import PretrainConfig, ScoreConfig, SweepConfig
@@ -126,8 +126,8 @@ def test_a_target_in_the_object_store():
 
 
 def test_only_a_failed_check_fails_the_checkup():
-    warned = doctor.Checkup((Finding("a", "ok", "fine"), Finding("b", "warn", "odd", "look")))
-    failed = doctor.Checkup((*warned.findings, Finding("c", "fail", "broken", "repair")))
+    warned = cluster_checkup.Checkup((Finding("a", "ok", "fine"), Finding("b", "warn", "odd", "look")))
+    failed = cluster_checkup.Checkup((*warned.findings, Finding("c", "fail", "broken", "repair")))
     assert (warned.exit_code, failed.exit_code) == (0, 2)
     assert failed.as_json()["ok"] is False
     assert failed.as_text().splitlines()[-2:] == ["FAIL  c  broken", "         fix: repair"]
@@ -146,19 +146,19 @@ def test_weights_are_looked_for_and_not_loaded(tmp_path, monkeypatch):
 
 
 def test_an_action_that_takes_too_long_or_fails_is_a_problem():
-    assert doctor.problem_within(0.05, lambda: time.sleep(1)) == "no answer within 0.05 s"
-    assert doctor.problem_within(5, lambda: 1 / 0) == "division by zero"
-    assert doctor.problem_within(5, dict) is None
+    assert questions.problem_within(0.05, lambda: time.sleep(1)) == "no answer within 0.05 s"
+    assert questions.problem_within(5, lambda: 1 / 0) == "division by zero"
+    assert questions.problem_within(5, dict) is None
 
 
 def test_a_check_that_raises_is_a_failed_check():
-    finding = doctor.checked("tracking", lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    finding = cluster_checkup.checked("tracking", lambda: 1 / 0)  # type: ignore[arg-type, return-value]
     assert finding == Finding("tracking", "fail", "division by zero")
 
 
 @pytest.mark.ray
 def test_a_real_node_is_visited(tmp_path, ray_instance):
-    found = {f.check: f for f in doctor.run(Config(output=str(tmp_path))).findings}
+    found = {f.check: f for f in check_cluster(Config(output=str(tmp_path))).findings}
     assert {name for name, f in found.items() if f.state == "fail"} <= {"disk"}, found
     assert found["storage"].message == f"{tmp_path} written, read and deleted from 1 node"
     assert not list(tmp_path.iterdir())
@@ -167,6 +167,6 @@ def test_a_real_node_is_visited(tmp_path, ray_instance):
 
 @pytest.mark.ray
 def test_a_node_that_is_gone_or_slow_is_an_answer(ray_instance):
-    answers = doctor.ask_nodes({"gone": "f" * 56}, node_probe.Errand({}, ""), 20)
+    answers = questions.ask_nodes({"gone": "f" * 56}, node_probe.Errand({}, ""), 20)
     assert isinstance(answers["gone"], str)
     assert answers["gone"]

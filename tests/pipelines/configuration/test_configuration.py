@@ -50,7 +50,7 @@ def test_overrides_win_over_the_file(tmp_path):
         ("synthesize: {references: -5}", r"synthesize.references -5: use 0 or more"),
         ("synthesize: {short_side_px: -1}", r"synthesize.short_side_px -1: use 0 or more"),
         ("synthesize: {max_reject_fraction: -0.1}", "use a number from 0 to 1"),
-        ("evaluate: {pretrained: {5: runs/five}}", "must be a name and a bundle's folder"),
+        ("ablate: {pretrained: {5: runs/five}}", "must be a name and a bundle's folder"),
         ("sweep: {lambdas: 5}", "sweep.lambdas must be a list"),
         ("sweep: {shots: [1.5]}", r"sweep.shots\[0\] must be a whole number"),
         ("precision: fp8", "precision must be one of fp32, bf16"),

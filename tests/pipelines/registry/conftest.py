@@ -16,9 +16,10 @@ from grmp_core.model.bundle import Bundle, write_bundle
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
-from pipelines import register
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import RegisterConfig, TrackingConfig
+from pipelines.registry import registration
+from pipelines.registry.registration import register_model
 from tests.pipelines.registry.bundles import PROMPTS, VIEWS, hold_out, png, qualities
 
 
@@ -59,9 +60,9 @@ def make_bundle(make_backbone, tmp_path_factory: pytest.TempPathFactory):
 
 class Registry(NamedTuple):
     config: Config
-    register: Callable[..., register.Registration]
+    register: Callable[..., registration.Registration]
     bundles: dict[str, Path]
-    registrations: tuple[register.Registration, ...]
+    registrations: tuple[registration.Registration, ...]
     aliases: dict[str, object]
 
 
@@ -70,9 +71,9 @@ def registry(make_bundle, images, mlflow_store):
     """A champion that is wrong about everything, then a candidate that is right, then one in between."""
     config = Config(output=mlflow_store.output, tracking=TrackingConfig(uri=mlflow_store.uri))
 
-    def register_bundle(bundle: Path, **settings) -> register.Registration:
+    def register_bundle(bundle: Path, **settings) -> registration.Registration:
         wanted = RegisterConfig(name="tiny", bundle=str(bundle), **settings)
-        return register.run(dataclasses.replace(config, register=wanted))
+        return register_model(dataclasses.replace(config, register=wanted))
 
     bad, good = make_bundle(1), make_bundle(2)
     truth = 100 * qualities(good, images)  # human scores are what `good` says

@@ -13,10 +13,10 @@ from grmp_core.evaluation.metrics import srcc
 from grmp_core.imaging.decoding import ImageLimits, image_id
 from grmp_core.model.bundle import LEARNED_FROM, read_bundle, write_bundle
 from grmp_core.storage import locate
-from pipelines import register
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import RegisterConfig, TrackingConfig
 from pipelines.registry.champion_decision import judge
+from pipelines.registry.registration import register_model
 from pipelines.scoring.model_lookup import resolve_model
 from tests.pipelines.registry.bundles import qualities
 
@@ -116,14 +116,14 @@ def test_prompts_alone_are_no_model(registry, make_bundle) -> None:
 
 def test_nothing_to_register(tmp_path) -> None:
     with pytest.raises(InputError, match=r"chosen\.json is missing; run grmp sweep"):
-        register.run(Config(output=str(tmp_path)))
+        register_model(Config(output=str(tmp_path)))
 
 
 def test_sweep_without_a_choice_has_nothing_to_register(tmp_path) -> None:
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "chosen.json").write_text("{}")
     with pytest.raises(InputError, match="no trial finished"):
-        register.run(Config(output=str(tmp_path)))
+        register_model(Config(output=str(tmp_path)))
 
 
 def test_away_server_is_bad_input_for_registering(make_bundle, tmp_path, monkeypatch) -> None:
@@ -134,4 +134,4 @@ def test_away_server_is_bad_input_for_registering(make_bundle, tmp_path, monkeyp
         register=RegisterConfig(bundle=str(make_bundle(6))),
     )
     with pytest.raises(InputError, match=r"127\.0\.0\.1:9 did not take the model"):
-        register.run(config)
+        register_model(config)

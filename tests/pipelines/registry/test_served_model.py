@@ -16,11 +16,10 @@ import torch
 from mlflow.pyfunc import PythonModelContext
 
 from grmp_core.errors import InputError
-from pipelines import register
 from pipelines.registry import served_model
 from tests.pipelines.registry.bundles import qualities
 
-PROJECT = Path(register.__file__).parents[1]
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 ALONE = """

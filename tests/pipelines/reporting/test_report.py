@@ -17,10 +17,11 @@ from scipy import stats
 
 from grmp_core.errors import InputError
 from grmp_core.storage import locate
-from pipelines import report
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import ReportConfig
 from pipelines.rendering.document import _md
+from pipelines.reporting import sweep_report
+from pipelines.reporting.sweep_report import write_report
 from pipelines.results import labels_needed, statistics, sweep_folder
 from tests.pipelines.sweep_files import true_srcc, write_sweep
 
@@ -83,10 +84,10 @@ def law(budgets, splits: int, ceiling=0.9, drop=1.2, rate=0.5, noise=0.0) -> pd.
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, report.Report]:
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, sweep_report.Report]:
     folder = tmp_path_factory.mktemp("full")
     write_sweep(folder, fail=["lambda=5-shots=25-seed=3"])
-    return folder, report.run(Config(output=str(folder)))
+    return folder, write_report(Config(output=str(folder)))
 
 
 # --- the page ------------------------------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ def test_figures_are_written_as_png_and_named_in_the_markdown(full) -> None:
 def test_same_results_give_the_same_page(full) -> None:
     folder, page = full
     before = Path(page.path_html).read_bytes()
-    assert Path(report.run(Config(output=str(folder))).path_html).read_bytes() == before
+    assert Path(write_report(Config(output=str(folder))).path_html).read_bytes() == before
 
 
 def test_worst_images_are_those_farthest_from_the_human_score(tmp_path) -> None:
@@ -155,7 +156,7 @@ def test_worst_images_are_those_farthest_from_the_human_score(tmp_path) -> None:
     table["mos"] = 20 + 60 * table["quality"]
     table.loc[[3, 12], "mos"] += [45.0, -70.0]  # picture 12 cannot be decoded
     table.to_parquet(place)
-    text = Path(report.run(Config(output=str(tmp_path))).path_html).read_text()
+    text = Path(write_report(Config(output=str(tmp_path))).path_html).read_text()
     gallery = re.findall(r"<b>(photo-\d+\.jpg)</b>", text)
     assert gallery[:2] == ["photo-012.jpg", "photo-003.jpg"]
     assert len(gallery) == 10
@@ -168,7 +169,7 @@ def test_worst_images_are_those_farthest_from_the_human_score(tmp_path) -> None:
 
 def test_smallest_sweep(tmp_path) -> None:
     write_sweep(tmp_path, lambdas=(1,), shots=(20,), seeds=(0,), n_test=12, images=False)
-    page = report.run(Config(output=str(tmp_path)))
+    page = write_report(Config(output=str(tmp_path)))
     text = Path(page.path_html).read_text()
     read(text)
     assert len(page.rows) == 1
@@ -181,7 +182,7 @@ def test_smallest_sweep(tmp_path) -> None:
 def test_all_trials_failed(tmp_path) -> None:
     sweep = write_sweep(tmp_path, lambdas=(0, 1), shots=(10,), seeds=(0,), fail="*", images=False)
     (sweep / "chosen.json").write_text("{}")
-    page = report.run(Config(output=str(tmp_path)))
+    page = write_report(Config(output=str(tmp_path)))
     text = Path(page.path_html).read_text()
     read(text)
     assert "No trial finished" in text
@@ -194,7 +195,7 @@ def test_sweep_that_has_not_ended_says_so(tmp_path) -> None:
     sweep = write_sweep(tmp_path, lambdas=(0, 1), shots=(10, 20), seeds=(0, 1), n_test=12, images=False)
     (sweep / "manifest.json").unlink()
     (sweep / "chosen.json").unlink()
-    text = Path(report.run(Config(output=str(tmp_path))).path_html).read_text()
+    text = Path(write_report(Config(output=str(tmp_path))).path_html).read_text()
     assert "has not ended" in text
     assert "no model has been chosen yet" in text
 
@@ -202,26 +203,26 @@ def test_sweep_that_has_not_ended_says_so(tmp_path) -> None:
 def test_what_there_is_to_know_of_the_scores_is_said_first(tmp_path) -> None:
     config = {"output": str(tmp_path), "target": {"note": "Nobody rated these pictures."}}
     write_sweep(tmp_path, lambdas=(0, 1), shots=(10, 20), seeds=(0, 1), n_test=12, images=False, config=config)
-    text = Path(report.run(Config(output=str(tmp_path))).path_html).read_text()
+    text = Path(write_report(Config(output=str(tmp_path))).path_html).read_text()
     assert text.index("Nobody rated these pictures.") < text.index("rank correlation")
 
 
 def test_no_sweep_is_bad_input(tmp_path) -> None:
     with pytest.raises(InputError, match=r"results\.parquet is missing; run grmp sweep first"):
-        report.run(Config(output=str(tmp_path)))
+        write_report(Config(output=str(tmp_path)))
 
 
 def test_foreign_table_is_bad_input(tmp_path) -> None:
     (tmp_path / "sweep").mkdir()
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "sweep" / "results.parquet")
     with pytest.raises(InputError, match="lacks the columns trial, lambda"):
-        report.run(Config(output=str(tmp_path)))
+        write_report(Config(output=str(tmp_path)))
 
 
 def test_cost_is_hours_times_price(tmp_path) -> None:
     write_sweep(tmp_path, lambdas=(1,), shots=(100,), seeds=(0, 1), n_test=12, images=False)
     sweep = sweep_folder.read_sweep(locate(tmp_path) / "sweep")
-    page = report.build_page(sweep, ReportConfig(cost_per_hour=36), Config().images)
+    page = sweep_report.build_page(sweep, ReportConfig(cost_per_hour=36), Config().images)
     (section,) = [s for s in page.sections if s.title == "Time and cost"]
     assert section.blocks[1].rows[0] == ("100", "2 min", "2", "4 min", "2.20")  # 2 trials of 110 s
 

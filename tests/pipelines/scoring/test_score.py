@@ -18,10 +18,11 @@ from grmp_core.model.prompts import PromptConfig
 from grmp_core.model.scorer import Scorer
 from grmp_core.procedural import scenes
 from grmp_core.storage import locate
-from pipelines import ablate, score
+from pipelines.ablation import arms
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import ScoreConfig
 from pipelines.scoring import batch_scorer, model_lookup
+from pipelines.scoring.scoring_run import score_images
 
 NUM_IMAGES = 30
 
@@ -34,7 +35,7 @@ def config(tmp_path_factory) -> Config:
     for i in range(NUM_IMAGES):
         cv2.imwrite(str(folder / "images" / f"{i:02}.png"), scenes.reference(i, 230, 300))
     config = Config(views=ViewConfig(score_grid=1))
-    write_bundle(locate(folder / "bundle"), ablate._random_prompts(config))
+    write_bundle(locate(folder / "bundle"), arms.random_prompts(config))
     scoring = ScoreConfig(
         images=(str(folder / "images"),), model=str(folder / "bundle"), output=str(folder / "scores.parquet")
     )
@@ -44,7 +45,7 @@ def config(tmp_path_factory) -> Config:
 def test_a_node_that_does_not_see_the_weights_file_gets_its_content(make_backbone, monkeypatch, tmp_path):
     backbone = make_backbone()
     file = Path(backbone.config.checkpoint)
-    bundle = ablate._random_prompts(Config(backbone=backbone.config, prompts=PromptConfig(visual_tokens=2)))
+    bundle = arms.random_prompts(Config(backbone=backbone.config, prompts=PromptConfig(visual_tokens=2)))
     assert batch_scorer._with_weights(bundle, []) is bundle
     gone = dataclasses.replace(bundle.backbone, checkpoint=f"/on/another/machine/{file.name}")
     monkeypatch.setattr(batch_scorer.tempfile, "gettempdir", lambda: str(tmp_path))
@@ -58,7 +59,7 @@ def test_a_node_that_does_not_see_the_weights_file_gets_its_content(make_backbon
 
 def test_a_model_whose_weights_file_moved_is_opened_with_backbone_checkpoint(make_backbone, tmp_path):
     here = make_backbone().config
-    bundle = ablate._random_prompts(Config(backbone=here, prompts=PromptConfig(visual_tokens=2)))
+    bundle = arms.random_prompts(Config(backbone=here, prompts=PromptConfig(visual_tokens=2)))
     gone = dataclasses.replace(bundle.backbone, checkpoint=str(tmp_path / "gone.safetensors"))
     write_bundle(locate(tmp_path / "bundle"), dataclasses.replace(bundle, backbone=gone))
     config = Config(score=ScoreConfig(model=str(tmp_path / "bundle")))
@@ -87,9 +88,9 @@ def scored(monkeypatch) -> list[str]:
 
 def test_a_scoring_that_dies_goes_on_where_it_was(config, scored):
     with pytest.raises(RuntimeError, match="dies"):
-        score.run(config)
+        score_images(config)
     first = len(scored)
-    done = score.run(config)
+    done = score_images(config)
     assert first == 12
     assert len(scored) == 12 + NUM_IMAGES - 10  # two parts of five rows were kept
     assert done.scores["image_path"].tolist() == sorted(set(scored))

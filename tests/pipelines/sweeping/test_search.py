@@ -16,17 +16,19 @@ from grmp_core.imaging.views import ViewConfig
 from grmp_core.learning.few_shot import AdaptConfig
 from grmp_core.learning.meta_pretraining import MetaConfig
 from grmp_core.storage import locate
-from pipelines import pretrain, sweep, synthesize
 from pipelines.cli import run_command
 from pipelines.configuration.loading import load_config, with_settings
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import PretrainConfig, SweepConfig, SynthesizeConfig, TargetConfig
+from pipelines.pretraining.pretraining_run import pretrain_prompts
 from pipelines.results.sweep_folder import write_row
 from pipelines.runtime.capacity import how_many_fit
-from pipelines.sweeping import grid, grid_run
+from pipelines.sweeping import grid, grid_run, sweep_run
 from pipelines.sweeping.search import random_settings
 from pipelines.sweeping.search_space import read_space
+from pipelines.sweeping.sweep_run import run_sweep
 from pipelines.sweeping.trial_pool import Runner
+from pipelines.task_making.synthesis import synthesize
 from tests.pipelines.workloads.small import labelled_folder
 
 RATE = {"adapt.lr": {"low": 0.003, "high": 0.3, "log": True}}
@@ -172,12 +174,12 @@ def test_trials_are_planned_without_the_images_that_cannot_be_read(tmp_path):
 def test_a_sweep_with_other_settings_takes_the_place_of_the_one_before(tmp_path, capsys):
     """Else a chosen model could be registered whose trial is being replaced."""
     place = locate(tmp_path)
-    sweep._begin(place, "first")
+    sweep_run._begin(place, "first")
     for name in ("chosen.json", "results.parquet", "report.html", "mine.txt"):
         (place / name).write_bytes(b"{}")
-    sweep._begin(place, "first")
+    sweep_run._begin(place, "first")
     assert (place / "chosen.json").exists()
-    sweep._begin(place, "second")
+    sweep_run._begin(place, "second")
     assert [file.name for file in place.list()] == ["begun.json", "mine.txt"]
     assert "holds a sweep with other settings" in capsys.readouterr().err
 
@@ -227,14 +229,14 @@ def config(tmp_path_factory, ray_instance) -> Config:
             cpus_per_trial=2,  # one at a time: no worker is started to measure the memory of a trial
         ),
     )
-    synthesize.run(config)
-    pretrain.run(config)
+    synthesize(config)
+    pretrain_prompts(config)
     return config
 
 
 @pytest.fixture(scope="module")
-def swept(config) -> sweep.Sweep:
-    return sweep.run(config)
+def swept(config) -> sweep_run.Sweep:
+    return run_sweep(config)
 
 
 @pytest.mark.ray
@@ -259,7 +261,7 @@ def test_a_search_is_settled_by_validation_and_the_grid_runs_with_the_winner(con
 def test_the_same_command_again_does_nothing_and_forgets_nothing(config, swept):
     files = [*Path(swept.place).glob("trials/*/trial.json"), *Path(swept.place).glob("search/*/trial.json")]
     before = {file: file.stat().st_mtime_ns for file in files}
-    again = sweep.run(dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, resume=True)))
+    again = run_sweep(dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, resume=True)))
     assert {file: file.stat().st_mtime_ns for file in files} == before
     pd.testing.assert_frame_equal(again.results, swept.results)
     pd.testing.assert_frame_equal(again.searched.rows, swept.searched.rows)
@@ -278,7 +280,7 @@ def test_the_grid_after_a_search_is_the_grid_with_these_settings(config, swept):
     settled = with_settings(config, swept.searched.settings)
     plain = dataclasses.replace(settled, sweep=SweepConfig(lambdas=(0.0, 5.0), shots=(6,), split_seeds=(0, 1)))
     markers = {path: path.stat().st_mtime_ns for path in Path(swept.place).glob("trials/*/trial.json")}
-    again = sweep.run(plain)
+    again = run_sweep(plain)
     assert len(markers) == 4
     assert all(path.stat().st_mtime_ns == old for path, old in markers.items())
     at_5 = again.results.query("`lambda` == 5 and split_seed == 0")["val_srcc"].item()
@@ -290,8 +292,8 @@ def test_the_grid_after_a_search_is_the_grid_with_these_settings(config, swept):
 def test_optuna_goes_on_with_what_it_knows_and_keeps_what_diverges(config, capfd):
     space = {"adapt.lr": {"values": [0.01, 1e30]}, "adapt.qgr.strength": {"low": 0, "high": 6}}
     wanted = SweepConfig(search="optuna", space=space, samples=3, shots=(6,), split_seeds=(0,))
-    first = sweep.run(dataclasses.replace(config, sweep=wanted))
-    more = sweep.run(dataclasses.replace(config, sweep=dataclasses.replace(wanted, samples=6)))
+    first = run_sweep(dataclasses.replace(config, sweep=wanted))
+    more = run_sweep(dataclasses.replace(config, sweep=dataclasses.replace(wanted, samples=6)))
     assert set(first.searched.rows["trial"]) < set(more.searched.rows["trial"])
     assert len(more.searched.rows) == 6
     wild = more.searched.rows[more.searched.rows["adapt.lr"] == 1e30]

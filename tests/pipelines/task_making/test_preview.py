@@ -16,19 +16,20 @@ from PIL import Image
 from grmp_core.distortions import KADID_NAMES, REGISTRY
 from grmp_core.errors import InputError
 from grmp_core.procedural import scenes
-from pipelines import synthesize
 from pipelines.cli import run_command
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import SynthesizeConfig
+from pipelines.configuration.workloads import PreviewConfig, SynthesizeConfig
 from pipelines.task_making import preview
 from pipelines.task_making.preview import TILE_PX, make_sheet
 
 TASKS = ("jpeg", "colour_block", "noisy_compression", "mean_shift")
 
 
-def config_of(folder: Path, file: str = "sheet.html", **settings) -> Config:
-    chosen = {"tasks": TASKS, "preview": str(folder / file), **settings}
-    return Config(output=str(folder / "run"), synthesize=SynthesizeConfig(**chosen))
+def config_of(folder: Path, file: str = "sheet.html", image: str | None = None, **settings) -> Config:
+    shown = PreviewConfig(output=str(folder / file), image=image)
+    return Config(
+        output=str(folder / "run"), preview=shown, synthesize=SynthesizeConfig(**{"tasks": TASKS, **settings})
+    )
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_damage_that_spares_the_middle_is_looked_for():
 
 
 def test_html_holds_every_tile_without_loss_and_loads_nothing(tmp_path, sheet):
-    done = synthesize.run(config_of(tmp_path))
+    done = preview.write_preview(config_of(tmp_path))
     assert done.tiles == 5 * len(TASKS)
     page = (tmp_path / "sheet.html").read_text()
     pictures = re.findall(r'src="data:image/webp;base64,([^"]+)"', page)
@@ -85,7 +86,7 @@ def test_html_holds_every_tile_without_loss_and_loads_nothing(tmp_path, sheet):
 
 
 def test_png_holds_the_tiles_at_native_resolution(tmp_path, sheet):
-    synthesize.run(config_of(tmp_path, "sheet.png"))
+    preview.write_preview(config_of(tmp_path, "sheet.png"))
     picture = np.asarray(Image.open(tmp_path / "sheet.png"))
     tile = tiles_of(sheet, "jpeg")[0].image_HW3
     match = cv2.matchTemplate(picture, tile, cv2.TM_SQDIFF)
@@ -96,7 +97,7 @@ def test_png_holds_the_tiles_at_native_resolution(tmp_path, sheet):
 def test_no_task_named_means_kadid10k_and_a_chosen_photo_is_shown(tmp_path):
     image = scenes.reference(3, 300, 900)
     cv2.imwrite(str(tmp_path / "mine.png"), image[:, :, ::-1])
-    sheet = make_sheet(config_of(tmp_path, tasks=(), preview_image=str(tmp_path / "mine.png")))
+    sheet = make_sheet(config_of(tmp_path, tasks=(), image=str(tmp_path / "mine.png")))
     assert sheet.title == "mine.png"
     assert "900 x 300 px" in sheet.remark
     assert {line.name for group in sheet.groups for line in group.lines} == set(KADID_NAMES)
@@ -129,14 +130,14 @@ def test_a_published_set_shows_its_own_pictures_and_scores(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("synthesize.preview=sheet.gif", "ends in .html or .png"),
-        ("synthesize.preview_image=nowhere.jpg", "nowhere.jpg: cannot be read"),
+        ("preview.output=sheet.gif", "ends in .html or .png"),
+        ("preview.image=nowhere.jpg", "nowhere.jpg: cannot be read"),
         ("synthesize.tasks=[gausian_blur]", "did you mean gaussian_blur?"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(setting, message, tmp_path, capsys):
-    settings = [f"synthesize.preview={tmp_path / 'sheet.png'}", setting]
-    assert run_command("synthesize", [part for text in settings for part in ("--set", text)]) == 2
+    settings = [f"preview.output={tmp_path / 'sheet.png'}", setting]
+    assert run_command("preview", [part for text in settings for part in ("--set", text)]) == 2
     [line] = capsys.readouterr().err.strip().splitlines()
     assert message in line
     assert not list(tmp_path.iterdir())

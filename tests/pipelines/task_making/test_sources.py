@@ -21,11 +21,11 @@ from grmp_core.learning.meta_pretraining import MetaConfig
 from grmp_core.seeds import seed_of
 from grmp_core.storage import locate
 from grmp_core.tasks.task_store import TaskStore
-from pipelines import synthesize
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import SynthesizeConfig
 from pipelines.task_making import episode_stream
 from pipelines.task_making.picture_sources import rated_references, scan_references, task_names
+from pipelines.task_making.synthesis import synthesize
 
 pytestmark = pytest.mark.ray
 TASKS = ("white_noise", "lens_blur")
@@ -88,7 +88,7 @@ def config(kadid, tmp_path_factory) -> Config:
 
 @pytest.fixture(scope="module")
 def store(config, ray_instance) -> TaskStore:
-    synthesize.run(config)
+    synthesize(config)
     return TaskStore(locate(config.output) / "tasks")
 
 
@@ -130,7 +130,7 @@ def test_a_reference_with_a_missing_or_torn_picture_is_left_out_and_listed(kadid
     torn = root / "images" / "I04_02_05.png"
     torn.write_bytes(torn.read_bytes()[:5000])
     config = config_of("kadid10k", root, tmp_path / "run", query_fraction=0.4)
-    done = synthesize.run(config)
+    done = synthesize(config)
     assert done.references == 3
     assert done.rows == 3 * len(TASKS) * len(LEVELS)
     listed = [(Path(reject["path"]).name, reject["reason"]) for reject in done.rejected]
@@ -142,7 +142,7 @@ def test_a_reference_with_a_missing_or_torn_picture_is_left_out_and_listed(kadid
     assert manifest["rejected"] == list(done.rejected)
     strict = dataclasses.replace(config.synthesize, max_reject_fraction=0.02)
     with pytest.raises(InputError, match=r"2 of 50 pictures .*I02_11_03\.png.*synthesize\.max_reject_fraction"):
-        synthesize.run(dataclasses.replace(config, output=str(tmp_path / "strict"), synthesize=strict))
+        synthesize(dataclasses.replace(config, output=str(tmp_path / "strict"), synthesize=strict))
 
 
 def test_changed_scores_are_other_tasks(config, kadid, store, tmp_path):
@@ -152,14 +152,14 @@ def test_changed_scores_are_other_tasks(config, kadid, store, tmp_path):
     (root / "dmos.csv").write_text(labels.replace(str(score_of(1, 2, 1)), "4.4"))
     rescored = dataclasses.replace(config.synthesize, path=str(root))
     with pytest.raises(InputError, match="other settings"):
-        synthesize.run(dataclasses.replace(config, synthesize=rescored))
+        synthesize(dataclasses.replace(config, synthesize=rescored))
 
 
 def test_types_that_the_download_lacks_are_named(kadid, tmp_path, ray_instance):
     with pytest.raises(InputError, match="no reference has all 15 pictures"):
-        synthesize.run(config_of("kadid10k", kadid, tmp_path, tasks=(*TASKS, "jpeg")))
+        synthesize(config_of("kadid10k", kadid, tmp_path, tasks=(*TASKS, "jpeg")))
     with pytest.raises(InputError, match="kadid10k has no sparse_sampling"):
-        synthesize.run(config_of("kadid10k", kadid, tmp_path, tasks=("sparse_sampling",)))
+        synthesize(config_of("kadid10k", kadid, tmp_path, tasks=("sparse_sampling",)))
 
 
 def test_tid2013_keeps_its_scale(tid, tmp_path):

@@ -15,9 +15,9 @@ GIB = 2**30
 WORK = """
 import sys
 from grmp_core.distortions import KADID_NAMES
-from grmp_core.images import ImageLimits
-from pipelines.sources import Reference, Synthesizer
-import pipelines.synthesize  # what Ray has a worker import
+from grmp_core.imaging.decoding import ImageLimits
+from pipelines.task_making.picture_sources import Reference, Synthesizer
+import pipelines.task_making.task_writer  # what Ray has a worker import
 
 rows_of = Synthesizer(224, 384, 0, ImageLimits()).rows_of(Reference("photo", sys.argv[1]), "support")
 shapes = {rows_of(task, 5).view_HW3.shape for task in KADID_NAMES}

@@ -22,9 +22,11 @@ from mlflow.exceptions import MlflowException
 
 from grmp_core.errors import InputError
 from grmp_core.storage import locate
-from pipelines import report, sync
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import TrackingConfig
+from pipelines.reporting.sweep_report import write_report
+from pipelines.tracking import catching_up
+from pipelines.tracking.catching_up import log_outbox
 from pipelines.tracking.tracker import Tracker, open_tracking
 from tests.pipelines.sweep_files import write_sweep
 
@@ -106,7 +108,7 @@ def test_curves_are_logged_by_epoch(config, sweep) -> None:
 
 
 def test_parent_holds_configuration_commit_and_report(config, sweep) -> None:
-    page = report.run(config)
+    page = write_report(config)
     tracker = open_tracking(config)
     parent = tracker.client.get_run(tracker.log_sweep(locate(sweep)))
     assert parent.data.params["adapt.lr"] == "0.001"
@@ -157,12 +159,12 @@ def test_death_in_the_middle_leaves_nothing_twice(config, sweep, monkeypatch, di
     (entry,) = tracker.pending()
     assert (entry["kind"], entry["place"]) == ("sweep", str(sweep))
     assert "connection refused" in entry["reason"]
-    (parent,) = sync.run(config).runs
+    (parent,) = log_outbox(config).runs
     fresh = open_tracking(config)
     assert len(trials_of(fresh, parent)) == 4
     assert len(runs_of(fresh)) == 5
     assert all("grmp.content" in run.data.tags for run in runs_of(fresh))
-    assert sync.run(config) == sync.Synced((), ())
+    assert log_outbox(config) == catching_up.Synced((), ())
 
 
 def test_pretraining_is_one_run(config, tmp_path) -> None:
@@ -171,7 +173,7 @@ def test_pretraining_is_one_run(config, tmp_path) -> None:
     (folder / "bundle" / "bundle.json").write_text("{}")
     history = [{"step": k, "support_loss": 1 / k, "query_loss": 2 / k} for k in range(1, 4)]
     (folder / "history.json").write_text(json.dumps({"history": history}))
-    settings = {"meta": {"outer_lr": 0.01}, "evaluate": {"pretrained": {"25 tasks + 10": "there"}}}
+    settings = {"meta": {"outer_lr": 0.01}, "ablate": {"pretrained": {"25 tasks + 10": "there"}}}
     manifest = {"config": settings, "git_commit": None, "inputs": {"tasks": ["a", "b"]}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     tracker = open_tracking(config)
@@ -181,7 +183,7 @@ def test_pretraining_is_one_run(config, tmp_path) -> None:
     logged = tracker.client.get_metric_history(run, "query_loss")
     assert [(m.step, m.value) for m in logged] == [(1, 2.0), (2, 1.0), (3, pytest.approx(2 / 3))]
     params = tracker.client.get_run(run).data.params
-    assert params == {"meta.outer_lr": "0.01", "evaluate.pretrained": "{'25 tasks + 10': 'there'}"}
+    assert params == {"meta.outer_lr": "0.01", "ablate.pretrained": "{'25 tasks + 10': 'there'}"}
     assert "bundle/bundle.json" in {item.path for item in tracker.client.list_artifacts(run, "bundle")}
 
 
@@ -245,9 +247,9 @@ def test_server_away_and_back_has_everything_once(config, sweep, tmp_path, mlflo
     remote = TrackingConfig(uri=f"http://127.0.0.1:{port}", experiment="served")
     away = dataclasses.replace(config, tracking=remote)
     assert open_tracking(away).log_sweep(locate(sweep)) == ""
-    assert len(sync.run(away).pending) == 1
+    assert len(log_outbox(away).pending) == 1
     with server(mlflow_store.uri, tmp_path / "served", port):
-        synced = sync.run(away)
+        synced = log_outbox(away)
         assert synced.pending == ()
         tracker = open_tracking(away)
         assert len(trials_of(tracker, synced.runs[0])) == 4

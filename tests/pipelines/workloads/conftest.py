@@ -13,9 +13,12 @@ from grmp_core.learning.meta_pretraining import MetaConfig
 from grmp_core.model.bundle import read_bundle
 from grmp_core.storage import locate
 from grmp_core.tasks.task_store import TaskStore
-from pipelines import pretrain, sweep, synthesize
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import PretrainConfig, SweepConfig, SynthesizeConfig, TargetConfig
+from pipelines.pretraining.pretraining_run import pretrain_prompts
+from pipelines.sweeping import sweep_run
+from pipelines.sweeping.sweep_run import run_sweep
+from pipelines.task_making.synthesis import synthesize
 from tests.pipelines.workloads.small import TASKS, labelled_folder
 
 
@@ -40,16 +43,16 @@ def config(output) -> Config:
 
 @pytest.fixture(scope="session")
 def store(config) -> TaskStore:
-    synthesize.run(config)
+    synthesize(config)
     return TaskStore(locate(config.output) / "tasks")
 
 
 @pytest.fixture(scope="session")
 def prompts(config, store) -> dict[str, torch.Tensor]:
     """Pre-training in one process, undisturbed: what every other way must equal."""
-    return read_bundle(locate(pretrain.run(config).bundle)).parameters
+    return read_bundle(locate(pretrain_prompts(config).bundle)).parameters
 
 
 @pytest.fixture(scope="session")
-def swept(config, prompts) -> sweep.Sweep:
-    return sweep.run(config)
+def swept(config, prompts) -> sweep_run.Sweep:
+    return run_sweep(config)

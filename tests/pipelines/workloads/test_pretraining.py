@@ -22,9 +22,9 @@ from grmp_core.learning.meta_pretraining import MetaState
 from grmp_core.model.backbone import EMBEDDED, BackboneConfig, load_backbone
 from grmp_core.model.bundle import read_bundle
 from grmp_core.storage import Location, locate
-from pipelines import pretrain
 from pipelines.configuration.loading import as_dict
 from pipelines.pretraining import checkpoints, training_loop
+from pipelines.pretraining.pretraining_run import pretrain_prompts
 from tests.checkpoints import GOES_ON, has_checkpoint
 from tests.pipelines.workloads.small import ROOT, assert_same, moved
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.ray
 
 def test_streamed_tasks_give_the_stored_tasks_prompts(config, output, prompts):
     streamed = moved(config, output, "streamed", episodes="stream")
-    assert_same(read_bundle(locate(pretrain.run(streamed).bundle)).parameters, prompts)
+    assert_same(read_bundle(locate(pretrain_prompts(streamed).bundle)).parameters, prompts)
 
 
 def test_resumed_in_one_process_is_bit_for_bit_the_same(config, output, prompts):
@@ -64,7 +64,7 @@ def test_a_run_that_another_process_ends_is_bit_for_bit_the_same(config, output,
 
     monkeypatch.setattr(training_loop, "write_state", die)
     with pytest.raises(RuntimeError, match="came early"):
-        pretrain.run(cut)
+        pretrain_prompts(cut)
     file = Path(cut.output) / "config.yaml"
     file.write_text(yaml.safe_dump(as_dict(cut)))
     command = [sys.executable, "-m", "pipelines.pretrain", "--config", str(file)]
@@ -83,7 +83,7 @@ def test_prompts_of_other_weights_are_not_taken_for_finished(config, output, pro
     found = []
     for sign in (1, -1):
         save_file({**state, "visual.proj": sign * state["visual.proj"]}, weights)
-        found.append(read_bundle(locate(pretrain.run(one).bundle)))
+        found.append(read_bundle(locate(pretrain_prompts(one).bundle)))
     assert found[0].backbone_sha256 != found[1].backbone_sha256
     name = next(iter(prompts))
     assert torch.equal(found[0].parameters[name], prompts[name])
@@ -99,7 +99,7 @@ def test_prompts_say_which_pictures_the_store_was_made_of(config, output, store)
     assert plan.read_json()["source"] == "procedural"
     plan.write_json({**plan.read_json(), "source": "kadid10k", "labels": "scores of kadid10k"})
     short = dataclasses.replace(other, meta=dataclasses.replace(config.meta, outer_steps=1))
-    assert read_bundle(locate(pretrain.run(short).bundle)).provenance["source"] == "kadid10k"
+    assert read_bundle(locate(pretrain_prompts(short).bundle)).provenance["source"] == "kadid10k"
 
 
 def test_the_last_checkpoint_is_read_and_one_before_it_stays(tmp_path):
@@ -116,14 +116,14 @@ def test_the_last_checkpoint_is_read_and_one_before_it_stays(tmp_path):
 
 def test_two_workers_and_a_killed_one_give_one_process_prompts(config, store, output, capfd):
     longer = dataclasses.replace(config, meta=dataclasses.replace(config.meta, outer_steps=12))
-    prompts = read_bundle(locate(pretrain.run(moved(longer, output, "alone")).bundle)).parameters
+    prompts = read_bundle(locate(pretrain_prompts(moved(longer, output, "alone")).bundle)).parameters
     spread = moved(longer, output, "killed", workers=2)
     killed: list[int] = []
     stop = threading.Event()
     thread = threading.Thread(target=kill_a_train_worker, args=(Path(spread.output), killed, stop))
     thread.start()
     try:
-        result = pretrain.run(spread)
+        result = pretrain_prompts(spread)
     finally:
         stop.set()
         thread.join()
@@ -160,4 +160,4 @@ def test_pretraining_that_cannot_be_is_refused_before_workers_start(config, outp
         pretrain=dataclasses.replace(config.pretrain, workers=workers, max_failures=0),
     )
     with pytest.raises(InputError, match=message):
-        pretrain.run(wrong)
+        pretrain_prompts(wrong)

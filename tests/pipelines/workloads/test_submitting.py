@@ -13,10 +13,11 @@ from grmp_core.errors import InputError
 from grmp_core.model.bundle import read_bundle
 from grmp_core.storage import locate
 from grmp_core.tasks.task_store import TaskStore
-from pipelines import adapt, sweep
 from pipelines.cli import run_command
 from pipelines.configuration.workloads import ScoreConfig
+from pipelines.few_shot.adaptation_run import adapt_to_all_labels
 from pipelines.scoring import batch_scorer
+from pipelines.sweeping.sweep_run import run_sweep
 from tests.pipelines.workloads.small import ROOT
 
 pytestmark = pytest.mark.ray
@@ -24,9 +25,9 @@ pytestmark = pytest.mark.ray
 
 def test_gpus_that_are_not_there_are_refused_by_every_workload_that_wants_them(config, prompts):
     on_gpus = dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, gpus_per_trial=0.5))
-    for workload in (sweep, adapt):
+    for workload in (run_sweep, adapt_to_all_labels):
         with pytest.raises(InputError, match=r"wants 1 x 1 CPU and 0\.5 GPU; the cluster has .* lower sweep\.cpus"):
-            workload.run(on_gpus)
+            workload(on_gpus)
     scoring = dataclasses.replace(config, score=ScoreConfig(gpus_per_worker=1, workers=3))
     place = locate(config.output) / "pretrain" / "bundle"
     many = [f"{i}.png" for i in range(batch_scorer.FEW + 1)]

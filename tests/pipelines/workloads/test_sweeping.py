@@ -23,11 +23,13 @@ from grmp_core.model.backbone import EMBEDDED, BackboneConfig, load_backbone
 from grmp_core.model.bundle import read_bundle
 from grmp_core.model.quality_model import TrainableConfig
 from grmp_core.storage import locate
-from pipelines import adapt, evaluate, sweep
 from pipelines.cli import run_command
 from pipelines.configuration.loading import as_dict
 from pipelines.configuration.workloads import ScoreConfig, SweepConfig
+from pipelines.few_shot.adaptation_run import adapt_to_all_labels
 from pipelines.scoring import batch_scorer
+from pipelines.scoring.target_evaluation import evaluate_target
+from pipelines.sweeping.sweep_run import run_sweep
 from tests.pipelines.workloads.small import ROOT, moved
 
 pytestmark = pytest.mark.ray
@@ -52,16 +54,16 @@ def test_labels_where_less_is_better_give_the_same_model_and_the_same_numbers(co
         target=dataclasses.replace(config.target, path=str(upside_down), higher_is_better=False),
     )
     (Path(dmos.output) / "pretrain").symlink_to(Path(config.output) / "pretrain")
-    found = sweep.run(dmos)
+    found = run_sweep(dmos)
     pd.testing.assert_frame_equal(
         found.results[["trial", "val_srcc", "srcc", "plcc"]],
         swept.results[["trial", "val_srcc", "srcc", "plcc"]],
         atol=1e-6,
     )
-    evaluation = evaluate.run(dataclasses.replace(dmos, score=ScoreConfig(model=found.results.iloc[0]["bundle"])))
+    evaluation = evaluate_target(dataclasses.replace(dmos, score=ScoreConfig(model=found.results.iloc[0]["bundle"])))
     assert evaluation.srcc_low <= evaluation.scores.srcc <= evaluation.srcc_high
     rising = dataclasses.replace(config, score=ScoreConfig(model=found.results.iloc[0]["bundle"]))
-    assert evaluate.run(rising).scores.srcc == pytest.approx(evaluation.scores.srcc)
+    assert evaluate_target(rising).scores.srcc == pytest.approx(evaluation.scores.srcc)
     chosen = found.results[found.results["lambda"] == found.chosen["lambda"]].iloc[0]
     assert f"SRCC is {chosen['srcc']:.3f}" in (Path(found.place) / "report.md").read_text()
 
@@ -71,15 +73,15 @@ def test_a_sweep_that_is_refused_leaves_the_one_before_alone(config, swept):
     other = dataclasses.replace(config, adapt=dataclasses.replace(config.adapt, lr=0.02))
     too_much = dataclasses.replace(other, sweep=dataclasses.replace(config.sweep, gpus_per_trial=1))
     with pytest.raises(InputError, match="GPU"):
-        sweep.run(too_much)
+        run_sweep(too_much)
     off = TrainableConfig(text_context=False, visual_prompts=False, vision_blocks=0, text_blocks=0, final_norms=False)
     nothing = dataclasses.replace(other, adapt=dataclasses.replace(config.adapt, trainable=off))
     with pytest.raises(InputError, match="nothing would be learned"):
-        sweep.run(nothing)
+        run_sweep(nothing)
     assert {path: path.read_bytes() for path in Path(swept.place).glob("*.*")} == before
 
 
-@pytest.mark.parametrize("run", [sweep.run, adapt.run])
+@pytest.mark.parametrize("run", [run_sweep, adapt_to_all_labels])
 def test_prompts_of_another_backbone_are_refused_before_anything_starts(config, output, prompts, run, tmp_path):
     weights = tmp_path / "weights.safetensors"
     state = load_backbone(BackboneConfig()).clip.state_dict()
@@ -102,7 +104,7 @@ def test_finished_trials_are_not_run_again_and_failed_ones_are(config, swept):
     markers = {path: path.stat().st_mtime_ns for path in Path(swept.place).glob("trials/*/trial.json")}
     lost = next(path for path in markers if "lambda=5" in str(path))
     lost.unlink()
-    again = sweep.run(config)
+    again = run_sweep(config)
     pd.testing.assert_frame_equal(
         again.results.drop(columns="seconds"), swept.results.drop(columns="seconds"), check_exact=True
     )
@@ -125,7 +127,7 @@ def test_a_sweep_killed_in_the_middle_is_finished_by_the_same_command(config, ou
     assert not (Path(killed.output) / "sweep" / "manifest.json").exists()
     assert run_command("sweep", [*command, "--resume"]) == 0
     assert {path: path.stat().st_mtime_ns for path in markers} == markers
-    expected = sweep.run(dataclasses.replace(whole, adapt=dataclasses.replace(config.adapt, epochs=6))).results
+    expected = run_sweep(dataclasses.replace(whole, adapt=dataclasses.replace(config.adapt, epochs=6))).results
     results = pd.read_parquet(Path(killed.output) / "sweep" / "results.parquet")
     own = ["seconds", "bundle"]
     pd.testing.assert_frame_equal(results.drop(columns=own), expected.drop(columns=own), check_exact=True)
@@ -151,4 +153,4 @@ def kill_after_the_first_trial(command: list[str], place: Path) -> None:
 def test_more_shots_than_images_are_refused_before_anything_runs(config, prompts):
     greedy = dataclasses.replace(config, sweep=SweepConfig(shots=(500,)))
     with pytest.raises(InputError, match="500"):
-        sweep.run(greedy)
+        run_sweep(greedy)

@@ -15,11 +15,12 @@ from grmp_core.labels.visibility import Appearance
 from grmp_core.learning.episode_plan import plan_episode
 from grmp_core.procedural import scenes
 from grmp_core.tasks.distortion_tasks import prepare_reference, split_references, synthesize_row
-from pipelines import pretrain, synthesize
 from pipelines.configuration.workloads import SynthesizeConfig
 from pipelines.pretraining.episode_sources import check_store
+from pipelines.pretraining.pretraining_run import pretrain_prompts
 from pipelines.task_making import task_writer
 from pipelines.task_making.picture_sources import scan_references
+from pipelines.task_making.synthesis import synthesize
 from tests.pipelines.workloads.small import TASKS, moved, write_png
 
 pytestmark = pytest.mark.ray
@@ -43,12 +44,12 @@ def test_finished_blocks_are_not_made_again_and_other_settings_are_refused(confi
     files = sorted(Path(store.root.path).rglob("*.parquet"))
     before = [file.stat().st_mtime_ns for file in files]
     (Path(store.root.path) / "blocks" / "00001.json").unlink()
-    again = synthesize.run(config)
+    again = synthesize(config)
     assert again.rows == 5 * 5 * len(TASKS)
     changed = {file.name for file, old in zip(files, before, strict=True) if file.stat().st_mtime_ns != old}
     assert changed == {"part-00001.parquet"}
     with pytest.raises(InputError, match="other settings"):
-        synthesize.run(dataclasses.replace(config, seed=1))
+        synthesize(dataclasses.replace(config, seed=1))
 
 
 def test_a_bad_photo_is_listed_and_too_many_are_refused(config, output):
@@ -59,13 +60,13 @@ def test_a_bad_photo_is_listed_and_too_many_are_refused(config, output):
     (folder / "torn.png").write_bytes((folder / "0.png").read_bytes()[:2000])
     photos = SynthesizeConfig(source="photos", path=str(folder), references=0, tasks=("jpeg",), max_reject_fraction=0.3)
     one = dataclasses.replace(config, output=str(output / "from_photos"), synthesize=photos)
-    done = synthesize.run(one)
+    done = synthesize(one)
     assert done.references == 4
     assert [Path(reject["path"]).name for reject in done.rejected] == ["torn.png"]
     manifest = json.loads((output / "from_photos" / "tasks" / "manifest.json").read_text())
     assert manifest["rejected"] == list(done.rejected)
     with pytest.raises(InputError, match=r"torn\.png"):
-        synthesize.run(dataclasses.replace(one, synthesize=dataclasses.replace(photos, max_reject_fraction=0.1)))
+        synthesize(dataclasses.replace(one, synthesize=dataclasses.replace(photos, max_reject_fraction=0.1)))
 
 
 def test_a_store_of_another_rule_for_compositions_is_another_store(config, monkeypatch):
@@ -93,4 +94,4 @@ def test_half_a_store_is_refused(config, output, store):
     (Path(half.output) / "tasks").unlink()
     shutil.copytree(store.root.path, Path(half.output) / "tasks", ignore=shutil.ignore_patterns("*00001.parquet"))
     with pytest.raises(InputError, match="holds 3 of its 5 references: it was interrupted"):
-        pretrain.run(half)
+        pretrain_prompts(half)

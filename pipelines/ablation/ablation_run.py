@@ -1,0 +1,68 @@
+"""Which part of the method helps, on a real target: baselines, prompts, pre-training, regularization, side by side.
+
+Every method sees the same labelled images and is tested on the same others. What a method may choose (ridge strength,
+epoch, lambda), it chooses inside its labelled images.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from grmp_core.errors import InputError
+from pipelines.ablation.arms import arm_rows, arms
+from pipelines.ablation.baselines import baseline_rows
+from pipelines.ablation.comparison import AGAINST, medians_text, tests_text
+from pipelines.configuration.loading import LAMBDA
+from pipelines.configuration.schema import Config
+from pipelines.few_shot.labelled_target import bad_rows, load_target
+from pipelines.results.statistics import compare_methods, method_medians
+from pipelines.runtime.provenance import output_place, write_manifest
+from pipelines.runtime.ray_session import ray_session
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Result of `grmp ablate`."""
+
+    results: pd.DataFrame
+    """One row a method, number of shots and split: method, shots, split_seed, srcc, lambda."""
+    failed: list[str]
+    """Trials without a row, each with its error."""
+    place: str
+
+    def as_json(self) -> dict[str, Any]:
+        medians, tests = method_medians(self.results), compare_methods(self.results, AGAINST)
+        records = {"medians": medians.to_dict("records"), "tests": tests.to_dict("records")}
+        return {"place": self.place, **records, "failed": self.failed}
+
+    def as_text(self) -> str:
+        failed = [f"failed: {trial}" for trial in self.failed]
+        return "\n".join([medians_text(self.results), "", tests_text(self.results), *failed, self.place])
+
+
+def run_ablation(config: Config) -> Ablation:
+    """Write `<output>/ablation`: a sweep for every arm, the baselines, and the table. Finished trials are kept."""
+    started = time.time()
+    place = output_place(config, "ablation")
+    if not any(strength > 0 for strength in config.sweep.lambdas):
+        raise InputError("an ablation compares lambda 0 with others: give sweep.lambdas a value above 0")
+    if LAMBDA in config.sweep.space:
+        raise InputError(f"an ablation compares lambda 0 with others: take {LAMBDA} out of sweep.space")
+    target, sweeps = load_target(config.target), arms(config)
+    with ray_session():
+        baselines, rejected = baseline_rows(config, target.table.to_pydict())
+        found = [arm_rows(arm, place) for arm in sweeps]
+    results = pd.concat([baselines, *(rows for rows, _ in found)], ignore_index=True)
+    ablation = Ablation(results, [trial for _, failed in found for trial in failed], place.uri)
+    (place / "ablation.csv").write_bytes(results.to_csv(index=False).encode())
+    (place / "ablation.md").write_bytes(ablation.as_text().encode())
+    inputs = {"target": target.fingerprint()}
+    counts = {"rows": len(results), "failed": len(ablation.failed)}
+    write_manifest(
+        place, "ablation", config, started, inputs=inputs, counts=counts, rejected=(*bad_rows(target), *rejected)
+    )
+    return ablation

@@ -1,0 +1,97 @@
+"""Arms of an ablation: each is one sweep with other prompts or other adapted parts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from grmp_core.model.backbone import load_backbone
+from grmp_core.model.bundle import Bundle, write_bundle
+from grmp_core.model.quality_model import QualityModel, TrainableConfig
+from grmp_core.storage import Location, locate
+from pipelines.configuration.schema import Config
+from pipelines.few_shot.starting_model import read_prompts
+from pipelines.runtime.console import say
+from pipelines.runtime.provenance import output_place
+from pipelines.sweeping.sweep_run import run_sweep
+
+NSS, LINEAR, LOOK = "ridge on BRISQUE", "linear probe", "ridge on attributes"
+
+
+CONTEXT, RANDOM, RANDOM_QGR = "text context only (CoOp)", "adaptation", "adaptation + QGR"
+
+
+CONTEXT_ONLY = TrainableConfig(
+    text_context=True, visual_prompts=False, vision_blocks=0, text_blocks=0, final_norms=False
+)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One sweep of the ablation: where its prompts start, and what is different in its configuration."""
+
+    folder: str
+    config: Config
+    start: Bundle
+    methods: Mapping[str, bool]
+    """Name of a method -> with QGR (best lambda > 0 by validation) or without (lambda 0)."""
+
+
+def arms(config: Config) -> list[Arm]:
+    lambdas = tuple(sorted({0.0, *config.sweep.lambdas}))
+    full = dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, lambdas=lambdas))
+    context = dataclasses.replace(
+        config,
+        prompts=dataclasses.replace(config.prompts, visual_tokens=0),
+        adapt=dataclasses.replace(config.adapt, trainable=CONTEXT_ONLY),
+        sweep=dataclasses.replace(config.sweep, lambdas=(0.0,)),
+    )
+    arms = [
+        Arm("context", context, random_prompts(context), {CONTEXT: False}),
+        Arm("random", full, random_prompts(full), {RANDOM: False, RANDOM_QGR: True}),
+    ]
+    named = config.ablate.pretrained or {"MPP": (output_place(config, "pretrain") / "bundle").uri}
+    for name, uri in named.items():
+        methods = {f"{RANDOM} + {name}": False, f"{RANDOM} + {name} + QGR": True}
+        arms.append(Arm(f"pretrained-{name.replace(' ', '-')}", full, read_prompts(config, locate(uri)), methods))
+    return arms
+
+
+def random_prompts(config: Config) -> Bundle:
+    """Prompts as pre-training would start from."""
+    backbone = load_backbone(config.backbone)
+    return Bundle(
+        kind="prompts",
+        backbone=config.backbone,
+        backbone_sha256=backbone.weights_sha256,
+        prompts=config.prompts,
+        views=config.views,
+        precision=config.precision,
+        parameters=QualityModel(backbone, config.prompts, seed=config.seed).prompt_parameters(),
+        provenance={"tasks": [], "seed": config.seed},
+    )
+
+
+def arm_rows(arm: Arm, place: Location) -> tuple[pd.DataFrame, list[str]]:
+    """Run the arm's sweep in a folder of its own; -> its rows of the ablation, and the trials that failed."""
+    say(f"ablation: {arm.folder}")
+    folder = place / arm.folder
+    write_bundle(folder / "pretrain" / "bundle", arm.start)
+    results = run_sweep(dataclasses.replace(arm.config, output=folder.uri)).results
+    good = results[results["error"].isna()]
+    frames = []
+    for method, regularized in arm.methods.items():
+        rows = best_by_validation(good[good["lambda"] > 0]) if regularized else good[good["lambda"] == 0]
+        rows = rows.assign(shots=rows["budget"], method=method)
+        frames.append(rows[["shots", "split_seed", "srcc", "lambda", "method"]])
+    failed = [f"{arm.folder}: {row.trial}: {row.error}" for row in results[results["error"].notna()].itertuples()]
+    return pd.concat(frames, ignore_index=True), failed
+
+
+def best_by_validation(trials: pd.DataFrame) -> pd.DataFrame:
+    """Of every split and number of shots the trial with the best validation SRCC; the smaller lambda of equals."""
+    ordered = trials.sort_values(["val_srcc", "lambda"], ascending=[False, True])
+    return ordered.groupby(["shots", "split_seed"]).head(1).sort_values(["shots", "split_seed"], ignore_index=True)

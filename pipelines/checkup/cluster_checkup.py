@@ -1,0 +1,137 @@
+"""Check a cluster and a configuration before a long run: `grmp doctor`. One line a check, each with its fix.
+
+The same worker is sent to every node by name, so that a node that cannot run it is found now and not in the middle of a
+run. `visit.py` gathers facts there, `diagnosis.py` judges them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import ray
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
+
+from grmp_core.errors import InputError
+from grmp_core.model.backbone import BackboneConfig
+from grmp_core.storage import locate
+from pipelines.checkup import verdicts
+from pipelines.checkup.node_probe import Errand, compared_versions
+from pipelines.checkup.questions import ask_nodes, leave_mark, node, problem_within, unwritable
+from pipelines.checkup.verdicts import Finding
+from pipelines.configuration.loading import as_dict
+from pipelines.configuration.schema import Config
+from pipelines.few_shot.labelled_target import load_target
+from pipelines.runtime.console import one_line, say
+from pipelines.runtime.ray_session import ray_session
+from pipelines.tracking.tracker import open_tracking
+
+ANSWER_SECONDS = 180.0
+"""A node's first worker imports torch, which takes long on a busy machine."""
+TRACKING_SECONDS = 20.0
+OF_NODES = ("versions", "storage", "inputs", "weights", "precision", "disk")
+"""Checks that nothing can be said about when no node answers."""
+SIGNS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """Result of `grmp doctor`."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        return 2 if any(finding.state == "fail" for finding in self.findings) else 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {"ok": self.exit_code == 0, "findings": [dataclasses.asdict(finding) for finding in self.findings]}
+
+    def as_text(self) -> str:
+        width = max(len(finding.check) for finding in self.findings)
+        lines = []
+        for finding in self.findings:
+            lines.append(f"{SIGNS[finding.state]}  {finding.check:<{width}}  {finding.message}")
+            if finding.fix:
+                lines.append(f"{'':{width + 6}}  fix: {finding.fix}")
+        return "\n".join(lines)
+
+
+def check_cluster(config: Config, answer_seconds: float = ANSWER_SECONDS) -> Checkup:
+    """Check everything; a check that cannot be made is a failed check."""
+    try:
+        with ray_session():
+            return Checkup(tuple(_cluster_findings(config, answer_seconds)))
+    except (InputError, ray.exceptions.RayError, RuntimeError, ConnectionError, ValueError) as error:  # of ray.init
+        fix = "correct RAY_ADDRESS and the token, or unset RAY_ADDRESS to use this machine"
+        unreachable = Finding("nodes", "fail", one_line(error), fix)
+        return Checkup((unreachable, checked("tracking", lambda: _tracking(config))))
+
+
+def _cluster_findings(config: Config, answer_seconds: float) -> list[Finding]:
+    raw = ray.nodes()
+    nodes = [node(entry) for entry in raw]
+    living = {node.name: entry["NodeID"] for node, entry in zip(nodes, raw, strict=True) if node.alive}
+    output = locate(config.output)
+    say(f"doctor: asking {len(living)} node(s)")
+    mark, problem = leave_mark(output)
+    try:
+        answers = ask_nodes(living, Errand(as_dict(config), mark.name), answer_seconds)
+    finally:
+        with suppress(InputError, OSError):  # the line about storage says what is wrong there
+            mark.delete()
+    address = os.environ.get("RAY_ADDRESS")
+    judges: dict[str, Callable[[], Finding]] = {
+        "nodes": lambda: verdicts.judge_nodes(nodes),
+        "token": lambda: verdicts.judge_authentication(address, nodes, is_token_auth_enabled()),
+        "package": lambda: verdicts.judge_answers(answers),
+        "versions": lambda: verdicts.judge_versions(answers, compared_versions()),
+        "storage": lambda: verdicts.judge_storage(answers, output.uri, output.is_local, problem),
+        "inputs": lambda: verdicts.judge_paths(answers),
+        "weights": lambda: verdicts.judge_weights(answers, _backbone_name(config.backbone)),
+        "precision": lambda: verdicts.judge_precision(config, answers),
+        "disk": lambda: verdicts.judge_disks(answers),
+        "object store": lambda: verdicts.judge_object_store(nodes, needed_object_store(config)),
+        "resources": lambda: verdicts.judge_resources(config, nodes),
+        "tracking": lambda: _tracking(config, len(living)),
+    }
+    if all(isinstance(answer, str) for answer in answers.values()):
+        judges = {name: judge for name, judge in judges.items() if name not in OF_NODES}
+    return [checked(name, judge) for name, judge in judges.items()]
+
+
+def needed_object_store(config: Config) -> int | None:
+    """Bytes of the encoded target; null without a target, or where the shape of the backbone is not known."""
+    vision = (open_clip.get_model_config(config.backbone.name) or {}).get("vision_cfg", {})
+    if config.target.path is None or not vision.get("width") or not vision.get("patch_size"):
+        return None
+    tokens = (vision["image_size"] // vision["patch_size"]) ** 2 + 1
+    views = config.views.train_views + config.views.score_grid**2
+    images = load_target(config.target).table.num_rows
+    return verdicts.encoded_bytes(images, views, tokens, vision["width"], 2 if config.precision == "bf16" else 4)
+
+
+def checked(check: str, judge: Callable[[], Finding]) -> Finding:
+    try:
+        return judge()
+    except Exception as error:  # of any library below; a checkup reports what it meets
+        return Finding(check, "fail", one_line(error))
+
+
+def _tracking(config: Config, num_nodes: int = 1) -> Finding:
+    tracker = open_tracking(config)
+    if tracker.uri.startswith("sqlite:///"):
+        problem = unwritable(Path(tracker.uri.removeprefix("sqlite:///")).parent)
+    else:
+        problem = problem_within(TRACKING_SECONDS, lambda: tracker.client)
+    return verdicts.judge_tracking(tracker.uri, problem, num_nodes)
+
+
+def _backbone_name(backbone: BackboneConfig) -> str:
+    return " ".join(filter(None, [backbone.name, backbone.pretrained, backbone.checkpoint]))

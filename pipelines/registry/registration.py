@@ -1,0 +1,123 @@
+"""`grmp register`: a bundle becomes a version of an MLflow model, and champion only if it earns it.
+
+The alias `candidate` always moves to the new version. `champion` moves when there is none, or when the new version
+ranks the same held-out images better than the champion by more than `register.margin`, with 95 % confidence.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+
+from grmp_core.errors import InputError
+from grmp_core.model.bundle import Bundle, read_bundle, with_weights_at
+from grmp_core.storage import Location, locate
+from pipelines.configuration.schema import Config
+from pipelines.registry import model_package
+from pipelines.registry.champion_decision import judge
+from pipelines.registry.model_card import model_card
+from pipelines.scoring.model_lookup import as_current, cause, resolve_model
+from pipelines.tracking.tracker import OUTAGE, Tracker, open_tracking
+
+CHAMPION, CANDIDATE = "champion", "candidate"
+_CONTENT, _DECISION = "grmp.content", "grmp.decision"
+
+
+@dataclass(frozen=True)
+class Registration:
+    name: str
+    version: int
+    is_champion: bool
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def as_text(self) -> str:
+        alias = CHAMPION if self.is_champion else CANDIDATE
+        return f"models:/{self.name}/{self.version} @{alias}: {self.reason}"
+
+
+def register_model(config: Config) -> Registration:
+    """Register `register.bundle`, else the sweep's chosen model. The same bundle is never registered twice.
+
+    Raises InputError when there is no bundle, it is not an adapted model, or MLflow does not answer.
+    """
+    place = _candidate_place(config)
+    bundle = with_weights_at(read_bundle(place), config.backbone, place.uri)
+    if bundle.kind != "model":
+        raise InputError(f"bundle {place.uri} holds pre-trained prompts, no model; adapt it to labelled images first")
+    tracker = open_tracking(config)
+    name = config.register.name
+    content = model_package.content_hash(config, place)
+    try:
+        version = _find(tracker.client, name, content) or _log(config, tracker, place, bundle, content)
+        tracker.client.set_registered_model_alias(name, CANDIDATE, str(version))
+        is_champion, reason = _judge(config, tracker.client, place, version)
+        if is_champion:
+            tracker.client.set_registered_model_alias(name, CHAMPION, str(version))
+        tracker.client.set_model_version_tag(name, str(version), _DECISION, reason)
+        card = model_card(name, bundle, config.register.allow_local_paths, reason)
+        tracker.client.update_model_version(name, str(version), description=card)
+    except OUTAGE as error:
+        raise InputError(
+            f"MLflow at {tracker.uri} did not take the model ({type(error).__name__}: {cause(error)}); "
+            "see to it and run the same command again"
+        ) from error
+    return Registration(name, version, is_champion, reason)
+
+
+def _candidate_place(config: Config) -> Location:
+    if config.register.bundle is not None:
+        return locate(config.register.bundle)
+    file = locate(config.output) / "sweep" / "chosen.json"
+    if not file.exists():
+        raise InputError(f"nothing to register: {file.uri} is missing; run grmp sweep, or set register.bundle")
+    chosen = file.read_json()
+    if not chosen.get("bundle"):
+        raise InputError(f"nothing to register: the sweep of {file.uri} chose no model, since no trial finished")
+    return locate(chosen["bundle"])
+
+
+def _judge(config: Config, client: MlflowClient, place: Location, version: int) -> tuple[bool, str]:
+    name = config.register.name
+    champion = client.get_registered_model(name).aliases.get(CHAMPION)
+    if champion is None:
+        return True, "there was no champion"
+    if int(champion) == version:
+        return True, "it is the champion already"
+    uri = f"models:/{name}/{champion}"
+    return judge(place, str(champion), lambda: resolve_model(uri, config).place, config.register.margin, config.images)
+
+
+# --- the registry --------------------------------------------------------------------------------------------------
+
+
+def _find(client: MlflowClient, name: str, content: str) -> int | None:
+    found = client.search_model_versions(f"name = '{name}' and tags.`{_CONTENT}` = '{content}'")
+    return max((int(version.version) for version in found), default=None)
+
+
+def _log(config: Config, tracker: Tracker, place: Location, bundle: Bundle, content: str) -> int:
+    with tempfile.TemporaryDirectory() as folder, as_current(tracker):
+        logged = mlflow.pyfunc.log_model(
+            name="quality-model",
+            python_model=str(model_package.PROGRAM),
+            artifacts=model_package.stage(Path(folder), place, bundle),
+            code_paths=[str(model_package.copy_package(Path(folder)))],
+            pip_requirements=model_package.requirements(),
+            signature=model_package.signature(),
+            input_example=model_package.example(),
+            model_config=model_package.model_config(config),
+            registered_model_name=config.register.name,
+            tags={_CONTENT: content},
+            await_registration_for=None,
+        )
+    version = int(logged.registered_model_version)
+    tracker.client.set_model_version_tag(config.register.name, str(version), _CONTENT, content)
+    return version
