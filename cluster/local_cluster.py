@@ -42,7 +42,7 @@ class ClusterError(RuntimeError):
 
 @dataclass(frozen=True)
 class State:
-    """What a cluster leaves in its folder, for `status` and `stop` in other processes."""
+    """State of a cluster, kept in its folder for `status` and `stop` in other processes."""
 
     address: str
     dashboard_url: str
@@ -117,7 +117,7 @@ class LocalCluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs in its environment to be a client of this cluster."""
+        """Environment variables of a client of this cluster."""
         return {
             "RAY_ADDRESS": self.address,
             "RAY_API_SERVER_ADDRESS": self.dashboard_url,

@@ -78,6 +78,6 @@ def end(processes: Sequence[psutil.Process]) -> None:
 
 
 def last_line(log: Path) -> str:
-    """What a log ends with, and where it is."""
+    """The last lines of a log, and its path."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return f"{lines[-1]} ({log})" if lines else f"nothing in {log}"

@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def split_at_dashes(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What stands before and after the first `--`."""
+    """Arguments before and after the first `--`."""
     at = list(arguments).index("--") if "--" in arguments else len(arguments)
     return list(arguments[:at]), list(arguments[at + 1 :])
 
@@ -252,7 +252,7 @@ def _say(message: str) -> None:
 
 
 def options_parser() -> argparse.ArgumentParser:
-    """What stands before the `--`."""
+    """Options before the `--`."""
     parser = argparse.ArgumentParser(
         prog="python -m cluster.submit",
         usage="%(prog)s [options] -- COMMAND ...",

@@ -8,6 +8,7 @@ tries three times, with a second to connect: an unreachable server is an error a
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import string
@@ -122,7 +123,8 @@ class Location:
         return content
 
     def write_json(self, content: dict[str, Any]) -> None:
-        self.write_bytes((json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+        """What is not finite is written as null: see `json_text`."""
+        self.write_bytes((json_text(content, indent=2, sort_keys=True) + "\n").encode())
 
     def _below(self, path: str) -> Location:
         if self.is_local:
@@ -143,6 +145,19 @@ class Location:
                 raise
             reason = _local_reason(error) if self.is_local else _remote_reason(error)
             raise InputError(f"cannot {doing} {self.uri}: {reason}") from error
+
+
+def json_text(content: object, **options: Any) -> str:
+    """`json.dumps` with its `options`, as strict JSON: NaN and infinities, which JSON does not know, become null."""
+    return json.dumps(_finite(content), allow_nan=False, **options)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def locate(uri: str | os.PathLike[str]) -> Location:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
-import json
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 
 from grmp_core.errors import InputError
+from grmp_core.storage import json_text
 from pipelines.configuration.loading import as_dict, load_config
 from pipelines.configuration.schema import Config
 
@@ -78,7 +78,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         cause = getattr(error, "cause", None)  # Ray puts the worker's whole traceback around what a worker raised
         print(f"grmp {name}: {cause or error}", file=sys.stderr)
         return BAD_INPUT
-    print(json.dumps(result.as_json(), indent=2) if options.json else result.as_text())
+    print(json_text(result.as_json(), indent=2) if options.json else result.as_text())
     return getattr(result, "exit_code", OK)
 
 

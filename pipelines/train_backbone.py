@@ -10,7 +10,6 @@ weights can do.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 
 from grmp_core.errors import InputError
+from grmp_core.storage import json_text
 from pipelines.backbone_training.loop import Rank, check_recipe, log, recipe_of, train, train_on_workers
 from pipelines.backbone_training.measurements import measure
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     try:
         if options.measure:
-            print(json.dumps(measure(options.measure, options.photos, options.livec), indent=2))
+            print(json_text(measure(options.measure, options.photos, options.livec), indent=2))
         else:
             check_recipe(Path(options.out) / "checkpoint.pt", recipe_of(options))
             if options.train_workers:

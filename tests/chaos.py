@@ -43,7 +43,7 @@ VICTIMS = ("worker", "node", "driver", "head")
 HELPERS = ("ray::IDLE", "ray::JobSupervisor", "ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::_StatsActor")
 """Ray processes that do no work of a job."""
 KEPT = {"pretrain": rf"{GOES_ON} (\d+)", "sweep": r"trials, (\d+) already finished"}
-"""What a run that goes on says it need not do again."""
+"""Lines in which a resumed run says what it need not do again."""
 SETTINGS = {
     "views": {"train_views": 2, "score_grid": 1},
     "synthesize": {"references": 5, "tasks": ["gaussian_blur", "white_noise"]},
@@ -169,7 +169,7 @@ class Arena:
         return "HUNG"
 
     def _give_inputs(self, output: Path, workload: str) -> None:
-        """What comes before the workload, from the undisturbed run."""
+        """Inputs of the workload, from the undisturbed run."""
         output.mkdir()
         for name in ("tasks", "pretrain")[: 1 if workload == "pretrain" else 2]:
             (output / name).symlink_to(self._undisturbed / name)
@@ -213,7 +213,7 @@ def command_line(process: psutil.Process) -> str:
 
 
 def compare_prompts(ours: Path, expected: Path) -> str:
-    """What differs, empty for nothing: two workers add up in another order than one, hence the tolerance."""
+    """Differences, empty for none: two workers add up in another order than one, hence the tolerance."""
     found, wanted = (read_bundle(locate(place / "pretrain" / "bundle")).parameters for place in (ours, expected))
     if found.keys() != wanted.keys():
         return "other prompts"
@@ -223,7 +223,7 @@ def compare_prompts(ours: Path, expected: Path) -> str:
 
 
 def compare_sweeps(ours: Path, expected: Path) -> str:
-    """What differs, empty for nothing; times and places may."""
+    """Differences, empty for none; times and places may differ."""
     found, wanted = (
         pd.read_parquet(place / "sweep" / "results.parquet").drop(columns=["seconds", "bundle"])
         for place in (ours, expected)

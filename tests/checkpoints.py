@@ -1,11 +1,11 @@
-"""What a pre-training that is killed leaves to go on from."""
+"""Checkpoints of a killed pre-training."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 GOES_ON = "pretrain: goes on after outer step"
-"""What a restarted run says when it does not begin anew."""
+"""First words of a restarted run that resumes."""
 
 
 def has_checkpoint(pretrain: Path) -> bool:

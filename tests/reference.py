@@ -37,6 +37,8 @@ class PlainModel(nn.Module):
             inserted = inserted.expand(len(tokens), -1, -1)
             output = block(torch.cat([tokens[:, :1], inserted, tokens[:, 1:]], dim=1))
             tokens = torch.cat([output[:, :1], output[:, 1 + inserted.shape[1] :]], dim=1)
+        if prompts is not None and "norm.weight" in prompts:
+            tokens = F.layer_norm(tokens, tokens.shape[-1:], prompts["norm.weight"], prompts["norm.bias"], eps=1e-6)
         pooled, _ = visual._pool(tokens)
         return F.normalize(pooled @ visual.proj, dim=-1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -70,3 +71,9 @@ def test_the_core_imports_neither_ray_nor_mlflow_nor_the_pipelines():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_all_json_is_written_by_one_function():
+    """Python's own writes NaN, which is not JSON and which other programs refuse."""
+    writers = [name for name, file in modules().items() if re.search(r"\bjson\.dumps?\(", file.read_text())]
+    assert writers == ["grmp_core.storage"]

@@ -27,7 +27,7 @@ _TO_YCC = np.array(
 )  # the standard's irreversible colour transform (ITU-T T.800, annex G)
 _FROM_YCC = np.linalg.inv(_TO_YCC)
 _GAINS = np.sqrt((_FROM_YCC**2).sum(axis=0))
-"""What an error in each component weighs in RGB."""
+"""Weight of an error of each component in RGB."""
 FORWARD = (np.rint(_TO_YCC * _GAINS[:, None] * 4096) / 4096).astype(np.float32)  # so that its float32 sums are exact
 BACKWARD = np.linalg.inv(FORWARD.astype(np.float64)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""What several families need: rounding, integer noise, and work in strips.
+"""Helpers of several families: rounding, integer noise, and work in strips.
 
 Noise is made of whole grey values drawn from tables by integer random numbers, so that a seed gives the same bytes on
 every machine; adding rounded noise to whole pixel values is the same as rounding the sum.

@@ -1,4 +1,4 @@
-"""What a distortion is: a named family of pictures' damage with five published levels and everything between them."""
+"""The table of distortions: named kinds of damage, each with five published levels and everything between them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Distortion:
     levels: tuple[float, float, float, float, float]
     """The parameter at levels 1..5."""
     description: str
-    """What it does to the picture, in one line."""
+    """Its effect on the picture, in one line."""
     apply: Apply
     geometric: bool = False
     """Interpolate the parameter in its logarithm: for parameters that grow by factors."""

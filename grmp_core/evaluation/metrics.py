@@ -1,7 +1,8 @@
 """Agreement with human scores: rank and linear correlations, the logistic map, intervals and a paired test.
 
 Rules that hold in all of them: inputs are 1-D, of equal length and finite, else `InputError`; a correlation that is not
-defined (fewer than two values, or one side constant) is nan, never an exception and never 0.
+defined (fewer than two values, or one side constant) is nan, never an exception and never 0. Values that differ by no
+more than rounding are ties, and a side is constant where all its values are one tie: see `TIE_TOLERANCE`.
 """
 
 import math
@@ -16,6 +17,18 @@ from scipy import optimize, special, stats
 
 from grmp_core.errors import InputError
 
+TIE_TOLERANCE = 8 * 2.0**-23
+"""Relative difference up to which two values are a tie: 8 units in the last place of float32.
+
+A float32 model gives one picture scores up to 6 units apart when it is run in batches of different sizes (measured with
+ViT-B/16 at a logit scale of 100; grmp-nano: 1). In bfloat16 that is up to .02, too much to tell from a real difference;
+so what is scored together is run in batches of one size, in which a picture's score does not depend on the others.
+"""
+MIN_INTERVAL_IMAGES = 10
+"""Fewer images have no confidence interval. Simulated with normal pairs of correlation .5 to .95, the 95 % percentile
+bootstrap interval of SRCC covers the true value in 95 to 98 % of cases with 10 images, 70 to 95 % with 5, 27 to 60 %
+with 3; with 2, SRCC is 1 or -1 whatever the pictures are."""
+
 # A logistic can come as close to a straight line as it likes, so a fit clearly worse than the line is a failed search.
 _WORSE_THAN_LINE = 1.001
 _MAX_EVALUATIONS = 4000
@@ -26,7 +39,7 @@ class FitWarning(RuntimeWarning):
 
 
 class Interval(NamedTuple):
-    """A confidence interval in the metric's own unit; (nan, nan) where the metric is not defined."""
+    """A confidence interval in the metric's own unit; (nan, nan) where there is none."""
 
     low: float
     high: float
@@ -103,7 +116,7 @@ def evaluate(predicted: ArrayLike, mos: ArrayLike) -> Scores:
 def srcc(a: ArrayLike, b: ArrayLike) -> float:
     """Spearman rank correlation of two (N,) arrays, ties given their mean rank; nan where not defined."""
     x, y = _pair(a, b)
-    return math.nan if _undefined(x, y) else float(stats.spearmanr(x, y).statistic)
+    return math.nan if _undefined(x, y) else float(stats.spearmanr(merge_ties(x), merge_ties(y)).statistic)
 
 
 def plcc(a: ArrayLike, b: ArrayLike) -> float:
@@ -115,7 +128,22 @@ def plcc(a: ArrayLike, b: ArrayLike) -> float:
 def krcc(a: ArrayLike, b: ArrayLike) -> float:
     """Kendall's tau-b (corrected for ties) of two (N,) arrays; nan where not defined."""
     x, y = _pair(a, b)
-    return math.nan if _undefined(x, y) else float(stats.kendalltau(x, y).statistic)
+    return math.nan if _undefined(x, y) else float(stats.kendalltau(merge_ties(x), merge_ties(y)).statistic)
+
+
+def merge_ties(values: ArrayLike) -> np.ndarray:
+    """(N,) values, each set to the smallest of those that it ties with; see `TIE_TOLERANCE`.
+
+    From the smallest upwards, a value belongs to the tie that the one before began if it is within the tolerance of
+    that tie's first. So a tie is never wider than the tolerance, however densely the values lie.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    distinct, inverse = np.unique(x, return_inverse=True)
+    merged = distinct.copy()
+    for i in np.flatnonzero(_tied(distinct[:-1], distinct[1:])) + 1:
+        if _tied(merged[i - 1], distinct[i]):
+            merged[i] = merged[i - 1]
+    return merged[inverse]
 
 
 def rmse(a: ArrayLike, b: ArrayLike) -> float:
@@ -167,7 +195,8 @@ def bootstrap_interval(
 ) -> Interval:
     """Percentile bootstrap interval of a metric over images: `n` resamples with replacement, the same for a seed.
 
-    Resamples for which the metric is nan are left out; where they are half or more, the interval is (nan, nan).
+    Resamples for which the metric is nan are left out; where they are half or more, or there are fewer images than
+    `MIN_INTERVAL_IMAGES`, the interval is (nan, nan).
 
     Raises:
         InputError: lengths differ, a value is not finite, `confidence` outside (0, 1), or `n` below 1.
@@ -175,7 +204,7 @@ def bootstrap_interval(
     if not 0 < confidence < 1 or n < 1:
         raise InputError(f"bootstrap: confidence {confidence} must lie in (0, 1) and n {n} be at least 1")
     x, y = _pair(predicted, mos)
-    if len(x) == 0:
+    if len(x) < MIN_INTERVAL_IMAGES:
         return Interval(math.nan, math.nan)
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, len(x), size=(n, len(x)))
@@ -212,7 +241,11 @@ def _pair(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _undefined(x: np.ndarray, y: np.ndarray) -> bool:
-    return len(x) < 2 or bool(np.all(x == x[0])) or bool(np.all(y == y[0]))
+    return len(x) < 2 or any(np.ptp(merge_ties(side)) == 0 for side in (x, y))
+
+
+def _tied(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    return high - low <= TIE_TOLERANCE * np.maximum(np.abs(low), np.abs(high))
 
 
 def _logistic(b: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -5,11 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from grmp_core.errors import InputError
 from grmp_core.evaluation.metrics import srcc
 from grmp_core.evaluation.splits import draw_shots, split
 
-_RIDGE_STRENGTHS = np.logspace(-2, 5, 29)
+STRENGTHS = np.logspace(-2, 5, 29)
+"""Strengths that are tried, for standardized features. The largest leaves nearly the mean, whose ranks still count."""
+
+
+def fit_ridge(features_ND: np.ndarray, target_N: np.ndarray) -> Pipeline:
+    """scikit-learn's `RidgeCV` on standardized features; the strength has the least mean squared leave-one-out error.
+
+    Leave-one-out is exact, also with more features than images. The fitted strength is `fit_ridge(...)[-1].alpha_`.
+    InputError for fewer than two images.
+    """
+    if len(target_N) < 2:
+        raise InputError(f"ridge regression: {len(target_N)} labelled images, but leave-one-out needs 2; label more")
+    pipeline = make_pipeline(StandardScaler(), RidgeCV(alphas=STRENGTHS))
+    return pipeline.fit(np.asarray(features_ND, dtype=np.float64), target_N)
+
+
+def ridge(train_ND: np.ndarray, target_N: np.ndarray, test_MD: np.ndarray) -> np.ndarray:
+    """-> (M,) predictions for `test_MD`, in the unit of `target_N`. See `fit_ridge`."""
+    return fit_ridge(train_ND, target_N).predict(np.asarray(test_MD, dtype=np.float64))
 
 
 def probe_srcc(
@@ -23,23 +45,3 @@ def probe_srcc(
         predicted = ridge(features_ND[labelled], quality_N[labelled], features_ND[parts.test])
         values.append(srcc(predicted, quality_N[parts.test]))
     return np.array(values)
-
-
-def ridge(train_ND: np.ndarray, target_N: np.ndarray, test_MD: np.ndarray) -> np.ndarray:
-    """Ridge regression on standardized features, its strength chosen by leave-one-out on the training rows.
-
-    The leave-one-out residual is in closed form: residual_i / (1 − hat_ii) (Allen's PRESS statistic).
-    """
-    mean, std = train_ND.mean(axis=0), train_ND.std(axis=0) + 1e-6
-    x, offset = (train_ND - mean) / std, target_N.mean()
-    left, singular, right = np.linalg.svd(x, full_matrices=False)
-    projected = left.T @ (target_N - offset)
-
-    def left_out_error(strength: float) -> float:
-        shrink = singular**2 / (singular**2 + strength)
-        hat = (left**2 * shrink).sum(axis=1) + 1 / len(x)
-        return float(np.mean(((target_N - offset - left @ (shrink * projected)) / (1 - hat).clip(1e-3)) ** 2))
-
-    strength = min(_RIDGE_STRENGTHS, key=left_out_error)
-    weights = right.T @ (singular / (singular**2 + strength) * projected)
-    return (test_MD - mean) / std @ weights + offset

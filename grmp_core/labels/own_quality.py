@@ -1,4 +1,4 @@
-"""What pixels alone tell of a photo: fine detail, brightness, colourfulness; and what that is worth.
+"""Quality of an undamaged photo from its pixels alone: fine detail, brightness, colourfulness.
 
 Photos differ in quality before anybody damages them: one is soft, one dim, one pale. (SPAQ, Fang et al. 2020, asks its
 raters for such attributes beside quality.) Each is a measure here, placed between the ends that photos reach;
@@ -19,7 +19,7 @@ BLOCK_PX = 16
 UNDISTORTED_QUALITY = 0.93
 """Best label of an undistorted photo: above the .90 that raters give KADID-10k cells with nothing to see, below 1."""
 OWN_RANGE = 0.6
-"""What the poorest look takes from it."""
+"""Largest loss of quality by a poor look."""
 _ENDS = np.array([[1.0, 4.5], [45.0, 165.0], [2.0, 4.5]])
 """(poor, rich) end of each measure: what few photos fall below and few go beyond."""
 _WEIGHTS = np.array([0.6, 0.2, 0.2])

@@ -65,7 +65,7 @@ class Appearance:
 
 @dataclass(frozen=True)
 class VisibilityCurve:
-    """What to expect of one type by one measure: by level its difference, human quality along it, and the mean of that
+    """Expectation for one type by one measure: by level its difference, human quality along it, and the mean of that
     quality over photos."""
 
     differences: tuple[float, ...]

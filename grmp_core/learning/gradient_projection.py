@@ -35,7 +35,7 @@ class QgrConfig:
 
 @dataclass(frozen=True)
 class QgrReport:
-    """What one regularization did."""
+    """Record of one regularization."""
 
     angle_deg: float
     """Angle between the two gradients over all parameters, 0..180; NaN when one of them is zero."""

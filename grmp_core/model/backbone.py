@@ -54,6 +54,7 @@ class Backbone:
     image_size_px: int
     mean: Rgb
     std: Rgb
+    """Of pixels in [0, 1], the backbone's own. Published: ImageNet's, for student and teacher."""
     weights_sha256: str
     """Hash of all weights in state-dict order: two backbones with equal hashes give equal features."""
 

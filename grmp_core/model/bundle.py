@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -42,6 +43,7 @@ class Bundle:
     score_range: ScoreRange | None = None
     """Of the target's MOS; null for prompts."""
     metrics: dict[str, float] = field(default_factory=dict)
+    """NaN where a measure is not defined; null in the file."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """How it was made: lambda, shots, seeds, dataset fingerprint, versions."""
 
@@ -90,7 +92,7 @@ def read_bundle(place: Location) -> Bundle:
             precision=content["precision"],
             parameters=dict(sorted(load(tensors).items())),  # as read, the order differs from process to process
             score_range=ScoreRange(**content["score_range"]) if content["score_range"] else None,
-            metrics=content["metrics"],
+            metrics={name: math.nan if v is None else v for name, v in content["metrics"].items()},
             provenance=content["provenance"],
         )
     except (KeyError, TypeError, SafetensorError) as error:

@@ -21,10 +21,10 @@ def normalize(images_BHWC: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What the image tower gives for N crops."""
+    """Features of N crops by the image tower."""
 
     pooled_ND: np.ndarray
-    """What the tower pools its tokens to (their mean, or the class token), before the projection."""
+    """Pooled tokens of the tower (their mean, or the class token), before the projection."""
     unit_NE: Tensor
     """Projected and scaled to length one."""
     batch_sizes: tuple[int, ...]

@@ -28,6 +28,9 @@ class PromptConfig:
     """The class phrases; the first one is the good end of the scale."""
     visual_tokens: int = -1
     """V, learned tokens a block of the image tower. -1: 100 scaled by width / 768, 0: none."""
+    prompt_norm: bool = False
+    """One norm more in front of the image tower's last one, learned with the visual prompts. Published: true. Models
+    that were published need it; nothing else does. The teacher never has it."""
 
 
 class TextPrompt(nn.Module):
@@ -86,11 +89,23 @@ class FixedText(nn.Module):
 class VisualPrompt(nn.Module):
     """V learned tokens for each of L blocks, all through one shared linear projection (VPT-deep).
 
-    The published code also normalizes the tower's output once more and drops prompt entries at random while training;
-    neither is done here: the first repeats the norm that follows it, the second makes runs depend on a random stream.
+    Different from the published code: prompt entries are not dropped at random while training (published: one in ten),
+    which would make runs depend on a random stream, and the projection's bias starts at 0 (published: uniform within
+    width^-1/2, .036).
+
+    norm: with `prompts.prompt_norm`, a LayerNorm (eps 1e-6) of the tokens after the last block. It stands before the
+    tower's own final norm, whose mean and variance are taken of its output, so neither can be folded into the other.
     """
 
-    def __init__(self, num_tokens: int, tower: VisionTower, patch_size_px: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        num_tokens: int,
+        tower: VisionTower,
+        patch_size_px: int,
+        generator: torch.Generator,
+        *,
+        with_norm: bool = False,
+    ) -> None:
         super().__init__()
         width = tower.width
         bound = math.sqrt(6 / (3 * patch_size_px**2 + width))  # VPT's initialization
@@ -99,14 +114,19 @@ class VisualPrompt(nn.Module):
         weight = torch.empty(width, width).normal_(std=math.sqrt(2 / width), generator=generator)
         self.weight_DD = nn.Parameter(weight)
         self.bias_D = nn.Parameter(torch.zeros(width))
+        self.norm = nn.LayerNorm(width, eps=1e-6) if with_norm else None
 
     def forward(self) -> Tensor:
         """-> (L, V, D) prompt tokens as the blocks see them."""
         return self.tokens_LVD @ self.weight_DD.T + self.bias_D
 
+    def finish(self, tokens_BND: Tensor) -> Tensor:
+        """Tokens after the last block -> the same, normalized where there is a norm."""
+        return tokens_BND if self.norm is None else self.norm(tokens_BND)
+
 
 def num_visual_tokens(config: PromptConfig, tower: VisionTower) -> int:
-    """V for this tower. InputError when tokens are asked for and the tower has no blocks to put them in."""
+    """V for this tower. InputError when tokens, or a norm of theirs, are asked for where there can be none."""
     if config.visual_tokens < -1:
         raise InputError(
             f"prompts.visual_tokens {config.visual_tokens}: use -1 (by width), 0 (none) or a positive number"
@@ -117,10 +137,14 @@ def num_visual_tokens(config: PromptConfig, tower: VisionTower) -> int:
                 f"prompts.visual_tokens {config.visual_tokens}: this image tower is no transformer and takes no visual "
                 "prompts; set prompts.visual_tokens=0 or choose a ViT backbone"
             )
-        return 0
-    if config.visual_tokens == -1:
-        return max(1, round(PAPER_VISUAL_TOKENS * tower.width / PAPER_WIDTH))
-    return config.visual_tokens
+        count = 0
+    elif config.visual_tokens == -1:
+        count = max(1, round(PAPER_VISUAL_TOKENS * tower.width / PAPER_WIDTH))
+    else:
+        count = config.visual_tokens
+    if config.prompt_norm and count == 0:
+        raise InputError("prompts.prompt_norm belongs to visual prompts, and there are none; set it to false")
+    return count
 
 
 def _with_placeholders(config: PromptConfig, tokenize) -> tuple[Tensor, list[int]]:

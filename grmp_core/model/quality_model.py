@@ -31,7 +31,7 @@ SCENE_TEMPLATE = "a photo of a {}"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainableConfig:
-    """What few-shot adaptation may move. The defaults are the published code's."""
+    """Parameters that few-shot adaptation moves. The defaults are the published code's."""
 
     text_context: bool = True
     visual_prompts: bool = False
@@ -83,7 +83,9 @@ class QualityModel(nn.Module):
         num_tokens = num_visual_tokens(prompts, self.vision_tower)
         patch_size_px = _patch_size(backbone)
         self.visual_prompt = (
-            VisualPrompt(num_tokens, self.vision_tower, patch_size_px, generator) if num_tokens else None
+            VisualPrompt(num_tokens, self.vision_tower, patch_size_px, generator, with_norm=prompts.prompt_norm)
+            if num_tokens
+            else None
         )
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
@@ -179,8 +181,12 @@ class QualityModel(nn.Module):
 
     def image_features(self, tokens_BND: Tensor, start_block: int = 0, *, prompted: bool = True) -> Tensor:
         """Tokens before `start_block` -> (B, E) unit features, float32."""
-        prompts_LVD = self.visual_prompt() if prompted and self.visual_prompt is not None else None
-        return unit(self.vision_tower.finish(self.vision_tower.run(tokens_BND, prompts_LVD, start_block)))
+        visual_prompt = self.visual_prompt if prompted else None
+        prompts_LVD = None if visual_prompt is None else visual_prompt()
+        tokens_BND = self.vision_tower.run(tokens_BND, prompts_LVD, start_block)
+        if visual_prompt is not None:
+            tokens_BND = visual_prompt.finish(tokens_BND)
+        return unit(self.vision_tower.finish(tokens_BND))
 
     def normalize(self, views_BHWC: Tensor) -> Tensor:
         """uint8 views -> (B, 3, H, W) in the model's type, by the backbone's own mean and std."""

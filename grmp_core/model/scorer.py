@@ -1,4 +1,7 @@
-"""Score images with a bundle: any sizes in one call, a bad image costs its own row only."""
+"""Score images with a bundle: any sizes in one call, a bad image costs its own row only.
+
+An image's score does not depend on the images that are scored with it, to the last bit.
+"""
 
 from __future__ import annotations
 
@@ -76,11 +79,16 @@ class Scorer:
         return scores
 
     def _predict(self, views: list[np.ndarray]) -> np.ndarray:
-        parts = [
-            self.predictor(torch.from_numpy(np.stack(views[i : i + self.batch_size]))).cpu().numpy()
-            for i in range(0, len(views), self.batch_size)
-        ]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+        """Every batch is filled up to `batch_size`: in another size, other kernels round otherwise, and an image's
+        score would depend on how many come with it."""
+        qualities = np.zeros(0, dtype=np.float32)
+        for first in range(0, len(views), self.batch_size):
+            part = np.stack(views[first : first + self.batch_size])
+            filled = np.zeros((self.batch_size, *part.shape[1:]), dtype=part.dtype)
+            filled[: len(part)] = part
+            found = self.predictor(torch.from_numpy(filled)).cpu().numpy()[: len(part)]
+            qualities = np.concatenate([qualities, found])
+        return qualities
 
     def _on_mos_scale(self, quality: float) -> float:
         return math.nan if self.bundle.score_range is None else float(self.bundle.score_range.to_mos(quality))

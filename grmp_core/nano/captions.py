@@ -103,9 +103,9 @@ _CLASS_FILE = re.compile(r"^n(?P<number>\d{8})_(?P<word>.+)$")
 _SCENE_RUNS = (
     (2655020, "animal"),
     (7565082, None),
-    (7714570, "still-life"),
+    (7714570, "still_life"),
     (7768694, "plant"),
-    (7999999, "still-life"),
+    (7999999, "still_life"),
     (9193704, None),
     (9472597, "landscape"),
     (10565667, "human"),
@@ -114,11 +114,11 @@ _SCENE_RUNS = (
 _SCENES_OF_WORDS = {
     "cityscape": "palace church mosque monastery castle street_sign traffic_light cinema triumphal_arch fountain "
     "streetcar trolleybus bell_cote dome obelisk steel_arch_bridge suspension_bridge viaduct parking_meter cab",
-    "indoor scene": "library barbershop bookshop restaurant home_theater bathtub dining_table studio_couch wardrobe "
+    "indoor": "library barbershop bookshop restaurant home_theater bathtub dining_table studio_couch wardrobe "
     "refrigerator stove shower_curtain four-poster desk bookcase entertainment_center china_cabinet washbasin "
     "toilet_seat rocking_chair table_lamp television window_shade crib cradle grocery_store shoe_shop toyshop",
     "landscape": "barn boathouse lakeside dock lumbermill pier dam breakwater worm_fence stone_wall megalith",
-    "still-life": "teapot vase goblet cup coffee_mug plate pitcher wine_bottle water_jug mixing_bowl soup_bowl candle "
+    "still_life": "teapot vase goblet cup coffee_mug plate pitcher wine_bottle water_jug mixing_bowl soup_bowl candle "
     "hourglass wooden_spoon ladle frying_pan wok caldron beaker",
 }
 _SCENE_OF_WORD = {word: scene for scene, words in _SCENES_OF_WORDS.items() for word in words.split()}

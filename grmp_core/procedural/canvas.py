@@ -17,7 +17,7 @@ _MEAN_TARGET = 0.46
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What a shape's surface looks like, in log-luminance: 0.1 is about 10 % brighter."""
+    """Texture of a shape's surface, in log-luminance: 0.1 is about 10 % brighter."""
 
     shading: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     """Quadratic over the image: s0 (x^2 + y^2) + s1 x + s2 y + s3."""

@@ -27,8 +27,8 @@ from grmp_core.seeds import generator_of, seed_of
 
 Part = Literal["support", "query"]
 Labels = Literal["mean", "picture", "overall"]
-"""What a row's label knows: its type and level (`mean`); how visible the damage is on the picture, too (`picture`); and
-what the view was worth before (`overall`)."""
+"""Knowledge in a row's label: its type and level (`mean`), also how visible the damage is on the picture (`picture`),
+also what the view was worth before (`overall`)."""
 LEVELS = (1, 2, 3, 4, 5)
 COMPOSITION_RULE = "one type leads, the others at their mildest"
 """Names what `parts_of` does with compositions; a store that was made by another rule is another store."""
@@ -117,7 +117,7 @@ def synthesize_row(
 ) -> TaskRow:
     """Distort a prepared reference as a whole, then cut one view out of it.
 
-    labels: with `overall`, the undamaged view's own quality (`attributes.py`) and the damage add by the rule of
+    labels: with `overall`, the undamaged view's own quality (`labels.own_quality`) and the damage add by the rule of
     compositions, as in the captions of the embedded backbone. Compositions have the label of their rule in place of
     the other two. appearance: of the reference, for a caller who makes many rows of it.
     """

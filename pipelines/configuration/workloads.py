@@ -43,9 +43,11 @@ class SynthesizeConfig:
     compositions: int = 0
     """So many tasks more, each a drawn composition of two to four types."""
     query_fraction: float = 0.2
-    """Share of the references that only query batches show."""
+    """Share of the references that only query batches show. Published: of the images, drawn anew every epoch."""
     short_side_px: int = 384
-    """Larger references are shrunk to this before they are distorted (KADID-10k's size); 0: never."""
+    """Larger references are shrunk to this before they are distorted (KADID-10k's size); 0: never. Views are cut at
+    that size and never flipped. Published: support pictures squeezed to 256 x 256, flipped by chance and cropped,
+    query pictures squeezed to 224 x 224."""
     labels: Labels = "picture"
     """`mean`: a type and level has one label, KADID-10k's mean score. `picture`: moved by how visible the damage is on
     the picture at hand. `overall`: that, and what the picture was worth before by its sharpness and light, which is how
@@ -124,6 +126,8 @@ class TargetConfig:
     reference_column: str | None = None
     score_min: float | None = None
     score_max: float | None = None
+    """Ends of a table's scale, which become quality 0 and 1; null: the least and greatest score of the whole table,
+    test rows included. Published: of the labelled images, and of the test images by themselves."""
     higher_is_better: bool = True
     max_missing_fraction: float = 0.0
     """Share of the label rows whose image may be missing before the set is refused."""
@@ -141,6 +145,7 @@ class SweepConfig:
     ratios: tuple[float, ...] = ()
     """Data ratios: shots ÷ size of the training part, each in (0, 1]; with neither this nor `shots`, 1: all of it."""
     split_seeds: tuple[int, ...] = (0, 1, 2)
+    """One random split each. Published: 10 splits, drawn one after the other from seed 2024."""
     test_fraction: float = 0.2
     search: Literal["grid", "random", "optuna"] = "grid"
     """`grid`: lambdas x shots x split_seeds, nothing else. `random` or `optuna`: first settle the hyperparameters of

@@ -10,14 +10,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from grmp_core.evaluation.metrics import srcc
+from grmp_core.evaluation.metrics import MIN_INTERVAL_IMAGES, merge_ties, srcc
 from grmp_core.imaging.decoding import ImageLimits, id_of_file, picture_of
 from grmp_core.model.bundle import LEARNED_FROM, read_bundle
 from grmp_core.model.scorer import Scorer
 from grmp_core.storage import Location
-
-MIN_IMAGES = 10
-"""Fewer held-out images decide nothing."""
 
 
 class Comparison(NamedTuple):
@@ -52,8 +49,11 @@ def judge(
     table = held_out[[not seen or id_of_file(path) not in seen for path in held_out["image_path"]]]
     theirs = _score(rival, table["image_path"].tolist(), limits)
     known = np.isfinite(theirs)
-    if known.sum() < MIN_IMAGES:
-        why = f"{known.sum()} of {len(held_out)} held-out images can be read and are new to it, {MIN_IMAGES} are needed"
+    if known.sum() < MIN_INTERVAL_IMAGES:
+        why = (
+            f"{known.sum()} of {len(held_out)} held-out images can be read and are new to it, "
+            f"{MIN_INTERVAL_IMAGES} are needed"
+        )
         return False, f"{stays}: {why}"
     ours, human = table["quality"].to_numpy(float)[known], scale.to_quality(table["mos"].to_numpy(float)[known])
     promoted, reason = verdict(compare(ours, theirs[known], np.asarray(human)), margin, champion)
@@ -66,6 +66,7 @@ def compare(candidate_N: np.ndarray, champion_N: np.ndarray, mos_N: np.ndarray, 
     A model that gives all images one score ranks nothing and counts as 0.
     """
     n = len(mos_N)
+    candidate_N, champion_N = merge_ties(candidate_N), merge_ties(champion_N)
     rows = np.random.default_rng(seed).integers(n, size=(2000, n))
     differences = _srcc_of_rows(candidate_N[rows], mos_N[rows]) - _srcc_of_rows(champion_N[rows], mos_N[rows])
     ours, theirs = np.nan_to_num(srcc(candidate_N, mos_N)), np.nan_to_num(srcc(champion_N, mos_N))

@@ -12,7 +12,14 @@ import pandas as pd
 from PIL import Image
 
 from grmp_core.errors import InputError
-from grmp_core.evaluation.metrics import FitWarning, LogisticFit, bootstrap_interval, fit_logistic, srcc
+from grmp_core.evaluation.metrics import (
+    MIN_INTERVAL_IMAGES,
+    FitWarning,
+    LogisticFit,
+    bootstrap_interval,
+    fit_logistic,
+    srcc,
+)
 from grmp_core.imaging.decoding import ImageError, ImageLimits, read_image
 from grmp_core.storage import locate
 from pipelines.configuration.workloads import ReportConfig
@@ -171,10 +178,13 @@ def chosen_model(sweep: SweepResults, settings: ReportConfig, limits: ImageLimit
         warnings.simplefilter("ignore", FitWarning)  # a straight line is told from a logistic map in the legend
         fit = fit_logistic(quality, mos)
     low, high = bootstrap_interval(srcc, predicted_mos, mos)
+    interval = f"95 % interval {decimals(low)} to {decimals(high)} (bootstrap over images)"
+    if math.isnan(low):
+        few = f"there are fewer than {MIN_INTERVAL_IMAGES}" if len(mos) < MIN_INTERVAL_IMAGES else "it is not defined"
+        interval = f"without an interval, since {few}"
     text = (
         f"{trial}: of its lambda's splits the one with the best validation SRCC. On its {len(table)} test images SRCC "
-        f"is {decimals(srcc(predicted_mos, mos))}, 95 % interval {decimals(low)} to {decimals(high)} (bootstrap over "
-        "images)."
+        f"is {decimals(srcc(predicted_mos, mos))}, {interval}."
     )
     caption = f"Each dot is one of {len(table)} images the model never saw. Bundle: {sweep.chosen.get('bundle', NONE)}"
     picture = Picture("scatter", charts.scatter(quality, mos, fit), "Predicted quality against human score", caption)

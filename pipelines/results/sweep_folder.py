@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,7 @@ def read_sweep(place: Location) -> SweepResults:
 
 
 METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
+_NUMBERS = ("val_srcc", *METRICS, "seconds")  # of a row, NaN where not defined
 
 
 def search_name(settings: dict[str, Any]) -> str:
@@ -109,7 +111,10 @@ def finished_row(place: Location, identity: str) -> dict[str, Any] | None:
     if not marker.exists():
         return None
     content = marker.read_json()
-    return content["row"] if content["identity"] == identity else None
+    if content["identity"] != identity:
+        return None
+    undefined = {name: math.nan for name in _NUMBERS if content["row"].get(name, 0) is None}  # null in JSON
+    return content["row"] | undefined
 
 
 def to_parquet(frame: pd.DataFrame) -> bytes:

@@ -7,7 +7,7 @@ import io
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,14 +58,13 @@ def score_paths(
         rows = iter(told.to_dict("records"))
         error = "its name is not UTF-8; rename it"
         unnamed = {"quality": math.nan, "mos_scale_score": math.nan, "error": error}
-        return pd.DataFrame(
-            [next(rows) if names[path] == path else {"image_path": names[path], **unnamed} for path in paths],
-            columns=list(COLUMNS),
+        return as_scores(
+            [next(rows) if names[path] == path else {"image_path": names[path], **unnamed} for path in paths]
         )
     wanted = config.score
     if len(paths) <= FEW:
         scorer = Scorer(bundle, where, limits=config.images, batch_size=wanted.batch_size, score_grid=wanted.grid)
-        return _frame(list(paths), scorer.score([picture_of(path) for path in paths]))
+        return as_scores(_rows(paths, scorer.score([picture_of(path) for path in paths])))
     done = [row for row in parts.read() if not row["error"]] if parts else []  # what failed may work by now
     known = {row["image_path"] for row in done}
     todo = [path for path in dict.fromkeys(paths) if path not in known]
@@ -81,9 +80,7 @@ def score_paths(
         if count % max(FEW, len(todo) // 10) == 0 or count == len(todo):
             say(f"score: {count}/{len(todo)}")
     by_path = {row["image_path"]: row for row in done + waiting}
-    frame = pd.DataFrame([by_path[path] for path in paths], columns=list(COLUMNS))
-    frame["error"] = [error or None for error in frame["error"]]
-    return frame
+    return as_scores([by_path[path] for path in paths])
 
 
 def _score_on_cluster(config: Config, bundle: Bundle, where: str, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -157,9 +154,9 @@ class _Worker:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         paths = [str(path) for path in batch["path"]]
-        frame = _frame(paths, self.scorer.score([picture_of(path) for path in paths]))
-        columns: dict[str, Any] = {name: frame[name].to_numpy() for name in COLUMNS}
-        return columns | {"error": [error or "" for error in frame["error"]]}
+        rows = _rows(paths, self.scorer.score([picture_of(path) for path in paths]))
+        columns: dict[str, Any] = {name: [row[name] for row in rows] for name in COLUMNS}
+        return columns | {"error": [error or "" for error in columns["error"]]}  # one type, whatever the batch
 
 
 def _with_weights(bundle: Bundle, weights: list[ObjectRef[bytes]]) -> Bundle:
@@ -174,16 +171,19 @@ def _with_weights(bundle: Bundle, weights: list[ObjectRef[bytes]]) -> Bundle:
     return dataclasses.replace(bundle, backbone=dataclasses.replace(bundle.backbone, checkpoint=file.path))
 
 
-def _frame(paths: list[str], scores: list[Score]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "image_path": paths,
-            "quality": [score.quality for score in scores],
-            "mos_scale_score": [score.mos_scale_score for score in scores],
-            "error": [score.error for score in scores],
-        }
-    )
-
-
 def _from_parquet(data: bytes) -> list[dict[str, Any]]:
     return pq.read_table(io.BytesIO(data)).to_pylist()
+
+
+def _rows(paths: Sequence[str], scores: Sequence[Score]) -> list[dict[str, Any]]:
+    return [
+        {"image_path": path, "quality": s.quality, "mos_scale_score": s.mos_scale_score, "error": s.error}
+        for path, s in zip(paths, scores, strict=True)
+    ]
+
+
+def as_scores(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """The scores table. `error` holds text or None: left to itself, pandas makes NaN of None beside text."""
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    errors = [None if pd.isna(error) or not error else str(error) for error in frame["error"]]
+    return frame.assign(error=pd.Series(errors, index=frame.index, dtype=object))

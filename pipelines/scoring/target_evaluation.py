@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from grmp_core.datasets.labelled_set import LabelledSet
 from grmp_core.errors import InputError
-from grmp_core.evaluation.metrics import Scores, bootstrap_interval, evaluate, srcc
+from grmp_core.evaluation.metrics import MIN_INTERVAL_IMAGES, Scores, bootstrap_interval, evaluate, srcc
 from grmp_core.imaging.decoding import id_of_file
 from grmp_core.model.bundle import LEARNED_FROM, Bundle
 from pipelines.configuration.schema import Config
@@ -30,7 +31,7 @@ class Evaluation:
     scores: Scores
     srcc_low: float
     srcc_high: float
-    """95 % bootstrap interval of the SRCC over images."""
+    """95 % bootstrap interval of the SRCC over images; NaN where there is none."""
     learned_from: int | None
     """Images of the set whose scores the model has seen; they are left out. Null where the model does not say."""
 
@@ -40,11 +41,17 @@ class Evaluation:
         return {"model": self.model, **scores, "srcc_interval": interval, "learned_from": self.learned_from}
 
     def as_text(self) -> str:
-        row = dataclasses.asdict(self.scores) | {"SRCC 95 %": f"{self.srcc_low:.3f}-{self.srcc_high:.3f}"}
+        known = math.isfinite(self.srcc_low)
+        interval = f"{self.srcc_low:.3f}-{self.srcc_high:.3f}" if known else f"none: {self._why_no_interval()}"
+        row = dataclasses.asdict(self.scores) | {"SRCC 95 %": interval}
         note = f"left out: {self.learned_from} images that the model has learned from" if self.learned_from else None
         if self.learned_from is None:
             note = "the model does not say what it has learned from: some of these images may be among it"
         return "\n".join(filter(None, [table([row]), note, self.model]))
+
+    def _why_no_interval(self) -> str:
+        few = self.scores.n < MIN_INTERVAL_IMAGES
+        return f"fewer than {MIN_INTERVAL_IMAGES} images" if few else "SRCC is not defined"
 
 
 def evaluate_target(config: Config) -> Evaluation:

@@ -1,4 +1,4 @@
-"""What tasks are made from: drawn pictures, photos, or a published set with its own distortions and scores."""
+"""Sources of tasks: drawn pictures, photos, or a published set with its own distortions and scores."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ PLAN = "plan.json"
 
 
 def block_writer(config: Config, usable: Sequence[Reference], parts: dict[str, Part], place: Location) -> BlockWriter:
-    """What makes the store at `place`, block by block."""
+    """Writer of the store at `place`, block by block."""
     size = config.synthesize.references_per_block
     blocks = tuple(usable[i : i + size] for i in range(0, len(usable), size))
     return BlockWriter(synthesizer_of(config), blocks, parts, task_names(config), place)
@@ -98,7 +98,7 @@ def label_rule_of(config: Config) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a task store is to hold."""
+    """Content that a task store must have once it is complete."""
 
     fingerprint: str
     source: str

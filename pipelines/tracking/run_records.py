@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
-from grmp_core.storage import Location
+from grmp_core.storage import Location, json_text
 from pipelines.results.statistics import cells
 from pipelines.results.sweep_folder import SweepResults
 
@@ -103,6 +102,6 @@ def digest(parts: Iterable[object]) -> str:
     """SHA-256 over bytes as they are and everything else as JSON, as hex."""
     found = hashlib.sha256()
     for part in parts:
-        data = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=str).encode()
+        data = part if isinstance(part, bytes) else json_text(part, sort_keys=True, default=str).encode()
         found.update(len(data).to_bytes(8, "little") + data)
     return found.hexdigest()

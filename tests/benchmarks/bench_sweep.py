@@ -1,4 +1,4 @@
-"""What a sweep costs beyond its trials: `python -m tests.benchmarks.bench_sweep [--shots 10 25 50] [--splits 5]`.
+"""Cost of a sweep beyond its trials: `python -m tests.benchmarks.bench_sweep [--shots 10 25 50] [--splits 5]`.
 
 Wall time of `grmp sweep` times the trials that run at a time, over the time the same work takes in one plain process:
 every image encoded once, then trial after trial, with nothing started, shared or written. Both in this run, on photos

@@ -1,4 +1,4 @@
-"""What Ray Data costs: the task store written through it and by a bare loop, same pictures, tasks and files.
+"""Cost of Ray Data: the task store written through it and by a bare loop, same pictures, tasks and files.
 
     python -m tests.benchmarks.bench_synthesize [--references 32] [--repeats 3] [--photos FOLDER]
 

@@ -48,7 +48,7 @@ VIEW_PX = 224
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What an outer step is made of; seconds and bytes."""
+    """Parts of an outer step; seconds and bytes."""
 
     learn_s: float
     """Learning one task: inner steps on support and query batches."""

@@ -1,4 +1,4 @@
-"""What `python -m cluster.submit` makes of its options, of the server's answers, and of the job's end."""
+"""`python -m cluster.submit`: its options, the server's answers, and the job's end."""
 
 from __future__ import annotations
 

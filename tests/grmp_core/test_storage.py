@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import pickle
 import socket
 import time
@@ -10,12 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from grmp_core.errors import InputError
-from grmp_core.storage import locate
+from grmp_core.storage import json_text, locate
 
 BUCKET = "storage"
 
@@ -54,6 +59,33 @@ def test_files_and_folders(tmp_path):
     assert not locate(tmp_path / "missing").exists()
     (place / "two.txt").delete()
     assert not (place / "two.txt").exists()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.floats(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_json_is_strict_and_has_null_where_a_number_is_not_finite(content):
+    def nulled(value):
+        if isinstance(value, list):
+            return [nulled(inner) for inner in value]
+        if isinstance(value, dict):
+            return {key: nulled(inner) for key, inner in value.items()}
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    assert json.loads(json_text(content), parse_constant=pytest.fail) == nulled(content)
+
+
+def test_json_files_hold_null_for_what_is_not_finite(tmp_path):
+    file = locate(tmp_path / "a.json")
+    file.write_json({"a": math.nan, "b": (np.float64("inf"), 1.5), "c": [{"d": -math.inf}]})
+    assert "NaN" not in (tmp_path / "a.json").read_text()
+    assert "Infinity" not in (tmp_path / "a.json").read_text()
+    assert file.read_json() == {"a": None, "b": [None, 1.5], "c": [{"d": None}]}
 
 
 def test_files_and_folders_on_s3(s3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from grmp_core.errors import InputError
+from grmp_core.evaluation.metrics import bootstrap_interval, evaluate, srcc
 from pipelines import cli, report, score
 from pipelines.cli import COMMANDS, _yaml_of, main
 from pipelines.configuration.loading import MOVED, load_config
+from pipelines.scoring.target_evaluation import Evaluation
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -67,6 +70,19 @@ def test_what_a_worker_refuses_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr(report, "run", refuse)
     assert main(["report"]) == 2
     assert capsys.readouterr().err.strip() == "grmp report: fix it"
+
+
+def test_json_output_has_null_for_what_is_not_defined(monkeypatch, capsys):
+    """Two pictures with the same score: no SRCC, no interval."""
+    scores = evaluate([0.5, 0.5], [1.0, 2.0])
+    result = Evaluation("model", scores, *bootstrap_interval(srcc, [0.5, 0.5], [1.0, 2.0]), learned_from=0)
+    monkeypatch.setattr(report, "run", lambda config: result)
+    assert main(["report", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert shown["srcc"] is None
+    assert shown["srcc_interval"] == [None, None]
+    assert shown["n"] == 2
+    assert "none: fewer than 10 images" in result.as_text()
 
 
 def test_a_module_runs_like_its_command():

@@ -85,7 +85,7 @@ print(json.dumps({"bundle": pretrained.bundle, "resumed": written, "trial": swep
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
-    """What makes a process a user of the server."""
+    """Environment variables of a user of the server."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -1,4 +1,4 @@
-"""What holds for every distortion: shapes, determinism, severity, composition."""
+"""Properties of every distortion: shapes, determinism, severity, composition."""
 
 from __future__ import annotations
 

@@ -52,6 +52,68 @@ def test_rank_metrics_ignore_monotone_maps_and_flip_with_the_sign(pairs: list[tu
         assert metric(y, x) == pytest.approx(metric(x, y), abs=1e-12, nan_ok=True)
 
 
+SPREAD = st.lists(st.integers(1, 2**15), min_size=3, max_size=30, unique=True)
+"""Values whose differences are far above rounding."""
+
+
+def nearly(values: np.ndarray, seed: int) -> np.ndarray:
+    """The values as a float32 model may give them: up to three units in the last place off."""
+    steps = np.random.default_rng(seed).integers(-3, 4, len(values))
+    return (values * (1 + steps * 2.0**-23)).astype(np.float32).astype(np.float64)
+
+
+@pytest.mark.parametrize("metric", [srcc, plcc, krcc])
+@pytest.mark.parametrize("value", [0.895, 1e-4, 73.5, -3.0, 0.0])
+def test_predictions_that_only_rounding_tells_apart_are_constant(metric, value: float) -> None:
+    """Six copies of a picture, of which the last went through a smaller batch."""
+    mos = np.arange(6.0)
+    for seed in range(20):
+        assert math.isnan(metric(nearly(np.full(6, value), seed), mos))
+        assert math.isnan(metric(mos, nearly(np.full(6, value), seed)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SPREAD, st.lists(st.integers(0, 29), min_size=3, max_size=40), st.integers(0, 99))
+def test_rounding_changes_no_rank_correlation(spread: list[int], chosen: list[int], seed: int) -> None:
+    """Values with repetitions, before and after rounding, against scores of their own."""
+    values = np.array([spread[i % len(spread)] for i in chosen]) / 2**15
+    mos = np.random.default_rng(seed).integers(0, 9, len(values)).astype(float)
+    for metric in (srcc, krcc):
+        assert metric(nearly(values, seed), mos) == pytest.approx(metric(values, mos), abs=1e-12, nan_ok=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SPREAD, st.integers(0, 99))
+def test_rank_correlations_ignore_order_and_rising_maps_of_rounded_values(spread: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = nearly(np.repeat(np.array(spread) / 2**15, 2), seed)
+    mos, order = rng.normal(size=len(values)), rng.permutation(len(values))
+    for metric in (srcc, krcc):
+        expected = metric(values, mos)
+        assert metric(values[order], mos[order]) == pytest.approx(expected, abs=1e-12)
+        assert metric(-values, mos) == pytest.approx(-expected, abs=1e-12)
+        for rising in (np.sqrt, lambda v: v / (1 + v), lambda v: 7 * v, lambda v: np.log(v) - 1):
+            assert metric(rising(values), mos) == pytest.approx(expected, abs=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60))
+def test_merged_ties_are_narrow_and_stay_as_they_are(values: list[float]) -> None:
+    x = np.array(values)
+    merged = metrics.merge_ties(x)
+    assert np.all(np.abs(merged - x) <= metrics.TIE_TOLERANCE * np.maximum(np.abs(merged), np.abs(x)))
+    assert np.all(merged[np.argsort(x, kind="stable")][1:] >= merged[np.argsort(x, kind="stable")][:-1])
+    np.testing.assert_array_equal(metrics.merge_ties(merged), merged)
+    np.testing.assert_array_equal(metrics.merge_ties(x[::-1]), merged[::-1])
+
+
+def test_densely_lying_values_do_not_become_one_tie() -> None:
+    dense = 0.5 + np.arange(2000) * metrics.TIE_TOLERANCE / 8
+    assert len(np.unique(metrics.merge_ties(dense))) > 100
+    assert srcc(dense, dense) == pytest.approx(1)
+    assert srcc(dense, np.random.default_rng(0).permutation(dense)) == pytest.approx(0, abs=0.1)
+
+
 def test_plcc_ignores_linear_maps_only() -> None:
     x, y = noisy_pair()
     assert plcc(3 * x - 7, y) == pytest.approx(plcc(x, y), abs=1e-12)
@@ -177,7 +239,25 @@ def test_bootstrap_is_seeded_and_widens_with_confidence() -> None:
     assert narrow == bootstrap_interval(srcc, x, y, confidence=0.5, n=200)
     assert narrow != bootstrap_interval(srcc, x, y, confidence=0.5, n=200, seed=1)
     assert wide.low < narrow.low < srcc(x, y) < narrow.high < wide.high
-    assert all(math.isnan(v) for v in bootstrap_interval(srcc, [1.0] * 5, [1, 2, 3, 4, 5], n=20))
+    assert all(math.isnan(v) for v in bootstrap_interval(srcc, [1.0] * 12, np.arange(12), n=20))
+
+
+def test_few_images_have_no_interval() -> None:
+    enough = metrics.MIN_INTERVAL_IMAGES
+    assert bootstrap_interval(srcc, np.arange(enough), np.arange(enough)) == pytest.approx((1, 1))
+    for n in (0, 1, 2, enough - 1):
+        assert all(math.isnan(v) for v in bootstrap_interval(srcc, np.arange(n), np.arange(n)))
+
+
+def test_the_interval_covers_the_true_value_from_the_fewest_images_on() -> None:
+    rng, correlation = np.random.default_rng(0), 0.95
+    true = 6 / math.pi * math.asin(correlation / 2)  # SRCC of normal pairs
+    covered = 0
+    for _ in range(60):
+        x, noise = rng.normal(size=(2, metrics.MIN_INTERVAL_IMAGES))
+        low, high = bootstrap_interval(srcc, x, correlation * x + math.sqrt(1 - correlation**2) * noise, n=100)
+        covered += low <= true <= high
+    assert covered >= 54
 
 
 def test_wilcoxon() -> None:

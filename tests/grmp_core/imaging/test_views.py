@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import cv2
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 
 from grmp_core.errors import InputError
@@ -26,6 +29,40 @@ def test_the_scoring_grid_reaches_the_corners_at_native_resolution():
     views = scoring_views(ramp(100, 140), ViewConfig(score_grid=2), 40)
     assert [corner(view) for view in views] == [(0, 0), (0, 100), (60, 0), (60, 100)]
     assert corner(scoring_views(ramp(100, 140), ViewConfig(score_grid=1), 40)[0]) == (30, 50)
+
+
+def photo_like(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Coarse and fine detail together, fine enough to be folded back by a resize without a filter."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width]
+    waves = 60 * np.sin(rows / 17)[..., None] + 40 * np.sin(
+        (rows + 2 * columns) / np.array([1.1, 1.7, 2.3])[:, None, None]
+    ).transpose(1, 2, 0)
+    return np.clip(128 + waves + rng.normal(0, 25, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("height", "width"), [(500, 700), (1003, 640), (90, 120)])
+def test_official_views_are_cut_from_a_bicubic_stretch_without_a_filter(height, width):
+    """Against torch's bicubic interpolation: the same kernel, the same places, the same edges."""
+    image = photo_like(height, width)
+    config = ViewConfig(mode="official", score_grid=2)
+    top_left, _, _, bottom_right = scoring_views(image, config, 224)
+    wide = torch.from_numpy(image).permute(2, 0, 1)[None].double()
+    stretched = F.interpolate(wide, (244, 244), mode="bicubic", align_corners=False, antialias=False)[0]
+    expected = stretched.permute(1, 2, 0).round().clamp(0, 255).numpy()
+    for view, crop in ((top_left, expected[:224, :224]), (bottom_right, expected[20:, 20:])):
+        assert np.abs(view - crop).max() <= 1
+        assert np.mean(view != crop) < 0.02
+    centre = scoring_views(image, ViewConfig(mode="official", score_grid=1), 224)[0]
+    assert np.abs(centre - expected[10:234, 10:234]).max() <= 1
+
+
+def test_official_views_keep_detail_that_a_filtered_stretch_takes_away():
+    image = photo_like(500, 700)
+    official = scoring_views(image, ViewConfig(mode="official", score_grid=1), 224)[0]
+    filtered = cv2.resize(image, (244, 244), interpolation=cv2.INTER_AREA)[10:234, 10:234]
+    detail = [cv2.Laplacian(cv2.cvtColor(v, cv2.COLOR_RGB2GRAY), cv2.CV_64F).std() for v in (official, filtered)]
+    assert detail[0] > 1.4 * detail[1]
 
 
 @given(st.integers(40, 60), st.integers(40, 60), st.integers(1, 5))

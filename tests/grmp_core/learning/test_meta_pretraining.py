@@ -48,11 +48,21 @@ def contraction(theta: torch.Tensor, target: torch.Tensor, steps: int) -> torch.
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_bilevel_goes_through_support_then_query(steps):
+def test_bilevel_takes_support_and_query_batches_in_turn(steps):
     batches = episode((SUPPORT,) * steps, (QUERY,) * steps)
     update = task_update({"w": THETA}, loss, batches, sgd())
-    adapted = contraction(contraction(THETA, SUPPORT, steps), QUERY, steps)
+    adapted = THETA
+    for _ in range(steps):
+        adapted = contraction(contraction(adapted, SUPPORT, 1), QUERY, 1)
     torch.testing.assert_close(update.update["w"], THETA - adapted)
+    torch.testing.assert_close(update.adapted["w"], adapted)
+
+
+def test_query_batches_start_over_where_they_are_fewer():
+    update = task_update({"w": THETA}, loss, episode((SUPPORT, -SUPPORT, 2 * SUPPORT), (QUERY, -QUERY)), sgd())
+    adapted = THETA
+    for target in (SUPPORT, QUERY, -SUPPORT, -QUERY, 2 * SUPPORT, QUERY):
+        adapted = contraction(adapted, target, 1)
     torch.testing.assert_close(update.adapted["w"], adapted)
 
 
@@ -125,7 +135,7 @@ def test_the_number_of_workers_does_not_matter(workers):
 
 
 def test_workers_that_hold_the_tensors_in_another_order_add_up_the_same():
-    """What is read from a file comes in any order, a different one in every process."""
+    """A file's tensors come in any order, a different one in every process."""
     update = {"a": torch.arange(3.0), "b": torch.full((2, 2), 7.0)}
     one, other = UpdateSum(update), UpdateSum(dict(reversed(update.items())))
     one.add(TaskUpdate(update, 1.0, 2.0, update))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
+import numpy as np
 import pytest
 import torch
 
 from grmp_core.errors import InputError
-from grmp_core.imaging.decoding import ImageLimits
+from grmp_core.imaging.decoding import ImageError, ImageLimits
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model.backbone import BackboneConfig
 from grmp_core.model.bundle import Bundle, load_predictor, read_bundle, with_weights_at, write_bundle
@@ -19,7 +21,7 @@ from grmp_core.model.scorer import Scorer
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
 
-PROMPTS = PromptConfig(visual_tokens=5)
+PROMPTS = PromptConfig(visual_tokens=5, prompt_norm=True)
 
 
 @pytest.fixture
@@ -53,10 +55,46 @@ def test_read_gives_what_was_written_bit_for_bit(written):
         assert getattr(again, name) == getattr(bundle, name), name
 
 
+def test_a_bundle_from_before_the_prompts_norm_has_none(written, tmp_path):
+    place, bundle = written
+    plain = PromptConfig(visual_tokens=5)
+    parameters = {n: t for n, t in bundle.parameters.items() if ".norm." not in n}
+    write_bundle(place, dataclasses.replace(bundle, prompts=plain, parameters=parameters))
+    content = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+    edit(tmp_path / "bundle", prompts={n: v for n, v in content["prompts"].items() if n != "prompt_norm"})
+    assert read_bundle(place).prompts == plain
+    assert 0 < Scorer(read_bundle(place), place.uri).score_images([np.zeros((40, 40, 3), np.uint8)])[0].quality < 1
+
+
 def test_scores_are_the_same_bit_for_bit(written):
     place, bundle = written
     views = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
     assert torch.equal(load_predictor(bundle, "memory")(views), load_predictor(read_bundle(place), place.uri)(views))
+
+
+def test_a_measure_that_is_not_defined_is_null_in_the_file(written):
+    place, bundle = written
+    write_bundle(place, dataclasses.replace(bundle, metrics={"val_srcc": math.nan, "srcc": 0.5}))
+    text = (place / "bundle.json").read_bytes().decode()
+    assert json.loads(text, parse_constant=pytest.fail)["metrics"] == {"val_srcc": None, "srcc": 0.5}
+    again = read_bundle(place).metrics
+    assert math.isnan(again["val_srcc"])
+    assert again["srcc"] == 0.5
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_image_s_score_depends_on_no_other_image(written, precision):
+    """To the last bit, whatever is scored with it, before it, or fails beside it."""
+    place, bundle = written
+    scorer = Scorer(dataclasses.replace(bundle, precision=precision), place.uri, batch_size=16)
+    rng = np.random.default_rng(0)
+    image, *others = rng.integers(0, 256, (12, 40, 48, 3), np.uint8)
+    (alone,) = scorer.score_images([image])
+    for count in (1, 2, 3, 7, 11):
+        broken = [ImageError("torn")] * (count % 3)
+        assert scorer.score_images([*others[:count], *broken, image])[-1] == alone
+        assert scorer.score_images([image, *broken, *others[:count]])[0] == alone
+    assert {s.quality for s in scorer.score_images([image] * 6)} == {alone.quality}
 
 
 @pytest.mark.parametrize(

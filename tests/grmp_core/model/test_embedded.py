@@ -1,4 +1,4 @@
-"""What the embedded backbone can do, on drawings that its training never saw (its own are of other seeds)."""
+"""Skills of the embedded backbone, on drawings that its training never saw (its own are of other seeds)."""
 
 from __future__ import annotations
 

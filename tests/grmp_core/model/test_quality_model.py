@@ -103,6 +103,34 @@ def test_gradients_reach_the_prompts_only(make_backbone):
     assert all(p.grad is None for p in model.parameters())
 
 
+@pytest.mark.parametrize("name", ["tiny-quickgelu", "tiny-avgpool", "tiny-timm"])
+def test_the_prompts_norm_is_learned_with_them_and_used_by_the_student_only(name, make_backbone):
+    prompts = PromptConfig(visual_tokens=5, prompt_norm=True)
+    model = model_of(make_backbone(name), prompts=prompts, trainable=TrainableConfig())
+    start = model.prompt_parameters()
+    norm = {"visual_prompt.norm.weight", "visual_prompt.norm.bias"}
+    assert norm <= start.keys()
+    assert not norm & model.adaptable_parameters(start).keys()  # frozen with the visual prompts, as published
+    leaves = {n: t.requires_grad_() for n, t in start.items()}
+    before = model.predict(leaves, views(model)).quality_logits_BK
+    before[:, 0].sum().backward()
+    assert all(leaves[n].grad.abs().sum() > 0 for n in norm)
+    other = torch.linspace(-1, 1, len(start["visual_prompt.norm.bias"]))  # the next norm takes what is even away
+    moved = {n: t.detach() + (other if n in norm else 0) for n, t in leaves.items()}
+    assert not torch.allclose(model.predict(moved, views(model)).quality_logits_BK, before, atol=1e-3)
+    teacher = model.teacher_scene_logits(views(model))
+    expected = Predictor(model, moved)(views(model))
+    assert torch.equal(model.teacher_scene_logits(views(model)), teacher)
+    torch.testing.assert_close(expected, model.predict(moved, views(model)).quality_logits_BK.softmax(-1)[:, 0])
+    assert "visual_prompt.norm.weight" not in model_of(make_backbone(name)).prompt_parameters()
+
+
+def test_a_norm_without_visual_prompts_is_refused(make_backbone):
+    for prompts in (PromptConfig(visual_tokens=0, prompt_norm=True), PromptConfig(prompt_norm=True)):
+        with pytest.raises(InputError, match="prompt_norm belongs to visual prompts"):
+            model_of(make_backbone("tiny-resnet"), prompts=prompts)
+
+
 def test_resnet_takes_text_prompts_only(make_backbone):
     assert model_of(make_backbone("tiny-resnet"), prompts=PromptConfig()).visual_prompt is None
     with pytest.raises(InputError, match="takes no visual prompts"):

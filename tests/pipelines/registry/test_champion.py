@@ -50,6 +50,8 @@ def test_margin_decides() -> None:
 
 def test_model_with_one_score_for_all_ranks_nothing() -> None:
     mos = np.arange(30.0)
+    nearly = np.where(np.arange(30) % 2, 0.5, np.nextafter(np.float32(0.5), 1))  # what rounding makes of one score
+    assert compare(mos, nearly, mos) == compare(mos, np.full(30, 0.5), mos)
     result = compare(mos, np.full(30, 0.5), mos)
     assert (result.champion, result.difference) == (0, 1)
     assert result.lower == pytest.approx(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -117,6 +118,40 @@ def test_what_cannot_be_fetched_costs_its_own_row(config):
     assert np.isnan(frame["quality"][0])
     assert pd.isna(frame["error"][1])
     assert 0 <= frame["quality"][1] <= 1
+
+
+def on_cluster_with_one_bad(config: Config, bundle: object, where: str, paths: Sequence[str]):
+    for path in paths:
+        error = "torn" if path == paths[3] else ""
+        yield {"image_path": path, "quality": math.nan if error else 0.5, "mos_scale_score": 1.0, "error": error}
+
+
+def test_good_rows_beside_a_bad_one_have_no_error(config, monkeypatch):
+    """pandas makes NaN of None beside text, which then would be shown as an error."""
+    monkeypatch.setattr(batch_scorer, "_score_on_cluster", on_cluster_with_one_bad)
+    done = score_images(config)
+    good = [i for i in range(NUM_IMAGES) if i != 3]
+    assert done.scores["error"].tolist() == ["torn" if i == 3 else None for i in range(NUM_IMAGES)]
+    shown = dataclasses.replace(done, scores=done.scores.iloc[:6]).as_text().splitlines()
+    assert [line.rstrip().endswith("torn") for line in shown[1:7]] == [False, False, False, True, False, False]
+    assert all(line.split()[-1] == "1.000" for i, line in enumerate(shown[1:7]) if i != 3)
+    assert [row["error"] for row in done.as_json()["scores"]] == done.scores["error"].tolist()
+    assert pd.read_parquet(config.score.output)["error"].isna().tolist() == [i in good for i in range(NUM_IMAGES)]
+    as_csv = dataclasses.replace(config, score=dataclasses.replace(config.score, output=f"{config.output}/scores.csv"))
+    score_images(as_csv)
+    assert pd.read_csv(as_csv.score.output)["error"].isna().tolist() == [i in good for i in range(NUM_IMAGES)]
+    assert "nan" not in Path(as_csv.score.output).read_text()
+
+
+def test_a_worker_s_good_rows_have_no_error_beside_a_bad_one(config, tmp_path):
+    """What a dying run leaves is scored again only where it failed."""
+    good = sorted(str(path) for path in Path(config.score.images[0]).iterdir())[0]
+    (tmp_path / "torn.png").write_bytes(b"no picture")
+    worker = batch_scorer._Worker(read_bundle(locate(config.score.model)), "test", config.images, config.score, [])
+    batch = worker({"path": np.array([good, str(tmp_path / "torn.png")])})
+    assert batch["error"][0] == ""
+    assert batch["error"][1]
+    assert 0 <= batch["quality"][0] <= 1
 
 
 @pytest.mark.parametrize("wrong", [{"grid": -1}, {"batch_size": 0}, {"workers": -2}])

@@ -1,6 +1,7 @@
 """What trials share and need, without Ray."""
 
 import dataclasses
+import math
 import sys
 
 import numpy as np
@@ -15,6 +16,7 @@ from grmp_core.model.quality_model import QualityModel
 from grmp_core.storage import locate
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.starting_model import process_model
+from pipelines.results import sweep_folder
 from pipelines.sweeping import trial
 from pipelines.sweeping.trial_pool import Runner
 
@@ -46,6 +48,25 @@ def test_a_sweep_whose_images_come_and_go_is_refused(tmp_path):
         runner._keep_unreadable([{"path": p, "reason": ""} for p in ("torn.png", "late.png")])
     Runner(Config(), None, None, locate(tmp_path), "another")._keep_unreadable([])
     assert (locate(tmp_path) / "unreadable.json").read_json() == {"identity": "another", "unreadable": []}
+
+
+def test_a_row_comes_back_with_nan_where_nothing_was_defined(tmp_path):
+    place = locate(tmp_path)
+    row = {
+        "trial": "a",
+        "prompts.context_init": None,
+        "val_srcc": math.nan,
+        "srcc": 0.5,
+        "plcc": math.nan,
+        "error": None,
+    }
+    sweep_folder.write_row(place, "identity", row)
+    assert "NaN" not in (tmp_path / "trial.json").read_text()
+    again = sweep_folder.finished_row(place, "identity")
+    assert math.isnan(again["val_srcc"])
+    assert math.isnan(again["plcc"])
+    assert (again["srcc"], again["error"], again["prompts.context_init"]) == (0.5, None, None)
+    assert sweep_folder.finished_row(place, "another") is None
 
 
 def test_a_process_keeps_the_model_for_the_same_settings_only(make_backbone):

@@ -1,4 +1,4 @@
-"""What a worker that makes pictures weighs: memory decides how many of them a machine holds."""
+"""Memory of a worker that makes pictures: it decides how many of them a machine holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the workloads share: a small target, and runs beside one another."""
+"""Helpers of the workloads' tests: a small target, and runs beside one another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cluster and a command line say: jobs, resources that are not there, bad input."""
+"""Answers of a cluster and a command line: jobs, resources that are not there, bad input."""
 
 from __future__ import annotations
 

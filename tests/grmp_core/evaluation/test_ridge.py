@@ -1,0 +1,98 @@
+"""The linear probe against leave-one-out by hand and against scikit-learn's own ridge regression."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import Ridge
+
+from grmp_core.errors import InputError
+from grmp_core.evaluation.ridge import STRENGTHS, fit_ridge, probe_srcc, ridge
+
+
+def problem(rows: int, features: int, seed: int, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training features, targets and test features; features of very different sizes."""
+    rng = np.random.default_rng(seed)
+    sizes = np.exp(rng.normal(size=features))
+    train, test = (rng.normal(3, 1, (n, features)) * sizes for n in (rows, 7))
+    weights = rng.normal(size=features) / sizes
+    return train, train @ weights / np.sqrt(features) + noise * rng.normal(size=rows) + 50, test
+
+
+def left_out_errors(train: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Mean squared error of every strength, each image predicted by a model that was fitted without it."""
+    x = (train - train.mean(axis=0)) / train.std(axis=0)
+    errors = []
+    for strength in STRENGTHS:
+        wrong = []
+        for i in range(len(x)):
+            rest = np.delete(np.arange(len(x)), i)
+            model = Ridge(alpha=strength, solver="svd").fit(x[rest], target[rest])
+            wrong.append(model.predict(x[i : i + 1])[0] - target[i])
+        errors.append(np.mean(np.square(wrong)))
+    return np.array(errors)
+
+
+@pytest.mark.parametrize("noise", [0.05, 1.0])
+@pytest.mark.parametrize(("rows", "features"), [(10, 60), (12, 192), (40, 8), (30, 30)])
+def test_the_strength_is_the_best_of_exact_leave_one_out(rows: int, features: int, noise: float) -> None:
+    train, target, _ = problem(rows, features, seed=rows + features, noise=noise)
+    chosen = fit_ridge(train, target)[-1].alpha_
+    errors = left_out_errors(train, target)
+    assert errors[chosen == STRENGTHS][0] == pytest.approx(errors.min(), rel=1e-6)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(4, 15), st.integers(2, 40), st.integers(0, 1000))
+def test_the_strength_is_the_best_whatever_the_shape(rows: int, features: int, seed: int) -> None:
+    train, target, _ = problem(rows, features, seed)
+    errors = left_out_errors(train, target)
+    assert errors[fit_ridge(train, target)[-1].alpha_ == STRENGTHS][0] == pytest.approx(errors.min(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "features"), [(12, 40), (60, 5)])
+def test_predictions_solve_the_regularized_normal_equations(rows: int, features: int) -> None:
+    train, target, test = problem(rows, features, seed=2)
+    x, y = ((part - train.mean(axis=0)) / train.std(axis=0) for part in (train, test))
+    penalty = fit_ridge(train, target)[-1].alpha_ * np.eye(features)
+    expected = y @ np.linalg.solve(x.T @ x + penalty, x.T @ (target - target.mean())) + target.mean()
+    np.testing.assert_allclose(ridge(train, target, test), expected, rtol=1e-8)
+
+
+def test_features_that_say_nothing_are_shrunk_away() -> None:
+    """With more features than rows, too little strength fits noise: leave-one-out has to see that."""
+    rng = np.random.default_rng(1)
+    chosen = [fit_ridge(rng.normal(size=(10, 192)), rng.normal(size=10))[-1].alpha_ for _ in range(20)]
+    assert np.median(chosen) > 1e3
+
+
+def test_predictions_follow_the_units_and_ignore_shifts_of_the_features() -> None:
+    train, target, test = problem(12, 30, seed=5)
+    expected = ridge(train, target, test)
+    np.testing.assert_allclose(ridge(train * 100 - 3, target, test * 100 - 3), expected, rtol=1e-7)
+    np.testing.assert_allclose(ridge(train, target * 10 + 1, test), expected * 10 + 1, rtol=1e-7)
+
+
+def test_a_constant_feature_takes_no_part() -> None:
+    train, target, test = problem(12, 30, seed=6)
+    with_constant = ridge(np.c_[train, np.full(12, 7.0)], target, np.c_[test, np.full(7, 9.0)])
+    np.testing.assert_allclose(with_constant, ridge(train, target, test), rtol=1e-9)
+
+
+def test_one_labelled_image_is_refused() -> None:
+    with pytest.raises(InputError, match="leave-one-out needs 2"):
+        ridge(np.ones((1, 3)), np.ones(1), np.ones((2, 3)))
+
+
+def test_probe_ranks_unseen_images_by_a_feature_that_tells() -> None:
+    rng = np.random.default_rng(3)
+    quality = rng.random(200)
+    ids = [f"photo{i}" for i in range(200)]
+    features = np.stack([quality + 0.05 * rng.normal(size=200), rng.normal(size=200)], axis=1)
+    values = probe_srcc(features, quality, ids, 30, num_splits=3)
+    assert len(values) == 3
+    assert values.min() > 0.9
+    shuffled = probe_srcc(rng.normal(size=(200, 2)), quality, ids, 30, num_splits=3)
+    assert abs(np.median(shuffled)) < 0.5
