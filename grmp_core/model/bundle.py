@@ -7,12 +7,15 @@ import hashlib
 import math
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from grmp_core.errors import InputError
+from grmp_core.identity import Identity, digest_of
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model.backbone import Backbone, BackboneConfig, load_backbone
 from grmp_core.model.prompts import PromptConfig
@@ -47,9 +50,23 @@ class Bundle:
     provenance: dict[str, Any] = field(default_factory=dict)
     """How it was made: lambda, shots, seeds, dataset fingerprint, versions."""
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 as hex of what the model makes of a view: backbone weights, prompts, learned tensors.
 
-def write_bundle(place: Location, bundle: Bundle) -> None:
-    """Write a bundle into the folder `place`; the description last, so that a half-written bundle is none."""
+        Prompt settings at their defaults take no part, so that a bundle from before one was added keeps its digest: a
+        change of such a default needs a new VERSION.
+        """
+        described = Identity.of({"backbone_sha256": self.backbone_sha256, "prompts": self.prompts})
+        parts: list[object] = [VERSION, described.digest]
+        for name, tensor in sorted(self.parameters.items()):
+            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            parts += [[name, str(tensor.dtype), list(tensor.shape)], raw.numpy().tobytes()]
+        return digest_of(*parts)
+
+
+def write_bundle(folder: Location, bundle: Bundle) -> None:
+    """Write a bundle into the folder `folder`; the description last, so that a half-written bundle is none."""
     tensors = save({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(bundle.parameters.items())})
     content = {
         f.name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
@@ -58,30 +75,30 @@ def write_bundle(place: Location, bundle: Bundle) -> None:
         for value in [getattr(bundle, f.name)]
     }
     content |= {"format": FORMAT, "version": VERSION, "tensors_sha256": hashlib.sha256(tensors).hexdigest()}
-    (place / TENSORS).write_bytes(tensors)
-    (place / DESCRIPTION).write_json(content)
+    (folder / TENSORS).write_bytes(tensors)
+    (folder / DESCRIPTION).write_json(content)
 
 
-def read_bundle(place: Location) -> Bundle:
+def read_bundle(folder: Location) -> Bundle:
     """Read and check a bundle. InputError, with the reason, for one that is missing, foreign, newer, or changed."""
     for name in (DESCRIPTION, TENSORS):
-        if not (place / name).exists():
+        if not (folder / name).exists():
             raise InputError(
-                f"no bundle at {place.uri}: {name} is missing; give the folder that grmp adapt or pretrain wrote"
+                f"no bundle at {folder.uri}: {name} is missing; give the folder that grmp adapt or pretrain wrote"
             )
-    content = (place / DESCRIPTION).read_json()
+    content = (folder / DESCRIPTION).read_json()
     if content.get("format") != FORMAT:
         raise InputError(
-            f"{(place / DESCRIPTION).uri} does not describe a grmp-iqa bundle; it is another program's file"
+            f"{(folder / DESCRIPTION).uri} does not describe a grmp-iqa bundle; it is another program's file"
         )
     if content.get("version") != VERSION:
         raise InputError(
-            f"bundle {place.uri} has format version {content.get('version')}, this program reads {VERSION}; "
+            f"bundle {folder.uri} has format version {content.get('version')}, this program reads {VERSION}; "
             "use the release that wrote it"
         )
-    tensors = (place / TENSORS).read_bytes()
+    tensors = (folder / TENSORS).read_bytes()
     if hashlib.sha256(tensors).hexdigest() != content.get("tensors_sha256"):
-        raise InputError(f"bundle {place.uri} was changed after it was written: {TENSORS} does not match its hash")
+        raise InputError(f"bundle {folder.uri} was changed after it was written: {TENSORS} does not match its hash")
     try:
         return Bundle(
             kind=content["kind"],
@@ -96,7 +113,7 @@ def read_bundle(place: Location) -> Bundle:
             provenance=content["provenance"],
         )
     except (KeyError, TypeError, SafetensorError) as error:
-        raise InputError(f"bundle {place.uri} is damaged ({type(error).__name__}: {error}); write it again") from error
+        raise InputError(f"bundle {folder.uri} is damaged ({type(error).__name__}: {error}); write it again") from error
 
 
 def check_backbone(bundle: Bundle, backbone: Backbone, where: str) -> None:

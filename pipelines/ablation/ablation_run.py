@@ -1,4 +1,4 @@
-"""Which part of the method helps, on a real target: baselines, prompts, pre-training, regularization, side by side.
+"""Ablation of the method on a real target: baselines, prompts, pre-training, regularization, side by side.
 
 Every method sees the same labelled images and is tested on the same others. What a method may choose (ridge strength,
 epoch, lambda), it chooses inside its labelled images.
@@ -29,7 +29,7 @@ class Ablation:
     """Result of `grmp ablate`."""
 
     results: pd.DataFrame
-    """One row a method, number of shots and split: method, shots, split_seed, srcc, lambda."""
+    """One row a method, number of shots and split: `arms.COLUMNS`."""
     failed: list[str]
     """Trials without a row, each with its error."""
     place: str
@@ -55,9 +55,9 @@ def run_ablation(config: Config) -> Ablation:
     target, sweeps = load_target(config.target), arms(config)
     with ray_session():
         baselines, rejected = baseline_rows(config, target.table.to_pydict())
-        found = [arm_rows(arm, place) for arm in sweeps]
-    results = pd.concat([baselines, *(rows for rows, _ in found)], ignore_index=True)
-    ablation = Ablation(results, [trial for _, failed in found for trial in failed], place.uri)
+        by_arm = [arm_rows(arm, place) for arm in sweeps]
+    results = pd.concat([baselines, *(rows for rows, _ in by_arm)], ignore_index=True)
+    ablation = Ablation(results, [trial for _, failed in by_arm for trial in failed], place.uri)
     (place / "ablation.csv").write_bytes(results.to_csv(index=False).encode())
     (place / "ablation.md").write_bytes(ablation.as_text().encode())
     inputs = {"target": target.fingerprint()}

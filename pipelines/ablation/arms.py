@@ -18,12 +18,10 @@ from pipelines.runtime.console import say
 from pipelines.runtime.provenance import output_place
 from pipelines.sweeping.sweep_run import run_sweep
 
+COLUMNS = ("shots", "split_seed", "method", "srcc", "lambda")
+"""Of the ablation's results, one row a method, number of shots and split; lambda is NaN for a baseline."""
 NSS, LINEAR, LOOK = "ridge on BRISQUE", "linear probe", "ridge on attributes"
-
-
 CONTEXT, RANDOM, RANDOM_QGR = "text context only (CoOp)", "adaptation", "adaptation + QGR"
-
-
 CONTEXT_ONLY = TrainableConfig(
     text_context=True, visual_prompts=False, vision_blocks=0, text_blocks=0, final_norms=False
 )
@@ -31,7 +29,7 @@ CONTEXT_ONLY = TrainableConfig(
 
 @dataclass(frozen=True)
 class Arm:
-    """One sweep of the ablation: where its prompts start, and what is different in its configuration."""
+    """One sweep of the ablation: its initial prompts and its configuration."""
 
     folder: str
     config: Config
@@ -75,18 +73,18 @@ def random_prompts(config: Config) -> Bundle:
     )
 
 
-def arm_rows(arm: Arm, place: Location) -> tuple[pd.DataFrame, list[str]]:
+def arm_rows(arm: Arm, ablation: Location) -> tuple[pd.DataFrame, list[str]]:
     """Run the arm's sweep in a folder of its own; -> its rows of the ablation, and the trials that failed."""
     say(f"ablation: {arm.folder}")
-    folder = place / arm.folder
-    write_bundle(folder / "pretrain" / "bundle", arm.start)
-    results = run_sweep(dataclasses.replace(arm.config, output=folder.uri)).results
+    output = ablation / arm.folder
+    write_bundle(output / "pretrain" / "bundle", arm.start)
+    results = run_sweep(dataclasses.replace(arm.config, output=output.uri)).results
     good = results[results["error"].isna()]
     frames = []
     for method, regularized in arm.methods.items():
         rows = best_by_validation(good[good["lambda"] > 0]) if regularized else good[good["lambda"] == 0]
         rows = rows.assign(shots=rows["budget"], method=method)
-        frames.append(rows[["shots", "split_seed", "srcc", "lambda", "method"]])
+        frames.append(rows[list(COLUMNS)])
     failed = [f"{arm.folder}: {row.trial}: {row.error}" for row in results[results["error"].notna()].itertuples()]
     return pd.concat(frames, ignore_index=True), failed
 

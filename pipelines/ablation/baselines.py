@@ -20,10 +20,10 @@ from grmp_core.imaging.views import ViewConfig, scoring_views
 from grmp_core.labels.own_quality import attributes
 from grmp_core.model.backbone import BackboneConfig, load_backbone
 from grmp_core.model.features import image_features
-from pipelines.ablation.arms import LINEAR, LOOK, NSS
+from pipelines.ablation.arms import COLUMNS, LINEAR, LOOK, NSS
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.labelled_target import check_rejects
-from pipelines.sweeping import grid
+from pipelines.sweeping.grid import plan_trials
 
 
 def baseline_rows(config: Config, columns: dict[str, list[Any]]) -> tuple[pd.DataFrame, list[dict[str, str]]]:
@@ -43,25 +43,25 @@ def baseline_rows(config: Config, columns: dict[str, list[Any]]) -> tuple[pd.Dat
     mos = np.array([columns["mos"][i] for i in good])
     reference_ids = tuple(columns["reference_id"][i] for i in good)
     rows = []
-    for cell in grid.plan_trials(config, reference_ids):
-        if cell["lambda"] != config.sweep.lambdas[0]:
+    for trial in plan_trials(config, reference_ids):
+        if trial.strength != config.sweep.lambdas[0]:
             continue
-        parts = splits.split(reference_ids, cell["split_seed"], config.sweep.test_fraction)
-        labelled = splits.draw_shots(parts, cell["shots"], cell["split_seed"])
+        parts = splits.split(reference_ids, trial.split_seed, config.sweep.test_fraction)
+        labelled = splits.draw_shots(parts, trial.shots, trial.split_seed)
         for method, name in ((NSS, "brisque"), (LINEAR, "pooled"), (LOOK, "attributes")):
             values = np.stack([features[i][name] for i in good])
             predicted = ridge(values[labelled], mos[labelled], values[parts.test])
-            found = {"method": method, "srcc": srcc(predicted, mos[parts.test]), "lambda": np.nan}
-            rows.append({"shots": cell["budget"], "split_seed": cell["split_seed"], **found})
-    return pd.DataFrame(rows), rejected
+            score = srcc(predicted, mos[parts.test])
+            rows.append((trial.budget, trial.split_seed, method, score, np.nan))
+    return pd.DataFrame(rows, columns=list(COLUMNS)), rejected
 
 
 def _features(config: Config, paths: list[str]) -> list[dict[str, Any]]:
-    """Statistics and features of every image, in order; `error` where it cannot be read, `unfit` where BRISQUE has
-    nothing to say to it."""
+    """Statistics and features of every image, in order; `error` where it cannot be read, `unfit` where BRISQUE is not
+    defined."""
     rows = [{"row": i, "path": path} for i, path in enumerate(paths)]
     pool = int(ray.cluster_resources()["CPU"])
-    found = (
+    described = (
         ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * pool))
         .map(
             _Features,  # type: ignore[arg-type]  # Ray makes an instance, whose call it is
@@ -70,7 +70,7 @@ def _features(config: Config, paths: list[str]) -> list[dict[str, Any]]:
         )
         .iter_rows()
     )
-    return sorted(found, key=lambda row: int(row["row"]))
+    return sorted(described, key=lambda row: int(row["row"]))
 
 
 class _Features:

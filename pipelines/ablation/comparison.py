@@ -9,7 +9,7 @@ from pipelines.results.statistics import compare_methods, method_medians
 from pipelines.runtime.console import table
 
 AGAINST = (NSS, LINEAR, LOOK, RANDOM)
-"""What every other method is held against."""
+"""Methods that every other one is compared with."""
 
 
 def medians_text(results: pd.DataFrame) -> str:

@@ -1,9 +1,10 @@
-"""Adapt the pre-trained prompts to all labelled images of the target, once a sweep has settled lambda."""
+"""Adapt the pre-trained prompts to all labelled images of the target, once a sweep has chosen lambda."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,13 @@ import torch
 
 from grmp_core.learning.few_shot import AdaptResult, adapt, folds_of
 from grmp_core.model.bundle import LEARNED_FROM, Bundle, write_bundle
+from pipelines.configuration.loading import LAMBDA
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.adapted_bundle import adapted_bundle
 from pipelines.few_shot.encoded_target import EncodedTarget, encode_target
 from pipelines.few_shot.labelled_target import bad_rows, load_target
 from pipelines.few_shot.starting_model import check_adaptation, compute_device, initial_prompts, process_model
+from pipelines.results.sweep_folder import SweepFolder, TrialFolder
 from pipelines.runtime.capacity import require_trial
 from pipelines.runtime.console import say, table
 from pipelines.runtime.provenance import output_place, write_manifest
@@ -42,10 +45,30 @@ class Adaptation:
         return f"{table([row])}\n{self.bundle}"
 
 
+def settings_of_sweep(config: Config, given: Sequence[str]) -> dict[str, Any]:
+    """Lambda and searched settings as the sweep of this output chose them, by key; empty where it chose nothing.
+
+    Args:
+        given: keys, or sections of keys, that the user has set and that stay as they are.
+    """
+    folder = SweepFolder.of(config.output)
+    chosen = folder.chosen()
+    if chosen is None:
+        return {}
+    settings = {LAMBDA: chosen.strength, **(chosen.settings or {})}
+    taken = {key: value for key, value in settings.items() if not any(f"{key}.".startswith(f"{g}.") for g in given)}
+    if taken:
+        text = ", ".join(
+            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in taken.items()
+        )
+        say(f"adapt: {text}, as the sweep at {folder.uri} chose; --set gives others")
+    return taken
+
+
 def adapt_to_all_labels(config: Config) -> Adaptation:
     """Write the bundle `<output>/adapt/bundle`. Every label is used; lambda is adapt.qgr.strength."""
     started = time.time()
-    place = output_place(config, "adapt")
+    folder = TrialFolder(output_place(config, "adapt"))
     start = initial_prompts(config)
     target = load_target(config.target)
     check_adaptation(config, start)
@@ -57,14 +80,13 @@ def adapt_to_all_labels(config: Config) -> Adaptation:
         result = ray.get(task.remote(config, start, encoded))
     about = {"shots": len(encoded.mos), LEARNED_FROM: list(encoded.image_ids)}
     bundle = adapted_bundle(config, start, result, target.score_range, about)
-    write_bundle(place / "bundle", bundle)
-    history = [dataclasses.asdict(record) for record in result.history]
-    (place / "history.json").write_json({"history": history, "val_srcc_by_epoch": result.val_srcc_by_epoch})
+    write_bundle(folder.bundle, bundle)
+    folder.write_history(result)
     rejected = (*bad_rows(target), *encoded.unreadable)
     counts = {"images": len(encoded.mos), "epochs": result.epochs}
     inputs = {"target": target.fingerprint()}
-    write_manifest(place, "adapt", config, started, inputs=inputs, counts=counts, rejected=rejected)
-    return Adaptation((place / "bundle").uri, len(encoded.mos), result.epochs, result.val_srcc, time.time() - started)
+    write_manifest(folder.root, "adapt", config, started, inputs=inputs, counts=counts, rejected=rejected)
+    return Adaptation(folder.bundle.uri, len(encoded.mos), result.epochs, result.val_srcc, time.time() - started)
 
 
 def _adapt(config: Config, start: Bundle, encoded: EncodedTarget) -> AdaptResult:

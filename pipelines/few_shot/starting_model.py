@@ -10,9 +10,8 @@ from grmp_core.model.bundle import Bundle, check_backbone, read_bundle
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
-from pipelines.runtime.provenance import config_hash
 
-_models: dict[tuple[str, torch.device], QualityModel] = {}
+_models: dict[tuple[object, ...], QualityModel] = {}
 """The one model of this process."""
 
 
@@ -34,17 +33,7 @@ def adapting_model(config: Config, start: Bundle, device: torch.device) -> Quali
 
 def process_model(config: Config, start: Bundle, device: torch.device) -> QualityModel:
     """`adapting_model`, made once a process: nothing that uses it changes it, and Ray uses processes again."""
-    prompts = {name: tensor.numpy().tobytes() for name, tensor in sorted(start.parameters.items())}
-    made_of = config_hash(
-        config.backbone,
-        start.backbone_sha256,
-        start.prompts,
-        prompts,
-        config.precision,
-        config.seed,
-        config.adapt.trainable,
-    )
-    key = (made_of, device)
+    key = (start.digest, config.backbone, config.precision, config.seed, config.adapt.trainable, device)
     if key not in _models:
         _models.clear()
         _models[key] = adapting_model(config, start, device)
@@ -53,23 +42,23 @@ def process_model(config: Config, start: Bundle, device: torch.device) -> Qualit
 
 def initial_prompts(config: Config) -> Bundle:
     """The pre-trained prompts `<output>/pretrain/bundle`. InputError as of `read_prompts`, or when there are none."""
-    place = locate(config.output) / "pretrain" / "bundle"
-    if not (place / "bundle.json").exists():
-        raise InputError(f"no pre-trained prompts at {place.uri}: run `grmp pretrain` with this output first")
-    return read_prompts(config, place)
+    folder = locate(config.output) / "pretrain" / "bundle"
+    if not (folder / "bundle.json").exists():
+        raise InputError(f"no pre-trained prompts at {folder.uri}: run `grmp pretrain` with this output first")
+    return read_prompts(config, folder)
 
 
-def read_prompts(config: Config, place: Location) -> Bundle:
+def read_prompts(config: Config, folder: Location) -> Bundle:
     """Pre-trained prompts. InputError for an adapted model, and for prompts that know the target's scores."""
-    start = read_bundle(place)
+    start = read_bundle(folder)
     if start.kind != "prompts":
         raise InputError(
-            f"{place.uri} is an adapted model: a trial that starts from it has seen scores that it is to be tested on; "
+            f"{folder.uri} is an adapted model: a trial that starts from it has seen scores that it is tested on; "
             "give the bundle of grmp pretrain"
         )
     if start.provenance.get("source") == config.target.dataset:
         raise InputError(
-            f"the prompts at {place.uri} were pre-trained on the scores of {config.target.dataset}, so no image of it "
+            f"the prompts at {folder.uri} were pre-trained on the scores of {config.target.dataset}, so no image of it "
             "is left to test on; choose another target.dataset, or another synthesize.source and output"
         )
     return start

@@ -8,22 +8,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from grmp_core.identity import Identity
 from grmp_core.learning.episode_plan import tasks_of_step
 from grmp_core.learning.meta_pretraining import check_workers
-from grmp_core.model.backbone import load_backbone
+from grmp_core.model.backbone import Backbone, load_backbone
 from grmp_core.model.bundle import Bundle, write_bundle
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.tasks.task_store import TaskStore
 from pipelines.configuration.loading import as_dict
 from pipelines.configuration.schema import Config
-from pipelines.pretraining.checkpoints import History, read_state
+from pipelines.pretraining.checkpoints import History, read_state, state_folder
 from pipelines.pretraining.episode_sources import check_store
 from pipelines.pretraining.training_loop import learn_here, learn_on_workers, say_where, spread
 from pipelines.runtime.console import say, table
-from pipelines.runtime.provenance import config_hash, output_place, versions, write_manifest
+from pipelines.runtime.provenance import output_place, versions, write_manifest
 from pipelines.runtime.ray_session import ray_session
 from pipelines.task_making.picture_sources import scan_references, task_names
-from pipelines.task_making.task_writer import fingerprint
+from pipelines.task_making.task_writer import store_identity
 from pipelines.tracking.tracker import open_tracking
 
 
@@ -49,7 +50,7 @@ def pretrain_prompts(config: Config) -> Pretraining:
     """Pre-train and write the prompt bundle `<output>/pretrain/bundle`. An interrupted run goes on where it was."""
     started = time.time()
     tracking = open_tracking(config)  # refuses an output without a store before any work is done
-    place = output_place(config, "pretrain")
+    folder = output_place(config, "pretrain")
     backbone = load_backbone(config.backbone)
     QualityModel(backbone, config.prompts, seed=config.seed)  # refuses prompts that do not fit before workers start
     with ExitStack() as stack:
@@ -58,7 +59,7 @@ def pretrain_prompts(config: Config) -> Pretraining:
             usable, rejected = scan_references(config)
             source: Any = usable
             tasks: tuple[str, ...] = task_names(config)
-            data, pictures = fingerprint(config, usable), str(config.synthesize.source)
+            data, pictures = store_identity(config, usable).digest, str(config.synthesize.source)
         else:
             store = TaskStore(output_place(config, "tasks"))
             plan = check_store(store, config)
@@ -66,24 +67,23 @@ def pretrain_prompts(config: Config) -> Pretraining:
             source, rejected, tasks = None, [], store.tasks
         check_workers(config.meta, config.pretrain.workers)
         tasks_of_step(tasks, 0, config.meta, config.seed)  # refuses more than there are
-        weights = dataclasses.replace(config.backbone, checkpoint=None), backbone.weights_sha256  # wherever they lie
-        identity = config_hash(config.seed, config.precision, weights, config.prompts, config.meta, data)
-        kept = place / "state" / identity
+        identity = pretraining_identity(config, backbone, data)
         say(f"pretrain: {spread(len(tasks), config)}")
-        known = read_state(kept)
-        if known is not None and known[0].step >= config.meta.outer_steps:
-            say_where(known)
+        kept = state_folder(folder / "state", identity)
+        reached = read_state(kept)
+        if reached is not None and reached[0].step >= config.meta.outer_steps:
+            say_where(reached)
         else:
             arguments = {"config": as_dict(config), "source": source, "kept": kept.uri}
             if config.pretrain.workers == 0:
                 learn_here(arguments)
             else:
                 stack.enter_context(ray_session())
-                learn_on_workers(arguments, config, place / "train" / f"{identity}-{time.time_ns()}")
-            known = read_state(kept)
-    if known is None:
+                learn_on_workers(arguments, config, folder / "train" / f"{identity.digest}-{time.time_ns()}")
+            reached = read_state(kept)
+    if reached is None:
         raise RuntimeError(f"pre-training ended without a checkpoint in {kept.uri}")
-    state, history = known
+    state, history = reached
     bundle = Bundle(
         kind="prompts",
         backbone=config.backbone.at_home(),
@@ -101,9 +101,25 @@ def pretrain_prompts(config: Config) -> Pretraining:
             "versions": versions(),
         },
     )
-    write_bundle(place / "bundle", bundle)
-    (place / "history.json").write_json({"history": history})
+    write_bundle(folder / "bundle", bundle)
+    (folder / "history.json").write_json({"history": history})
     counts = {"tasks": len(tasks), "outer_steps": state.step}
-    write_manifest(place, "pretrain", config, started, inputs={"identity": identity}, counts=counts, rejected=rejected)
-    tracking.log_pretrain(place)
-    return Pretraining((place / "bundle").uri, len(tasks), history, time.time() - started)
+    write_manifest(
+        folder, "pretrain", config, started, inputs={"identity": identity.digest}, counts=counts, rejected=rejected
+    )
+    tracking.log_pretrain(folder)
+    return Pretraining((folder / "bundle").uri, len(tasks), history, time.time() - started)
+
+
+def pretraining_identity(config: Config, backbone: Backbone, data: str) -> Identity:
+    """Every setting and input that decides about the prompts. The number of workers and views are none of them."""
+    parts = {
+        "seed": config.seed,
+        "precision": config.precision,
+        "backbone": config.backbone,
+        "backbone.sha256": backbone.weights_sha256,
+        "prompts": config.prompts,
+        "meta": config.meta,
+        "tasks.fingerprint": data,
+    }
+    return Identity.of(parts, without={"backbone.checkpoint"})  # where the weights lie does not matter

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
-from scipy.stats import rankdata
+from scipy import stats
 
 from grmp_core.evaluation.metrics import MIN_INTERVAL_IMAGES, merge_ties, srcc
 from grmp_core.imaging.decoding import ImageLimits, id_of_file, picture_of
 from grmp_core.model.bundle import LEARNED_FROM, read_bundle
 from grmp_core.model.scorer import Scorer
 from grmp_core.storage import Location
+from pipelines.results.sweep_folder import TrialFolder
 
 
 class Comparison(NamedTuple):
@@ -28,35 +27,32 @@ class Comparison(NamedTuple):
 
 
 def judge(
-    place: Location, champion: str, open_champion: Callable[[], Location], margin: float, limits: ImageLimits
+    candidate: Location, champion: str, open_champion: Callable[[], Location], margin: float, limits: ImageLimits
 ) -> tuple[bool, str]:
-    """Whether the bundle at `place` is to take the place of version `champion`, and why or why not.
+    """Whether the bundle at `candidate` is to replace version `champion`, and why or why not.
 
     The held-out images, their human scores and the candidate's predictions stand in `predictions.parquet` beside the
     bundle, as a sweep writes it; `open_champion` fetches the champion's bundle, which scores those of the images that
     it has not learned from.
     """
     stays = f"champion version {champion} stays"
-    file = place.parent / "predictions.parquet"
-    if not file.exists():
-        return False, f"{stays}: there are no held-out predictions to compare on ({file.uri} is missing)"
-    held_out = pd.read_parquet(io.BytesIO(file.read_bytes()))
-    scale = read_bundle(place).score_range
+    folder = TrialFolder(candidate.parent)
+    held_out = folder.read_predictions()
+    if held_out is None:
+        return False, f"{stays}: there are no held-out predictions to compare on ({folder.predictions.uri} is missing)"
+    scale = read_bundle(candidate).score_range
     if scale is None:
-        return False, f"{stays}: {place.uri} does not say what the scores' scale is"
+        return False, f"{stays}: {candidate.uri} does not give the scale of its scores"
     rival = open_champion()
     seen = read_bundle(rival).provenance.get(LEARNED_FROM)
     table = held_out[[not seen or id_of_file(path) not in seen for path in held_out["image_path"]]]
     theirs = _score(rival, table["image_path"].tolist(), limits)
-    known = np.isfinite(theirs)
-    if known.sum() < MIN_INTERVAL_IMAGES:
-        why = (
-            f"{known.sum()} of {len(held_out)} held-out images can be read and are new to it, "
-            f"{MIN_INTERVAL_IMAGES} are needed"
-        )
-        return False, f"{stays}: {why}"
-    ours, human = table["quality"].to_numpy(float)[known], scale.to_quality(table["mos"].to_numpy(float)[known])
-    promoted, reason = verdict(compare(ours, theirs[known], np.asarray(human)), margin, champion)
+    readable = np.isfinite(theirs)
+    if readable.sum() < MIN_INTERVAL_IMAGES:
+        images = f"{readable.sum()} of {len(held_out)} held-out images"
+        return False, f"{stays}: {images} can be read and are new to it, {MIN_INTERVAL_IMAGES} are needed"
+    ours, human = table["quality"].to_numpy(float)[readable], scale.to_quality(table["mos"].to_numpy(float)[readable])
+    promoted, reason = verdict(compare(ours, theirs[readable], np.asarray(human)), margin, champion)
     return promoted, reason + _note(seen, len(held_out) - len(table))
 
 
@@ -65,12 +61,18 @@ def compare(candidate_N: np.ndarray, champion_N: np.ndarray, mos_N: np.ndarray, 
 
     A model that gives all images one score ranks nothing and counts as 0.
     """
-    n = len(mos_N)
     candidate_N, champion_N = merge_ties(candidate_N), merge_ties(champion_N)
-    rows = np.random.default_rng(seed).integers(n, size=(2000, n))
-    differences = _srcc_of_rows(candidate_N[rows], mos_N[rows]) - _srcc_of_rows(champion_N[rows], mos_N[rows])
+
+    def lead(candidate: np.ndarray, champion: np.ndarray, mos: np.ndarray, axis: int) -> np.ndarray:
+        return _srcc_of_rows(candidate, mos) - _srcc_of_rows(champion, mos)
+
+    resampled = stats.bootstrap(
+        (candidate_N, champion_N, mos_N), lead, paired=True, vectorized=True, n_resamples=2000, confidence_level=0.95,
+        alternative="greater", method="percentile", rng=np.random.default_rng(seed),
+    )  # fmt: skip
     ours, theirs = np.nan_to_num(srcc(candidate_N, mos_N)), np.nan_to_num(srcc(champion_N, mos_N))
-    return Comparison(float(ours), float(theirs), float(ours - theirs), float(np.quantile(differences, 0.05)), n)
+    lower = float(resampled.confidence_interval.low)
+    return Comparison(float(ours), float(theirs), float(ours - theirs), lower, len(mos_N))
 
 
 def verdict(result: Comparison, margin: float, champion: str) -> tuple[bool, str]:
@@ -85,23 +87,23 @@ def verdict(result: Comparison, margin: float, champion: str) -> tuple[bool, str
 
 
 def _note(seen: list[str] | None, left_out: int) -> str:
-    """What the champion had learned from: its own split may have been another one."""
+    """On the images that the champion had learned from: its split may have been another one."""
     if seen is None:
         return "; the champion does not say what it has learned from: some of these images would favour it"
     return f"; {left_out} held-out images took no part, since the champion has learned from them" if left_out else ""
 
 
-def _score(place: Location, paths: list[str], limits: ImageLimits) -> np.ndarray:
+def _score(bundle: Location, paths: list[str], limits: ImageLimits) -> np.ndarray:
     """(N,) quality, nan where an image cannot be read."""
-    scorer = Scorer(read_bundle(place), place.uri, limits=limits)
+    scorer = Scorer(read_bundle(bundle), bundle.uri, limits=limits)
     batches = [paths[first : first + 16] for first in range(0, len(paths), 16)]
     parts = [scorer.score([picture_of(path) for path in batch]) for batch in batches]
     return np.array([score.quality for part in parts for score in part])
 
 
 def _srcc_of_rows(a_RN: np.ndarray, b_RN: np.ndarray) -> np.ndarray:
-    """Spearman correlation of each pair of rows, (R,); 0 where one is constant."""
-    a, b = rankdata(a_RN, axis=1), rankdata(b_RN, axis=1)
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-    products, norms = (a * b).sum(axis=1), np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    """Spearman correlation of each pair of rows, (...,) of (..., N); 0 where one is constant."""
+    a, b = stats.rankdata(a_RN, axis=-1), stats.rankdata(b_RN, axis=-1)
+    a, b = a - a.mean(axis=-1, keepdims=True), b - b.mean(axis=-1, keepdims=True)
+    products, norms = (a * b).sum(axis=-1), np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
     return np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import hashlib
+import dataclasses
 import io
 import shutil
 from importlib import metadata
@@ -18,6 +18,7 @@ from PIL import Image
 
 import grmp_core
 from grmp_core.errors import InputError
+from grmp_core.identity import digest_of
 from grmp_core.model.bundle import DESCRIPTION, TENSORS, Bundle
 from grmp_core.storage import Location
 from pipelines.configuration.schema import Config
@@ -30,15 +31,12 @@ REQUIREMENTS = (
 """What grmp_core needs; pinned to the installed versions."""
 
 
-def content_hash(config: Config, place: Location) -> str:
-    """Of all that a version consists of: bundle, code, and what may be switched."""
-    code = [PROGRAM, *sorted(_package().rglob("*.py"))]
-    parts = [(place / DESCRIPTION).read_bytes(), (place / TENSORS).read_bytes(), *(f.read_bytes() for f in code)]
-    parts.append(repr(model_config(config)).encode())
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little") + part)
-    return digest.hexdigest()
+def content_hash(config: Config, bundle: Bundle) -> str:
+    """SHA-256 as hex of all that a version consists of: bundle, code, and what may be switched."""
+    backbone = dataclasses.replace(bundle.backbone, checkpoint=None)  # where the weights lie does not matter
+    described = dataclasses.asdict(dataclasses.replace(bundle, backbone=backbone, parameters={}))
+    code = (file.read_bytes() for file in [PROGRAM, *sorted(_package().rglob("*.py"))])
+    return digest_of(bundle.digest, described, model_config(config), *code)
 
 
 def stage(folder: Path, place: Location, bundle: Bundle) -> dict[str, str]:

@@ -21,6 +21,7 @@ from pipelines.configuration.schema import Config
 from pipelines.registry import model_package
 from pipelines.registry.champion_decision import judge
 from pipelines.registry.model_card import model_card
+from pipelines.results.sweep_folder import SweepFolder
 from pipelines.scoring.model_lookup import as_current, cause, resolve_model
 from pipelines.tracking.tracker import OUTAGE, Tracker, open_tracking
 
@@ -48,17 +49,19 @@ def register_model(config: Config) -> Registration:
 
     Raises InputError when there is no bundle, it is not an adapted model, or MLflow does not answer.
     """
-    place = _candidate_place(config)
-    bundle = with_weights_at(read_bundle(place), config.backbone, place.uri)
+    folder = _candidate_place(config)
+    bundle = with_weights_at(read_bundle(folder), config.backbone, folder.uri)
     if bundle.kind != "model":
-        raise InputError(f"bundle {place.uri} holds pre-trained prompts, no model; adapt it to labelled images first")
+        raise InputError(
+            f"bundle {folder.uri} holds pre-trained prompts, not a model; adapt them to labelled images first"
+        )
     tracker = open_tracking(config)
     name = config.register.name
-    content = model_package.content_hash(config, place)
+    content = model_package.content_hash(config, bundle)
     try:
-        version = _find(tracker.client, name, content) or _log(config, tracker, place, bundle, content)
+        version = _find(tracker.client, name, content) or _log(config, tracker, folder, bundle, content)
         tracker.client.set_registered_model_alias(name, CANDIDATE, str(version))
-        is_champion, reason = _judge(config, tracker.client, place, version)
+        is_champion, reason = _judge(config, tracker.client, folder, version)
         if is_champion:
             tracker.client.set_registered_model_alias(name, CHAMPION, str(version))
         tracker.client.set_model_version_tag(name, str(version), _DECISION, reason)
@@ -67,7 +70,7 @@ def register_model(config: Config) -> Registration:
     except OUTAGE as error:
         raise InputError(
             f"MLflow at {tracker.uri} did not take the model ({type(error).__name__}: {cause(error)}); "
-            "see to it and run the same command again"
+            "bring it back and run the same command again"
         ) from error
     return Registration(name, version, is_champion, reason)
 
@@ -75,16 +78,17 @@ def register_model(config: Config) -> Registration:
 def _candidate_place(config: Config) -> Location:
     if config.register.bundle is not None:
         return locate(config.register.bundle)
-    file = locate(config.output) / "sweep" / "chosen.json"
-    if not file.exists():
-        raise InputError(f"nothing to register: {file.uri} is missing; run grmp sweep, or set register.bundle")
-    chosen = file.read_json()
-    if not chosen.get("bundle"):
-        raise InputError(f"nothing to register: the sweep of {file.uri} chose no model, since no trial finished")
-    return locate(chosen["bundle"])
+    folder = SweepFolder.of(config.output)
+    chosen = folder.chosen()
+    if chosen is None:
+        raise InputError(
+            f"nothing to register: the sweep at {folder.uri} has chosen no model, since it has not ended or no trial "
+            "finished; run grmp sweep, or set register.bundle"
+        )
+    return folder.trial(chosen.trial).bundle  # an output may have moved since
 
 
-def _judge(config: Config, client: MlflowClient, place: Location, version: int) -> tuple[bool, str]:
+def _judge(config: Config, client: MlflowClient, folder: Location, version: int) -> tuple[bool, str]:
     name = config.register.name
     champion = client.get_registered_model(name).aliases.get(CHAMPION)
     if champion is None:
@@ -92,24 +96,24 @@ def _judge(config: Config, client: MlflowClient, place: Location, version: int) 
     if int(champion) == version:
         return True, "it is the champion already"
     uri = f"models:/{name}/{champion}"
-    return judge(place, str(champion), lambda: resolve_model(uri, config).place, config.register.margin, config.images)
+    return judge(folder, str(champion), lambda: resolve_model(uri, config).place, config.register.margin, config.images)
 
 
 # --- the registry --------------------------------------------------------------------------------------------------
 
 
 def _find(client: MlflowClient, name: str, content: str) -> int | None:
-    found = client.search_model_versions(f"name = '{name}' and tags.`{_CONTENT}` = '{content}'")
-    return max((int(version.version) for version in found), default=None)
+    versions = client.search_model_versions(f"name = '{name}' and tags.`{_CONTENT}` = '{content}'")
+    return max((int(version.version) for version in versions), default=None)
 
 
-def _log(config: Config, tracker: Tracker, place: Location, bundle: Bundle, content: str) -> int:
-    with tempfile.TemporaryDirectory() as folder, as_current(tracker):
+def _log(config: Config, tracker: Tracker, folder: Location, bundle: Bundle, content: str) -> int:
+    with tempfile.TemporaryDirectory() as staging, as_current(tracker):
         logged = mlflow.pyfunc.log_model(
             name="quality-model",
             python_model=str(model_package.PROGRAM),
-            artifacts=model_package.stage(Path(folder), place, bundle),
-            code_paths=[str(model_package.copy_package(Path(folder)))],
+            artifacts=model_package.stage(Path(staging), folder, bundle),
+            code_paths=[str(model_package.copy_package(Path(staging)))],
             pip_requirements=model_package.requirements(),
             signature=model_package.signature(),
             input_example=model_package.example(),

@@ -164,14 +164,12 @@ def search_tried(sweep: SweepResults) -> list[Section]:
 def chosen_model(sweep: SweepResults, settings: ReportConfig, limits: ImageLimits) -> list[Section]:
     if sweep.chosen is None:
         return []
-    trial = str(sweep.chosen["trial"])
-    file = sweep.trial_file(trial, "predictions.parquet")
-    if not file.exists():
-        note = Note(f"The predictions of {trial} are missing ({file.uri}); its scatter cannot be shown.", (), True)
-        return [Section("The chosen model", [note])]
-    table = pd.read_parquet(io.BytesIO(file.read_bytes()))
-    if "mos_scale_score" not in table:
-        raise InputError(f"{file.uri} has no mos_scale_score: an earlier version made it; run `grmp sweep` again")
+    trial = sweep.chosen.trial
+    folder = sweep.folder.trial(trial)
+    table = folder.read_predictions()
+    if table is None:
+        missing = f"The predictions of {trial} are missing ({folder.predictions.uri}); its scatter cannot be shown."
+        return [Section("The chosen model", [Note(missing, (), True)])]
     quality, mos = table["quality"].to_numpy(float), table["mos"].to_numpy(float)
     predicted_mos = table["mos_scale_score"].to_numpy(float)
     with warnings.catch_warnings():
@@ -186,7 +184,7 @@ def chosen_model(sweep: SweepResults, settings: ReportConfig, limits: ImageLimit
         f"{trial}: of its lambda's splits the one with the best validation SRCC. On its {len(table)} test images SRCC "
         f"is {decimals(srcc(predicted_mos, mos))}, {interval}."
     )
-    caption = f"Each dot is one of {len(table)} images the model never saw. Bundle: {sweep.chosen.get('bundle', NONE)}"
+    caption = f"Each dot is one of {len(table)} images the model never saw. Bundle: {sweep.chosen.bundle}"
     picture = Picture("scatter", charts.scatter(quality, mos, fit), "Predicted quality against human score", caption)
     sections = [Section("The chosen model", [Text(text), Pictures((picture,))])]
     if settings.worst_images:
@@ -212,7 +210,7 @@ def _worst(table: pd.DataFrame, fit: LogisticFit, settings: ReportConfig, limits
 def _main_lambda(sweep: SweepResults) -> float:
     """The chosen lambda; without a choice the one with the best median SRCC at the largest budget."""
     if sweep.chosen is not None:
-        return float(sweep.chosen["lambda"])
+        return sweep.chosen.strength
     table = statistics.cells(sweep.trials)
     table = table[table["n"] > 0].sort_values(["budget", "srcc_median"])
     return float(table.iloc[-1]["lambda"])

@@ -15,7 +15,6 @@ import yaml
 
 from grmp_core.errors import InputError
 from grmp_core.imaging.decoding import ImageLimits
-from grmp_core.storage import locate
 from pipelines.configuration.workloads import ReportConfig
 from pipelines.rendering import palette
 from pipelines.rendering.document import (
@@ -36,8 +35,8 @@ from pipelines.rendering.document import (
 from pipelines.reporting import findings
 from pipelines.reporting.charts import number
 from pipelines.reporting.findings import NONE, answer_of, decimals, short_answer
-from pipelines.results import statistics, sweep_folder
-from pipelines.results.sweep_folder import SweepResults
+from pipelines.results import statistics
+from pipelines.results.sweep_folder import SweepFolder, SweepResults
 
 if TYPE_CHECKING:  # the configuration holds this file's section
     from pipelines.configuration.schema import Config
@@ -61,15 +60,12 @@ class Report:
 def write_report(config: Config) -> Report:
     """Write report.html, report.md and figures/*.png into `<output>/sweep`. InputError when no sweep is there."""
     settings = config.report
-    sweep = sweep_folder.read_sweep(locate(config.output) / "sweep")
+    sweep = SweepFolder.of(config.output).read()
     page = build_page(sweep, settings, config.images)
-    place = sweep.place
-    for picture in _pictures(page):
-        (place / "figures" / f"{picture.name}.png").write_bytes(palette.to_png(picture.figure))
-    (place / "report.html").write_bytes(to_html(page).encode())
-    (place / "report.md").write_bytes(to_markdown(page).encode())
+    figures = {picture.name: palette.to_png(picture.figure) for picture in _pictures(page)}
+    html, markdown = sweep.folder.write_report(to_html(page), to_markdown(page), figures)
     rows = statistics.cells(sweep.trials).to_dict("records")
-    return Report((place / "report.html").uri, (place / "report.md").uri, tuple(rows))
+    return Report(html.uri, markdown.uri, tuple(rows))
 
 
 def build_page(sweep: SweepResults, settings: ReportConfig, limits: ImageLimits) -> Page:
@@ -89,7 +85,7 @@ def build_page(sweep: SweepResults, settings: ReportConfig, limits: ImageLimits)
         sections.append(Section("What failed", _failures(sweep)))
     sections.append(Section("How it was made", _provenance(sweep)))
     made = sweep.manifest.get("created_utc", "")
-    return Page("Sweep report", f"{sweep.place.uri}{' · ' + made if made else ''}", sections)
+    return Page("Sweep report", f"{sweep.folder.uri}{' · ' + made if made else ''}", sections)
 
 
 # --- sections ------------------------------------------------------------------------------------------------------
@@ -108,7 +104,7 @@ def _summary(sweep: SweepResults, table: pd.DataFrame, settings: ReportConfig) -
         if len(sweep.finished):
             text = "Trials have finished, but no model has been chosen yet."
         return [*blocks, Note(text, (), True), Facts((("Trials", counts.split(" trials")[0], "finished"),))]
-    strength, budget = number(sweep.chosen["lambda"]), int(cell["budget"])
+    strength, budget = number(sweep.chosen.strength), int(cell["budget"])
     spread = f"half of the {int(cell['n'])} splits lie between {cell['srcc_q1']:.3f} and {cell['srcc_q3']:.3f}"
     if cell["n"] == 1:
         spread = "one split only, so how far this depends on luck is not known"
@@ -179,8 +175,8 @@ def _provenance(sweep: SweepResults) -> list[Block]:
         *((f"input {name}", str(value)) for name, value in manifest.get("inputs", {}).items()),
         *((str(name), str(value)) for name, value in manifest.get("counts", {}).items()),
     ]
-    if sweep.chosen is not None and sweep.chosen.get("reason"):
-        rows.append(("choice", str(sweep.chosen["reason"])))
+    if sweep.chosen is not None:
+        rows.append(("choice", sweep.chosen.reason))
     rejected = manifest.get("rejected", [])
     rows.append(("rejected inputs", str(len(rejected))))
     blocks: list[Block] = [Table(("what", "value"), tuple(rows), text_columns=frozenset((0, 1)))]
@@ -196,10 +192,10 @@ def _provenance(sweep: SweepResults) -> list[Block]:
 def _chosen_cell(sweep: SweepResults, table: pd.DataFrame) -> pd.Series | None:
     if sweep.chosen is None:
         return None
-    found = sweep.trials[sweep.trials["trial"] == sweep.chosen["trial"]]
-    if not len(found):
-        raise InputError(f"{sweep.place.uri}/chosen.json names {sweep.chosen['trial']}, which results.parquet lacks")
-    cell = table[(table["lambda"] == found.iloc[0]["lambda"]) & (table["budget"] == found.iloc[0]["budget"])]
+    chosen = sweep.trials[sweep.trials["trial"] == sweep.chosen.trial]
+    if not len(chosen):
+        raise InputError(f"{sweep.folder.uri}/chosen.json names {sweep.chosen.trial}, which results.parquet lacks")
+    cell = table[(table["lambda"] == chosen.iloc[0]["lambda"]) & (table["budget"] == chosen.iloc[0]["budget"])]
     return cell.iloc[0] if cell.iloc[0]["n"] else None
 
 

@@ -10,14 +10,8 @@ import numpy as np
 import pandas as pd
 
 _RATES = np.geomspace(0.05, 4.0, 160)  # exponents that are tried; beyond them a curve is a step or a straight line
-
-
 _RESAMPLES = 500
-
-
 _ENOUGH_BUDGETS = 4  # three parameters go through any three points
-
-
 _ENOUGH_SPLITS = 5
 
 
@@ -107,13 +101,14 @@ def _interval(budgets: np.ndarray, values_SN: np.ndarray, target: float, seed: i
     if len(values_SN) < 3:
         return math.nan, math.nan
     rng = np.random.default_rng(seed)
-    found = []
+    estimates = []
     for rows in rng.integers(len(values_SN), size=(_RESAMPLES, len(values_SN))):
         drawn = values_SN[rows]
-        known = np.isfinite(drawn).any(axis=0)
-        if known.sum() >= 3:
-            found.append(fit_saturating(budgets[known], np.nanmedian(drawn[:, known], axis=0)).budget_for(target))
-    low, high = np.quantile(found, [0.05, 0.95], method="nearest") if found else (math.nan, math.nan)
+        measured = np.isfinite(drawn).any(axis=0)
+        if measured.sum() >= 3:
+            fit = fit_saturating(budgets[measured], np.nanmedian(drawn[:, measured], axis=0))
+            estimates.append(fit.budget_for(target))  # inf where a curve levels off below the target
+    low, high = np.quantile(estimates, [0.05, 0.95], method="nearest") if estimates else (math.nan, math.nan)
     return float(low), float(high)
 
 

@@ -1,4 +1,4 @@
-"""What a sweep's results say: medians over splits, labels needed, regret of the validated choice, paired tests.
+"""Statistics of a sweep's results: medians over splits, labels needed, regret of the validated choice, paired tests.
 
 Plain tables in, plain tables out; nothing here draws or writes. `budget` is the number of labelled images of a trial.
 """
@@ -49,8 +49,8 @@ def compare_methods(results: pd.DataFrame, baselines: Sequence[str]) -> pd.DataF
     ran = [method for method in results["method"].unique() if method in wide.columns]
     rows = []
     for against in baselines:
-        known = baselines[: baselines.index(against) + 1]  # each pair once
-        for method in (m for m in ran if m not in known and against in ran):
+        done = baselines[: baselines.index(against) + 1]  # each pair once
+        for method in (m for m in ran if m not in done and against in ran):
             for shots, pair in wide[[method, against]].dropna().groupby(level="shots"):
                 test = wilcoxon_paired(pair[method], pair[against])
                 difference = float((pair[method] - pair[against]).median())

@@ -26,7 +26,6 @@ from grmp_core.model.scorer import Score, Scorer
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import ScoreConfig
-from pipelines.results.sweep_folder import to_parquet
 from pipelines.runtime.capacity import how_many_fit, require
 from pipelines.runtime.console import say
 from pipelines.runtime.provenance import config_hash
@@ -114,8 +113,7 @@ class _Parts:
     @classmethod
     def of(cls, output: Location, bundle: Bundle, config: Config) -> _Parts:
         """Another model, grid or size limit has parts of its own."""
-        weights = {name: tensor.numpy().tobytes() for name, tensor in sorted(bundle.parameters.items())}
-        model = (weights, bundle.prompts, bundle.backbone_sha256, bundle.views, bundle.precision, bundle.score_range)
+        model = (bundle.digest, bundle.views, bundle.precision, bundle.score_range)
         identity = config_hash(*model, config.images, config.score.grid)
         return cls(output.at(f"{output.path}.parts-{identity}"))
 
@@ -124,7 +122,7 @@ class _Parts:
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         name = f"part-{len(self.place.list('.parquet')):05d}.parquet"
-        (self.place / name).write_bytes(to_parquet(pd.DataFrame(rows, columns=list(COLUMNS))))
+        (self.place / name).write_bytes(pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(index=False))
 
     def delete(self) -> None:
         self.place.delete_folder()

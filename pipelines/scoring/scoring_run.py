@@ -12,7 +12,6 @@ import pandas as pd
 from grmp_core.errors import InputError
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
-from pipelines.results.sweep_folder import to_parquet
 from pipelines.runtime.console import table
 from pipelines.runtime.provenance import output_place
 from pipelines.scoring.batch_scorer import FEW, _Parts, score_paths
@@ -71,4 +70,6 @@ def _output(config: Config, paths: Sequence[str]) -> Location | None:
 
 
 def _write(output: Location, scores: pd.DataFrame) -> None:
-    output.write_bytes(scores.to_csv(index=False).encode() if output.name.endswith(".csv") else to_parquet(scores))
+    output.write_bytes(
+        scores.to_csv(index=False).encode() if output.name.endswith(".csv") else scores.to_parquet(index=False)
+    )

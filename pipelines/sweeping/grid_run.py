@@ -1,53 +1,46 @@
-"""Running the trials of a grid and collecting their rows."""
+"""Running the trials of a grid and collecting their results."""
 
 from __future__ import annotations
-
-import math
-from typing import Any
 
 import pandas as pd
 from ray import tune
 
-from grmp_core.storage import Location
+from grmp_core.identity import Identity
 from pipelines.configuration.schema import Config
-from pipelines.results.sweep_folder import METRICS, finished_row
+from pipelines.results.sweep_folder import SweepFolder
+from pipelines.results.tables import results_frame
+from pipelines.results.trial import Trial, TrialResult
 from pipelines.runtime.console import say
 from pipelines.sweeping.grid import largest_shots
-from pipelines.sweeping.trial import grid_trial
-from pipelines.sweeping.trial_pool import Batch, Cell, Runner
+from pipelines.sweeping.trial_pool import Runner, TrialGroup
+from pipelines.sweeping.trial_worker import grid_trial
 
 
-def run_grid(config: Config, cells: list[Cell], runner: Runner, identity: str) -> tuple[pd.DataFrame, dict[str, str]]:
+def run_grid(
+    config: Config, trials: list[Trial], runner: Runner, identity: Identity
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """-> the results table, and the error of every trial that kept failing."""
-    place = runner.place
-    todo = [cell for cell in cells if finished_row(place / "trials" / cell["trial"], identity) is None]
-    todo.sort(key=lambda cell: (cell["shots"], cell["lambda"] > 0), reverse=True)  # no long trial runs alone at the end
-    say(f"sweep: {len(cells)} trials, {len(cells) - len(todo)} already finished")
+    folder = runner.folder
+    todo = [trial for trial in trials if folder.trial(trial.name).result(identity) is None]
+    todo.sort(key=lambda trial: (trial.shots, trial.strength > 0), reverse=True)  # no long trial runs alone at the end
+    say(f"sweep: {len(trials)} trials, {len(trials) - len(todo)} already finished")
     errors: dict[str, str] = {}
     if todo:
-        shared = runner.shared_as(config, identity)
-        batch = Batch(
+        group = TrialGroup(
             trainable=grid_trial,
-            space={"cell": tune.grid_search(todo)},
-            constants={"shared": shared},
+            space={"trial": tune.grid_search([trial.name for trial in todo])},
+            constants={"shared": runner.shared_as(config, identity), "trials": {t.name: t for t in todo}},
             total=len(todo),
-            name_of=lambda params: params["cell"]["trial"],
+            name_of=lambda params: params["trial"],
             largest=largest_shots(todo),
         )
-        errors = {params["cell"]["trial"]: error for params, error in runner.run(batch)}
-    return _collect(place, cells, identity, errors), errors
+        errors = {params["trial"]: error for params, error in runner.run(group)}
+    return _collect(folder, trials, identity, errors), errors
 
 
-def _collect(place: Location, cells: list[Cell], identity: str, errors: dict[str, str]) -> pd.DataFrame:
+def _collect(folder: SweepFolder, trials: list[Trial], identity: Identity, errors: dict[str, str]) -> pd.DataFrame:
     rows = []
-    for cell in cells:
-        trial = place / "trials" / cell["trial"]
-        row = None if cell["trial"] in errors else finished_row(trial, identity)
-        if row is not None:
-            row["bundle"] = (trial / "bundle").uri  # where it is now: an output may have moved
-        nothing: dict[str, Any] = dict.fromkeys(("val_srcc", *METRICS, "seconds"), math.nan)
-        nothing |= {"logistic_converged": False, "epochs": 0, "bundle": None}
-        unfinished = {**nothing, "error": errors.get(cell["trial"], "was not finished")}
-        rows.append({**(row or unfinished), **cell})  # a budget belongs to the grid, not to the trial
-    columns = [*cells[0], "val_srcc", *METRICS, "logistic_converged", "epochs", "seconds", "bundle", "error"]
-    return pd.DataFrame(rows, columns=columns).sort_values(["budget", "lambda", "split_seed"], ignore_index=True)
+    for trial in trials:
+        result = None if trial.name in errors else folder.trial(trial.name).result(identity)
+        rows.append((trial, result or TrialResult(error=errors.get(trial.name, "was not finished"))))
+    return results_frame(rows)

@@ -7,63 +7,61 @@ alone. Those of Optuna (TPE) also depend on the order in which trials end, so on
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 import pandas as pd
-from optuna.distributions import BaseDistribution
 from optuna.samplers import RandomSampler
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
+from grmp_core.identity import Identity
 from grmp_core.seeds import seed_of
-from grmp_core.storage import Location
+from pipelines.configuration.loading import LAMBDA
 from pipelines.configuration.schema import Config
-from pipelines.results.sweep_folder import finished_row, search_name, search_place, search_row, to_parquet, write_row
+from pipelines.results.sweep_folder import SweepFolder
+from pipelines.results.tables import search_frame
+from pipelines.results.trial import SettingResult, Settings, Trial, setting_name
 from pipelines.runtime.console import say
-from pipelines.runtime.provenance import config_hash
-from pipelines.sweeping.search_space import highest
-from pipelines.sweeping.trial import WORST_SRCC, search_trial
-from pipelines.sweeping.trial_pool import Batch, Cell, Runner
+from pipelines.sweeping.search_space import Space, highest
+from pipelines.sweeping.trial_pool import Runner, TrialGroup
+from pipelines.sweeping.trial_worker import WORST_SRCC, search_trial
 
-Space = Mapping[str, BaseDistribution]
-Settings = dict[str, Any]
 _KEPT_ONE_IN = 3  # settings that go on at every rung of ASHA; its paper uses 3 and 4
 _SEED_RANGE = 2**32
 
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search tried and what won."""
+    """The settings that a search tried, and the winner."""
 
     rows: pd.DataFrame
-    """One row a setting, best first: trial, the searched keys, shots, split_seed, val_srcc, epochs, seconds, stopped,
-    error, won."""
+    """One row a setting, best first: `results.tables.SEARCH`."""
     settings: Settings
-    """Of the winner, by key."""
+    """Of the winner."""
     text: str
     """The same in a sentence."""
 
 
-def search(config: Config, space: Space, cell: Cell, runner: Runner) -> Searched:
-    """Try settings on the labels of `cell` and write `search.parquet`; finished ones are not tried again.
+def search(config: Config, space: Space, trial: Trial, runner: Runner) -> Searched:
+    """Try settings on the labels of `trial` and write `search.parquet`; finished ones are not tried again.
 
     The winner has the best validation SRCC of those that were not stopped early. Raises RuntimeError when none has any.
     """
-    wanted = config.sweep
-    identity = config_hash(runner.identity, sorted(space.items()), cell["shots"], cell["split_seed"], wanted.asha)
-    plan = random_settings(space, wanted.samples, config.seed) if wanted.search == "random" else None
-    rows = _finished(runner.place, identity, plan)
-    total = wanted.samples - len(rows) if plan is None else len(plan) - len(rows)
-    say(f"sweep: {wanted.search} search, {wanted.samples} settings, {len(rows)} already finished")
+    options = config.sweep
+    identity = _search_identity(config, space, trial, runner.identity)
+    plan = random_settings(space, options.samples, config.seed) if options.search == "random" else None
+    ended = _ended(runner.folder, identity, plan)
+    total = options.samples - len(ended) if plan is None else len(plan) - len(ended)
+    say(f"sweep: {options.search} search, {options.samples} settings, {len(ended)} already finished")
     if total > 0:
-        failures = runner.run(_batch(config, space, cell, runner, identity, plan, rows, total))
-        rows = _finished(runner.place, identity, plan)
-        rows += [_failed_row(params["settings"], cell, error) for params, error in failures]
-    return _settle(config, space, cell, runner.place, rows)
+        failures = runner.run(_group(config, space, trial, runner, identity, plan, ended, total))
+        ended = _ended(runner.folder, identity, plan)
+        ended += [_setting_result(params["settings"], trial, error=error) for params, error in failures]
+    return _settle(config, space, trial, runner.folder, ended)
 
 
 def random_settings(space: Space, samples: int, seed: int) -> list[Settings]:
@@ -71,61 +69,77 @@ def random_settings(space: Space, samples: int, seed: int) -> list[Settings]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=RandomSampler(seed_of("search", seed) % _SEED_RANGE))
     drawn = [study.ask(dict(space)).params for _ in range(samples)]
-    return list({search_name(settings): settings for settings in drawn}.values())
+    return list({setting_name(settings): settings for settings in drawn}.values())
 
 
-def _batch(
+def _search_identity(config: Config, space: Space, trial: Trial, sweep: Identity) -> Identity:
+    """That of the sweep, with all else that decides about a search."""
+    parts = {
+        "sweep.space": {key: repr(distribution) for key, distribution in space.items()},
+        "sweep.asha": config.sweep.asha,
+        "shots": trial.shots,
+        "split_seed": trial.split_seed,
+    }
+    return sweep.extended(parts if LAMBDA in space else {**parts, LAMBDA: config.adapt.qgr.strength})
+
+
+def _group(
     config: Config,
     space: Space,
-    cell: Cell,
+    trial: Trial,
     runner: Runner,
-    identity: str,
+    identity: Identity,
     plan: list[Settings] | None,
-    rows: list[dict[str, Any]],
+    ended: list[SettingResult],
     total: int,
-) -> Batch:
+) -> TrialGroup:
     options: dict[str, Any] = {}
     params: dict[str, Any] = {}
     if plan is None:
-        options = {"search_alg": _optuna(space, rows, config.seed), "num_samples": total}
+        options = {"search_alg": _optuna(space, ended, config.seed), "num_samples": total}
     else:
-        done = {row["trial"] for row in rows}
-        params["settings"] = tune.grid_search([s for s in plan if search_name(s) not in done])
+        done = {result.name for result in ended}
+        params["settings"] = tune.grid_search([s for s in plan if setting_name(s) not in done])
     if config.sweep.asha:
         options["scheduler"] = _asha(config, space)
 
-    def keep_stopped(params: dict[str, Any], result: dict[str, Any]) -> None:
-        """A stopped trial has no time to write its row."""
-        if not result["ended"]:
-            best = result["val_srcc"] if result["epochs"] else math.nan  # no epoch had a validation SRCC
-            row = search_row(params["settings"], cell, best, result["epochs"], result["seconds"], stopped=True)
-            write_row(search_place(runner.place, row["trial"]), identity, row)
+    def keep_stopped(params: dict[str, Any], report: dict[str, Any]) -> None:
+        """A stopped trial has no time to write its result."""
+        if not report["ended"]:
+            best = report["val_srcc"] if report["epochs"] else math.nan  # no epoch had a validation SRCC
+            measured = {"val_srcc": best, "epochs": report["epochs"], "seconds": report["seconds"], "stopped": True}
+            result = _setting_result(params["settings"], trial, **measured)
+            runner.folder.setting(result.settings).finish(identity, result.as_row())
 
-    return Batch(
+    return TrialGroup(
         trainable=search_trial,
         space=params,
-        constants={"shared": runner.shared_as(config, identity), "cell": cell},
+        constants={"shared": runner.shared_as(config, identity), "trial": trial},
         total=total,
         name_of=lambda params: setting_text(params["settings"]),
-        largest=cell,
+        largest=trial,
         on_end=keep_stopped,
         tune_options=options,
     )
 
 
-def _optuna(space: Space, rows: Iterable[dict[str, Any]], seed: int) -> OptunaSearch:
-    """Knows what earlier runs found; a seed of its own for every start, else it would suggest the same again."""
+def _setting_result(settings: Settings, trial: Trial, **measured: Any) -> SettingResult:
+    return SettingResult(settings=settings, shots=trial.shots, split_seed=trial.split_seed, **measured)
+
+
+def _optuna(space: Space, ended: Iterable[SettingResult], seed: int) -> OptunaSearch:
+    """Told what earlier runs measured; with a seed of its own for every start, else it would suggest the same again."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    known = [row for row in rows if not row["stopped"]]
+    whole = [result for result in ended if not result.stopped]
     searcher = OptunaSearch(
         {f"settings/{key}": distribution for key, distribution in space.items()},
         metric="val_srcc",
         mode="max",
-        seed=seed_of("search", seed, len(known)) % _SEED_RANGE,
+        seed=seed_of("search", seed, len(whole)) % _SEED_RANGE,
     )
-    for row in known:
-        found = WORST_SRCC if row["val_srcc"] is None or pd.isna(row["val_srcc"]) else row["val_srcc"]
-        searcher.add_evaluated_point({f"settings/{key}": row[key] for key in space}, found)
+    for result in whole:
+        val_srcc = WORST_SRCC if math.isnan(result.val_srcc) else result.val_srcc
+        searcher.add_evaluated_point({f"settings/{key}": result.settings[key] for key in space}, val_srcc)
     return searcher
 
 
@@ -136,41 +150,32 @@ def _asha(config: Config, space: Space) -> ASHAScheduler:
     return ASHAScheduler(time_attr="epoch", max_t=epochs, grace_period=first, reduction_factor=_KEPT_ONE_IN)
 
 
-def _finished(place: Location, identity: str, plan: list[Settings] | None) -> list[dict[str, Any]]:
-    """Rows of the trials that ended: of the plan, or whichever Optuna suggested."""
-    markers = (place / "search").list("trial.json", recursive=True)
-    names = [marker.path.rsplit("/", 2)[-2] for marker in markers] if plan is None else map(search_name, plan)
-    found = (finished_row(search_place(place, name), identity) for name in names)
-    return [row for row in found if row is not None]
+def _ended(folder: SweepFolder, identity: Identity, plan: list[Settings] | None) -> list[SettingResult]:
+    """Of the plan, or of all settings that Optuna suggested."""
+    folders = folder.settings_tried() if plan is None else [folder.setting(settings) for settings in plan]
+    results = (one.setting_result(identity) for one in folders)
+    return [result for result in results if result is not None]
 
 
-def _failed_row(settings: Settings, cell: Cell, error: str) -> dict[str, Any]:
-    return search_row(settings, cell, math.nan, 0, math.nan, error=error)
-
-
-def _settle(config: Config, space: Space, cell: Cell, place: Location, rows: list[dict[str, Any]]) -> Searched:
-    frame = pd.DataFrame(rows).sort_values(["val_srcc", "trial"], ascending=[False, True], ignore_index=True)
-    frame["val_srcc"] = frame["val_srcc"].astype(float)
-    able = frame[~frame["stopped"] & frame["error"].isna() & frame["val_srcc"].notna()]
-    frame["won"] = frame.index == (able.index[0] if len(able) else -1)
-    (place / "search.parquet").write_bytes(to_parquet(frame))
-    if able.empty:
-        reasons = frame["error"].dropna()
-        why = reasons.iloc[0] if len(reasons) else "validation SRCC is not defined for any"
-        raise RuntimeError(f"none of the {len(frame)} settings of the search can be used: {why}")
-    best = able.iloc[0]
-    trial = next(row for row in rows if row["trial"] == best["trial"])
-    settings = {key: trial[key] for key in space}
+def _settle(config: Config, space: Space, trial: Trial, folder: SweepFolder, ended: list[SettingResult]) -> Searched:
+    eligible = (result for result in ended if result.eligible)
+    best = min(eligible, key=lambda result: (-result.val_srcc, result.name), default=None)
+    frame = search_frame(ended, best)
+    folder.write_search(frame)
+    if best is None:
+        why = next((r.error for r in ended if r.error is not None), "validation SRCC is not defined for any")
+        raise RuntimeError(f"none of the {len(ended)} settings of the search can be used: {why}")
+    settings = {key: best.settings[key] for key in space}
     text = (
-        f"{config.sweep.search} search over {', '.join(space)}: {len(frame)} settings ({int(frame['stopped'].sum())} "
-        f"stopped early, {int(frame['error'].notna().sum())} failed) at {cell['shots']} shots of split seed "
-        f"{cell['split_seed']}; {setting_text(settings)} won with validation SRCC {best['val_srcc']:.3f}"
+        f"{config.sweep.search} search over {', '.join(space)}: {len(ended)} settings ({int(frame['stopped'].sum())} "
+        f"stopped early, {int(frame['error'].notna().sum())} failed) at {trial.shots} shots of split seed "
+        f"{trial.split_seed}; {setting_text(settings)} won with validation SRCC {best.val_srcc:.3f}"
     )
     say(f"sweep: {text}")
     return Searched(frame, settings, text)
 
 
-def setting_text(settings: Mapping[str, Any]) -> str:
+def setting_text(settings: Settings) -> str:
     """For people: `adapt.lr 0.0316, adapt.epochs 20`."""
     texts = {key: f"{value:.3g}" if isinstance(value, float) else str(value) for key, value in settings.items()}
     return ", ".join(f"{key} {text}" for key, text in texts.items())

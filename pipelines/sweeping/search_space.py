@@ -1,4 +1,4 @@
-"""What a search may vary: keys of the configuration with bounds or values, checked before anything runs."""
+"""The space of a search: keys of the configuration with bounds or values, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ from grmp_core.errors import InputError
 from pipelines.configuration.loading import as_dict, with_settings
 from pipelines.configuration.schema import Config
 
+Space = Mapping[str, BaseDistribution]
+"""Distributions by dotted key of the configuration."""
 _EXAMPLE = "write {low: 0.01, high: 1, log: true} or {values: [10, 20]}"
 _OPTIONS = {"low", "high", "log", "values"}
 
 
-def read_space(config: Config) -> dict[str, BaseDistribution]:
-    """`sweep.space` by key, in its order. InputError for what cannot be searched, in one line."""
-    known = _searchable(config)
-    space = {}
+def read_space(config: Config) -> Space:
+    """`sweep.space`, in its order. InputError for what cannot be searched, in one line."""
+    searchable = _searchable(config)
+    space: dict[str, BaseDistribution] = {}
     for key, options in config.sweep.space.items():
         where = f"sweep.space: {key}"
-        if key not in known:
-            raise InputError(f"{where} {_not_searchable(str(key), config, known)}")
+        if key not in searchable:
+            raise InputError(f"{where} {_not_searchable(str(key), config, searchable)}")
         if not isinstance(options, Mapping) or set(options) - _OPTIONS:
             raise InputError(f"{where} {options!r}: {_EXAMPLE}")
-        values = _values(where, options) if "values" in options else _bounds(where, options, known[key])
+        values = _values(where, options) if "values" in options else _bounds(where, options, searchable[key])
         for value in values:
             _check_value(config, where, key, value)
         space[key] = _distribution(options, values)
@@ -54,19 +56,19 @@ def _searchable(config: Config) -> dict[str, Any]:
 
 
 def _leaves(section: Mapping[str, Any], where: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for name, value in section.items():
         key = f"{where}.{name}"
-        found |= _leaves(value, key) if isinstance(value, Mapping) else {key: value}
-    return found
+        leaves |= _leaves(value, key) if isinstance(value, Mapping) else {key: value}
+    return leaves
 
 
-def _not_searchable(key: str, config: Config, known: Mapping[str, Any]) -> str:
+def _not_searchable(key: str, config: Config, searchable: Mapping[str, Any]) -> str:
     everything = _leaves({name: part for name, part in as_dict(config).items() if isinstance(part, Mapping)}, "")
     if f".{key}" in everything:
-        return f"cannot be searched, since all trials share what it decides; searchable are {', '.join(known)}"
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"is unknown; did you mean {near[0]}?" if near else f"is unknown; searchable are {', '.join(known)}"
+        return f"cannot be searched, since all trials share what it decides; searchable are {', '.join(searchable)}"
+    near = difflib.get_close_matches(key, searchable, n=1, cutoff=0.5)
+    return f"is unknown; did you mean {near[0]}?" if near else f"is unknown; searchable are {', '.join(searchable)}"
 
 
 def _values(where: str, options: Mapping[str, Any]) -> list[Any]:
@@ -76,9 +78,9 @@ def _values(where: str, options: Mapping[str, Any]) -> list[Any]:
     return list(values)
 
 
-def _bounds(where: str, options: Mapping[str, Any], present: Any) -> list[Any]:
-    if not isinstance(present, (int, float)) or isinstance(present, bool):
-        raise InputError(f"{where} is no number, so it has no bounds: give values, such as {{values: [{present}]}}")
+def _bounds(where: str, options: Mapping[str, Any], configured: Any) -> list[Any]:
+    if not isinstance(configured, (int, float)) or isinstance(configured, bool):
+        raise InputError(f"{where} is not a number, so it takes values, such as {{values: [{configured}]}}")
     try:
         low, high = (_number(options[name]) for name in ("low", "high"))
     except (KeyError, TypeError, ValueError) as error:
@@ -90,7 +92,7 @@ def _bounds(where: str, options: Mapping[str, Any], present: Any) -> list[Any]:
         raise InputError(f"{where}: low {low:g} must be below high {high:g}")
     if log and low <= 0:
         raise InputError(f"{where}: low {low:g} must be above 0 with log: true")
-    if isinstance(present, float):
+    if isinstance(configured, float):
         return [low, high]
     if low != int(low) or high != int(high):
         raise InputError(f"{where}: low {low:g} and high {high:g} must be whole numbers")
@@ -115,5 +117,5 @@ def _distribution(options: Mapping[str, Any], values: list[Any]) -> BaseDistribu
     if "values" in options:
         return CategoricalDistribution(values)
     low, high = values
-    of_kind = IntDistribution if isinstance(low, int) else FloatDistribution
-    return of_kind(low, high, log=options.get("log", False))
+    distribution = IntDistribution if isinstance(low, int) else FloatDistribution
+    return distribution(low, high, log=options.get("log", False))

@@ -13,16 +13,17 @@ from typing import Any
 import pandas as pd
 
 from grmp_core.errors import InputError
-from grmp_core.storage import Location
+from grmp_core.identity import Identity, listed
 from pipelines.configuration.loading import with_settings
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.labelled_target import bad_rows, load_target
 from pipelines.few_shot.starting_model import check_adaptation, initial_prompts
 from pipelines.reporting.sweep_report import write_report
-from pipelines.results.sweep_folder import to_parquet
+from pipelines.results.sweep_folder import SweepFolder
+from pipelines.results.trial import Choice
 from pipelines.runtime.capacity import require_trial
 from pipelines.runtime.console import say, table
-from pipelines.runtime.provenance import output_place, write_manifest
+from pipelines.runtime.provenance import write_manifest
 from pipelines.runtime.ray_session import ray_session
 from pipelines.sweeping.grid import check_plan, choose, largest_shots, plan_trials, sweep_identity
 from pipelines.sweeping.grid_run import run_grid
@@ -31,23 +32,22 @@ from pipelines.sweeping.search_space import read_space
 from pipelines.sweeping.trial_pool import Runner
 from pipelines.tracking.tracker import open_tracking
 
-_MARK = "begun.json"
-_RESULTS = ("chosen.", "manifest.", "report.", "results.", "search.")
-"""What the names of files begin with that say something of a whole sweep."""
-
 
 @dataclass(frozen=True)
 class Sweep:
     """Result of `grmp sweep`."""
 
     results: pd.DataFrame
-    chosen: dict[str, Any] | None
+    """One row a trial: `results.tables.RESULTS`."""
+    chosen: Choice | None
     place: str
+    """URI of the sweep's folder."""
     searched: Searched | None = None
-    """Null where the grid is all there is."""
+    """Null for a plain grid."""
 
     def as_json(self) -> dict[str, Any]:
-        content = {"results": json.loads(self.results.to_json(orient="records")), "chosen": self.chosen}
+        chosen = None if self.chosen is None else self.chosen.as_json()
+        content = {"results": json.loads(self.results.to_json(orient="records")), "chosen": chosen}
         if self.searched is not None:
             content["searched"] = json.loads(self.searched.rows.to_json(orient="records"))
         return content
@@ -72,7 +72,7 @@ class Sweep:
         lines = [] if self.searched is None else [self.searched.text]
         lines += [table(rows), *(f"failed: {row.trial}: {row.error}" for row in failed.itertuples())]
         if self.chosen:
-            lines.append(f"chosen: lambda {self.chosen['lambda']:g} ({self.chosen['reason']})")
+            lines.append(f"chosen: lambda {self.chosen.strength:g} ({self.chosen.reason})")
         return "\n".join([*lines, self.place])
 
 
@@ -83,79 +83,52 @@ def run_sweep(config: Config) -> Sweep:
     """
     started = time.time()
     tracking = open_tracking(config)  # refuses an output without a store before any work is done
-    place = output_place(config, "sweep")
+    folder = SweepFolder.of(config.output)
     space = read_space(config)
     start = initial_prompts(config)
     target = load_target(config.target)
     identity = sweep_identity(config, start, target.fingerprint())
     check_plan(config, space, target.reference_ids)
     check_adaptation(config, start)
-    _check_resume(config, place, identity)
-    _say_plan(config)
+    _check_begun(config, folder, identity)
+    if not config.sweep.shots and not config.sweep.ratios:
+        say("sweep: neither sweep.shots nor sweep.ratios is set: every trial labels the whole training part (ratio 1)")
     searched = None
     with ray_session():
         require_trial(config, "a trial wants")
-        runner = Runner(config, start, target, place, identity)
-        cells = check_plan(config, space, runner.reference_ids)  # without the images that cannot be read
-        started -= _begin(place, identity)
+        runner = Runner(config, start, target, folder, identity)
+        trials = check_plan(config, space, runner.reference_ids)  # without the images that cannot be read
+        started -= folder.begin(identity)  # only now, when nothing is left that could refuse this sweep
         if space:
-            searched = search(config, space, largest_shots(cells), runner)
+            searched = search(config, space, largest_shots(trials), runner)
             config = with_settings(config, searched.settings)
-            cells = plan_trials(config, runner.reference_ids, searched.settings)
-        results, errors = run_grid(config, cells, runner, sweep_identity(config, start, target.fingerprint()))
-    chosen = choose(results, searched)
-    _write_results(place, results, chosen)
-    inputs = {"identity": identity, "target": target.fingerprint(), "prompts": start.provenance.get("tasks")}
-    counts = {"images": target.table.num_rows, "trials": len(cells), "failed": len(errors)}
+            trials = plan_trials(config, runner.reference_ids, searched.settings)
+        results, errors = run_grid(config, trials, runner, sweep_identity(config, start, target.fingerprint()))
+    chosen = choose(results, None if searched is None else searched.settings)
+    folder.write_results(results, chosen)
+    inputs = {"identity": identity.digest, "target": target.fingerprint(), "prompts": start.provenance.get("tasks")}
+    counts = {"images": target.table.num_rows, "trials": len(trials), "failed": len(errors)}
     if searched is not None:
         inputs |= {"search": searched.text, "settings": searched.settings}
         counts |= {"searched": len(searched.rows)}
     rejected = (*bad_rows(target), *runner.unreadable)
-    write_manifest(place, "sweep", config, started, inputs=inputs, counts=counts, rejected=rejected)
+    write_manifest(folder.root, "sweep", config, started, inputs=inputs, counts=counts, rejected=rejected)
     write_report(config)
-    tracking.log_sweep(place)
-    if len(errors) == len(cells):
-        raise RuntimeError(f"all {len(cells)} trials failed; the first: {next(iter(errors.values()))}")
-    return Sweep(results, chosen, place.uri, searched)
+    tracking.log_sweep(folder.root)
+    if len(errors) == len(trials):
+        raise RuntimeError(f"all {len(trials)} trials failed; the first: {next(iter(errors.values()))}")
+    return Sweep(results, chosen, folder.uri, searched)
 
 
-def _check_resume(config: Config, place: Location, identity: str) -> None:
-    """InputError when only going on is allowed and there is nothing to go on with. Leaves a mark where none is."""
-    begun = _begun(place)
-    if config.sweep.resume and begun.get("identity") != identity:
-        why = "the sweep there has other settings, data or prompts" if begun else "no sweep has begun there"
-        raise InputError(f"nothing to resume at {place.uri}: {why}; run grmp sweep without --resume to start one")
-    if not begun:
-        (place / _MARK).write_json({"identity": identity})
-
-
-def _begun(place: Location) -> dict[str, Any]:
-    mark = place / _MARK
-    return mark.read_json() if mark.exists() else {}
-
-
-def _begin(place: Location, identity: str) -> float:
-    """Leave a mark for `--resume`, and no result of another sweep; -> seconds that earlier runs of the same one took.
-
-    Only once nothing is left that could refuse this one.
-    """
-    manifest, begun = place / "manifest.json", _begun(place)
-    if begun and begun.get("identity") != identity:
-        say(f"sweep: {place.uri} holds a sweep with other settings, data or prompts; this one takes its place")
-        for file in place.list():  # its trials are replaced one by one
-            if file.name.startswith(_RESULTS):
-                file.delete()
-    (place / _MARK).write_json({"identity": identity})
-    before = manifest.read_json() if manifest.exists() else {}
-    return before["seconds"] if before.get("inputs", {}).get("identity") == identity else 0.0
-
-
-def _say_plan(config: Config) -> None:
-    if not config.sweep.shots and not config.sweep.ratios:
-        say("sweep: neither sweep.shots nor sweep.ratios is set: every trial labels the whole training part (ratio 1)")
-
-
-def _write_results(place: Location, results: pd.DataFrame, chosen: dict[str, Any] | None) -> None:
-    (place / "results.parquet").write_bytes(to_parquet(results))
-    (place / "results.csv").write_bytes(results.to_csv(index=False).encode())
-    (place / "chosen.json").write_json(chosen or {})
+def _check_begun(config: Config, folder: SweepFolder, identity: Identity) -> None:
+    """InputError for a sweep of an earlier version, and when only going on is allowed but there is nothing to go on
+    with. Leaves the record of a sweep where there is none."""
+    begun = folder.begun()
+    changes = [] if begun is None else identity.changes_from(begun)
+    if config.sweep.resume and (begun is None or changes):
+        why = f"the sweep there is another one: {listed(changes)}" if changes else "no sweep has begun there"
+        raise InputError(f"nothing to resume at {folder.uri}: {why}; run grmp sweep without --resume to start one")
+    if changes:
+        say(f"sweep: this one takes the place of the sweep at {folder.uri}: {listed(changes)}")
+    if begun is None:
+        folder.begin(identity)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,21 +15,20 @@ from ray.exceptions import RayError
 
 from grmp_core.datasets.labelled_set import LabelledSet, relative
 from grmp_core.errors import InputError
+from grmp_core.identity import Identity
 from grmp_core.model.bundle import Bundle
-from grmp_core.storage import Location
 from pipelines.configuration.loading import as_dict
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.encoded_target import encode_target
+from pipelines.results.sweep_folder import Rejects, SweepFolder
+from pipelines.results.trial import Trial
 from pipelines.runtime.capacity import how_many_fit
 from pipelines.runtime.console import one_line, say
-from pipelines.sweeping.trial import Shared, measure_trial
-
-Cell = dict[str, Any]
-UNREADABLE = "unreadable.json"
+from pipelines.sweeping.trial_worker import Shared, measure_trial
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class TrialGroup:
     """Trials that Tune runs together; `trainable(params, **constants)` with `params` from `space`."""
 
     trainable: Callable[..., None]
@@ -39,7 +37,7 @@ class Batch:
     total: int
     name_of: Callable[[dict[str, Any]], str]
     """Parameters of a trial -> its name in the log."""
-    largest: Cell
+    largest: Trial
     """The one that needs the most memory."""
     on_end: Callable[[dict[str, Any], dict[str, Any]], None] | None = None
     """Called in the driver with the parameters and the last report of a trial that ended or was stopped."""
@@ -53,14 +51,16 @@ class Runner:
     `identity` names the inputs and settings.
     """
 
-    def __init__(self, config: Config, start: Bundle, target: LabelledSet, place: Location, identity: str) -> None:
+    def __init__(
+        self, config: Config, start: Bundle, target: LabelledSet, folder: SweepFolder, identity: Identity
+    ) -> None:
         self.config, self.start, self.target = config, start, target
-        self.place, self.identity = place, identity
+        self.folder, self.identity = folder, identity
         self._measured: dict[int, tuple[int, float] | None] = {}
 
     @cached_property
     def shared(self) -> Shared:
-        """What cannot be read is kept in `unreadable.json`, for runs that do not read the images again."""
+        """Images that cannot be read are kept in the sweep's folder, for runs that do not read the images again."""
         encoded = encode_target(self.config, self.target, self.start, self.config.sweep.gpus_per_trial)
         root = self.target.root
         self._keep_unreadable([{**reject, "path": relative(reject["path"], root)} for reject in encoded.unreadable])
@@ -69,7 +69,7 @@ class Runner:
             self.start,
             ray.put(encoded),
             self.target.score_range,
-            self.place.uri,
+            self.folder.uri,
             self.identity,
         )
 
@@ -81,73 +81,72 @@ class Runner:
         return [reference for path, reference in both if relative(path, self.target.root) not in unreadable]
 
     @property
-    def unreadable(self) -> list[dict[str, str]]:
+    def unreadable(self) -> Rejects:
         """Path, as seen from the target's root, and reason of images, as of the run that read them; they are read
         where none has."""
-        file = self.place / UNREADABLE
-        if not (file.exists() and file.read_json()["identity"] == self.identity):
+        kept = self.folder.unreadable(self.identity)
+        if kept is None:
             _ = self.shared
-        return file.read_json()["unreadable"]
+            kept = self.folder.unreadable(self.identity)
+        return kept or []
 
-    def _keep_unreadable(self, found: list[dict[str, str]]) -> None:
+    def _keep_unreadable(self, rejects: Rejects) -> None:
         """InputError where the run that planned the trials could read other images: the splits would be others."""
-        file = self.place / UNREADABLE
-        known = file.read_json() if file.exists() else {}
-        if known.get("identity") == self.identity:
-            before, now = ({reject["path"] for reject in rejects} for rejects in (known["unreadable"], found))
-            if changed := sorted(before ^ now):
-                how = "could not be read" if changed[0] in before else "could be read"
+        before = self.folder.unreadable(self.identity)
+        if before is not None:
+            then, now = ({reject["path"] for reject in one} for one in (before, rejects))
+            if changed := sorted(then ^ now):
+                how = "could not be read" if changed[0] in then else "could be read"
                 raise InputError(
                     f"{changed[0]} {how} when this sweep began, and now it is the other way round ({len(changed)} such "
                     "images): the splits would be others; restore that, or sweep into another output"
                 )
-        file.write_json({"identity": self.identity, "unreadable": found})
+        self.folder.write_unreadable(self.identity, rejects)
 
-    def shared_as(self, config: Config, identity: str) -> Shared:
+    def shared_as(self, config: Config, identity: Identity) -> Shared:
         """For trials whose numbers depend on other settings, too."""
         return dataclasses.replace(self.shared, config=as_dict(config), identity=identity)
 
-    def run(self, batch: Batch) -> list[tuple[dict[str, Any], str]]:
+    def run(self, group: TrialGroup) -> list[tuple[dict[str, Any], str]]:
         """-> parameters and error of the trials that kept failing.
 
-        Tune's own files stay only where something failed: they hold the full error. What a sweep goes on from is what
-        its trials wrote.
+        Tune's own files stay only where something failed: they hold the full error. A sweep goes on from what its
+        trials wrote.
         """
-        wanted = self.config.sweep
-        name = f"tune-{self.identity}-{time.time_ns()}"
+        tune_folder = self.folder.new_tune_folder()
         tuner = tune.Tuner(
             tune.with_resources(
-                tune.with_parameters(batch.trainable, **batch.constants),
-                tune.PlacementGroupFactory([self._request(batch)]),
+                tune.with_parameters(group.trainable, **group.constants),
+                tune.PlacementGroupFactory([self._request(group)]),
             ),
-            param_space=batch.space,
+            param_space=group.space,
             tune_config=tune.TuneConfig(
                 reuse_actors=True,
                 metric="val_srcc",
                 mode="max",
                 trial_dirname_creator=lambda trial: trial.trial_id,
-                **batch.tune_options,
+                **group.tune_options,
             ),
             run_config=tune.RunConfig(
-                name=name,
-                storage_path=self.place.uri,
-                failure_config=tune.FailureConfig(max_failures=wanted.max_failures),
+                name=tune_folder.name,
+                storage_path=self.folder.uri,
+                failure_config=tune.FailureConfig(max_failures=self.config.sweep.max_failures),
                 verbose=0,
-                callbacks=[_Progress(batch)],
+                callbacks=[_Progress(group)],
             ),
         )
         grid = tuner.fit()
         results = [grid[i] for i in range(len(grid))]
         failed = [(r.config, one_line(r.error)) for r in results if r.error is not None and r.config]
         if not failed:
-            (self.place / name).delete_folder()
+            tune_folder.delete_folder()
         return failed
 
-    def _request(self, batch: Batch) -> dict[str, float]:
+    def _request(self, group: TrialGroup) -> dict[str, float]:
         """Resources of a trial for Ray to pack by; its memory only where several could run at a time."""
         request = {"CPU": self.config.sweep.cpus_per_trial, "GPU": self.config.sweep.gpus_per_trial}
         at_once = how_many_fit(request)
-        needs = self._needs(batch.largest) if min(at_once, batch.total) > 1 else None
+        needs = self._needs(group.largest) if min(at_once, group.total) > 1 else None
         if needs is None:
             return request
         memory_bytes, gpu_share = needs
@@ -167,17 +166,17 @@ class Runner:
         )
         return request
 
-    def _needs(self, cell: Cell) -> tuple[int, float] | None:
-        """What `measure_trial` says, once for a number of shots."""
-        if cell["shots"] not in self._measured:
-            self._measured[cell["shots"]] = self._measure(cell)
-        return self._measured[cell["shots"]]
+    def _needs(self, trial: Trial) -> tuple[int, float] | None:
+        """`measure_trial`, once for a number of shots; null where that fails."""
+        if trial.shots not in self._measured:
+            self._measured[trial.shots] = self._measure(trial)
+        return self._measured[trial.shots]
 
-    def _measure(self, cell: Cell) -> tuple[int, float] | None:
-        wanted = self.config.sweep
-        task = ray.remote(num_cpus=wanted.cpus_per_trial, num_gpus=wanted.gpus_per_trial, max_retries=0)(measure_trial)
+    def _measure(self, trial: Trial) -> tuple[int, float] | None:
+        sweep = self.config.sweep
+        task = ray.remote(num_cpus=sweep.cpus_per_trial, num_gpus=sweep.gpus_per_trial, max_retries=0)(measure_trial)
         try:
-            return ray.get(task.remote(self.shared, cell))
+            return ray.get(task.remote(self.shared, trial))
         except RayError as error:  # the trials will say it, too, each with its name
             say(f"sweep: the memory of a trial could not be measured ({one_line(error)}); it limits nothing")
             return None
@@ -186,19 +185,19 @@ class Runner:
 class _Progress(tune.Callback):
     """One line a finished trial, for job logs."""
 
-    def __init__(self, batch: Batch) -> None:
-        self.batch, self.done = batch, 0
+    def __init__(self, group: TrialGroup) -> None:
+        self.group, self.done = group, 0
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.done += 1
         result = trial.last_result
         how = "" if result.get("ended", True) else f", stopped after epoch {result['epoch']}"
         say(
-            f"sweep: {self.done}/{self.batch.total} {self.batch.name_of(trial.config)}: validation SRCC "
+            f"sweep: {self.done}/{self.group.total} {self.group.name_of(trial.config)}: validation SRCC "
             f"{result['val_srcc']:.3f}, {result['epochs']} epochs, {result['seconds']:.0f} s{how}"
         )
-        if self.batch.on_end is not None:
-            self.batch.on_end(trial.config, result)
+        if self.group.on_end is not None:
+            self.group.on_end(trial.config, result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        say(f"sweep: {self.batch.name_of(trial.config)} failed")
+        say(f"sweep: {self.group.name_of(trial.config)} failed")

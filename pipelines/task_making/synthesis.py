@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from grmp_core.errors import InputError
 from grmp_core.tasks.distortion_tasks import split_references
 from pipelines.runtime.console import table
 from pipelines.runtime.provenance import output_place, write_manifest
 from pipelines.runtime.ray_session import ray_session
 from pipelines.task_making.picture_sources import scan_references, task_names
-from pipelines.task_making.task_writer import PLAN, Plan, block_writer, fingerprint, label_rule_of, write_blocks
+from pipelines.task_making.task_writer import block_writer, plan_store, write_blocks
 
 if TYPE_CHECKING:  # a worker that makes pictures needs neither torch nor matplotlib
     from pipelines.configuration.schema import Config
@@ -52,13 +51,7 @@ def synthesize(config: Config) -> Synthesis:
     with ray_session():
         usable, rejected = scan_references(config)
         parts = split_references([r.reference_id for r in usable], config.synthesize.query_fraction, config.seed)
-        plan = Plan(fingerprint(config, usable), config.synthesize.source, label_rule_of(config), parts)
-        if (place / PLAN).exists() and Plan.of(place) != plan:
-            raise InputError(
-                f"{place.uri} holds tasks made with other settings or photos; choose another output, "
-                "or delete that folder"
-            )
-        (place / PLAN).write_json(asdict(plan))
+        plan = plan_store(config, usable, parts, place)
         rows, bytes_written = write_blocks(block_writer(config, usable, parts, place))
     write_manifest(
         place,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.data import TaskPoolStrategy
 
 from grmp_core.errors import InputError
+from grmp_core.identity import Identity, check_version, digest_of, listed
 from grmp_core.labels.own_quality import OWN_QUALITY_RULE
 from grmp_core.labels.visibility import STRENGTH, curves
 from grmp_core.storage import Location, local_size_bytes
@@ -26,11 +27,11 @@ if TYPE_CHECKING:  # it brings torch, which a worker that makes pictures does wi
 PLAN = "plan.json"
 
 
-def block_writer(config: Config, usable: Sequence[Reference], parts: dict[str, Part], place: Location) -> BlockWriter:
-    """Writer of the store at `place`, block by block."""
+def block_writer(config: Config, usable: Sequence[Reference], parts: dict[str, Part], store: Location) -> BlockWriter:
+    """The writer of the store at `store`, block by block."""
     size = config.synthesize.references_per_block
     blocks = tuple(usable[i : i + size] for i in range(0, len(usable), size))
-    return BlockWriter(synthesizer_of(config), blocks, parts, task_names(config), place)
+    return BlockWriter(synthesizer_of(config), blocks, parts, task_names(config), store)
 
 
 def write_blocks(writer: BlockWriter) -> tuple[int, int]:
@@ -53,31 +54,40 @@ class BlockWriter:
     blocks: tuple[Sequence[Reference], ...]
     parts: dict[str, Part]
     tasks: tuple[str, ...]
-    place: Location
+    store: Location
 
     def write(self, row: dict[str, Any]) -> dict[str, Any]:
         """Block number `id` -> how much was written; a block that is there already is left alone."""
-        marker = self.place / "blocks" / f"{row['id']:05d}.json"
+        marker = self.store / "blocks" / f"{row['id']:05d}.json"
         if marker.exists():
             return marker.read_json()
         references = [self.synthesizer.rows_of(r, self.parts[r.reference_id]) for r in self.blocks[row["id"]]]
         num_rows = num_bytes = 0
         for task in self.tasks:
             rows = [row_of(task, level) for row_of in references for level in LEVELS]
-            file = self.place / f"task={task}" / f"part-{row['id']:05d}.parquet"
+            file = self.store / f"task={task}" / f"part-{row['id']:05d}.parquet"
             num_bytes += write_task_file(file, rows, self.synthesizer.size_px)
             num_rows += len(rows)
         marker.write_json({"rows": num_rows, "bytes": num_bytes})
         return {"rows": num_rows, "bytes": num_bytes}
 
 
-def fingerprint(config: Config, usable: Sequence[Reference]) -> str:
-    """Differs when anything that decides about a row, or about the block it is in, differs."""
+def store_identity(config: Config, usable: Sequence[Reference]) -> Identity:
+    """Every setting and input that decides about a row, or about the block it is in."""
     ids = [(reference.reference_id, local_size_bytes(reference.uri)) for reference in usable]
-    wanted = (config.synthesize.query_fraction, config.synthesize.references_per_block)
     rated = [cell for reference in usable for cell in sorted(reference.rated.items())]
     scores = [(cell, picture.quality, local_size_bytes(picture.uri)) for cell, picture in rated]
-    return config_hash(synthesizer_of(config), task_names(config), ids, wanted, label_rule_of(config), *scores)
+    return Identity.of(
+        {
+            "synthesize": synthesizer_of(config),
+            "synthesize.tasks": task_names(config),
+            "synthesize.query_fraction": config.synthesize.query_fraction,
+            "synthesize.references_per_block": config.synthesize.references_per_block,
+            "labels.rule": label_rule_of(config),
+            "references.digest": digest_of(ids)[:16],
+            "scores.digest": digest_of(scores)[:16],
+        }
+    )
 
 
 def label_rule(source: str, labels: Labels, tasks: Sequence[str]) -> str:
@@ -98,14 +108,17 @@ def label_rule_of(config: Config) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """Content that a task store must have once it is complete."""
+    """Content of a task store, as decided before the first block is written."""
 
     fingerprint: str
+    """Digest of the store's identity."""
     source: str
     """synthesize.source of its making."""
     labels: str
     """`label_rule` of its making."""
     references: dict[str, Part]
+    identity: dict[str, Any] | None = None
+    """Its record; null in a store of an earlier version."""
 
     @classmethod
     def of(cls, store: Location) -> Plan:
@@ -117,3 +130,25 @@ class Plan:
                 f"task store {store.uri} lacks its {PLAN}, or that is another file; "
                 "run `grmp synthesize` into another output"
             ) from error
+
+
+def plan_store(config: Config, usable: Sequence[Reference], parts: dict[str, Part], store: Location) -> Plan:
+    """The plan of the store at `store`, written where there is none. InputError when another store has begun there."""
+    identity = store_identity(config, usable)
+    if not (store / PLAN).exists():
+        plan = Plan(identity.digest, config.synthesize.source, label_rule_of(config), parts, identity.record())
+        (store / PLAN).write_json(asdict(plan))
+        return plan
+    plan = Plan.of(store)
+    if plan.identity is None:
+        raise InputError(
+            f"{store.uri} holds tasks made by an earlier version, which can be learned from but not gone on with; "
+            "choose another output, or delete that folder"
+        )
+    check_version(plan.identity, store.uri)
+    if changes := identity.changes_from(plan.identity):
+        raise InputError(
+            f"{store.uri} holds tasks made with other settings or photos ({listed(changes)}); choose another output, "
+            "or delete that folder"
+        )
+    return plan

@@ -12,19 +12,12 @@ import pandas as pd
 from grmp_core.storage import Location, json_text
 from pipelines.results.statistics import cells
 from pipelines.results.sweep_folder import SweepResults
+from pipelines.results.trial import METRICS
 
 Values = list[tuple[str, float | None, int]]
 """Name, value, step."""
-_TRIAL_METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse", "val_srcc", "epochs", "seconds")
+_TRIAL_METRICS = (*METRICS, "val_srcc", "epochs", "seconds")
 _TRIAL_PARAMS = ("lambda", "shots", "budget", "data_ratio", "split_seed", "bundle")
-_SWEEP_FILES = (
-    "manifest.json",
-    "results.parquet",
-    "results.csv",
-    "chosen.json",
-    "report.html",
-    "report.md",
-)
 _NAME = re.compile(r"[\w.]+")
 _MAX_TEXT = 5000  # characters of a parameter or tag; MLflow takes 6000 and 8000
 
@@ -33,7 +26,7 @@ def sweep_metrics(sweep: SweepResults) -> Values:
     """Counts, and the medians of the chosen cell."""
     metrics: dict[str, float] = {"trials": len(sweep.trials), "failed": len(sweep.failed)}
     if sweep.chosen is not None:
-        chosen = sweep.trials[sweep.trials["trial"] == sweep.chosen["trial"]].iloc[0]
+        chosen = sweep.trials[sweep.trials["trial"] == sweep.chosen.trial].iloc[0]
         table = cells(sweep.trials)
         cell = table[(table["lambda"] == chosen["lambda"]) & (table["budget"] == chosen["budget"])].iloc[0]
         metrics |= {"chosen_lambda": float(chosen["lambda"]), "chosen_shots": float(chosen["shots"])}
@@ -63,12 +56,6 @@ def pretrain_metrics(history: Sequence[dict[str, Any]]) -> Values:
         for name, value in record.items()
         if name != "step" and isinstance(value, (int, float))
     ]
-
-
-def sweep_files(sweep: SweepResults) -> list[tuple[Location, str]]:
-    """Files of a run and the folder in it that each belongs to."""
-    names = [*_SWEEP_FILES, *(["search.parquet"] if sweep.searched is not None else [])]
-    return existing(sweep.place, names) + [(file, "figures") for file in (sweep.place / "figures").list(".png")]
 
 
 def existing(place: Location, names: Sequence[str]) -> list[tuple[Location, str]]:

@@ -29,7 +29,7 @@ from mlflow.exceptions import MlflowException
 from grmp_core.errors import InputError
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
-from pipelines.results.sweep_folder import SweepResults, read_sweep
+from pipelines.results.sweep_folder import SweepFolder, SweepResults
 from pipelines.runtime.console import say
 from pipelines.tracking import run_records
 from pipelines.tracking.outbox import Untracked
@@ -121,7 +121,7 @@ class Tracker:
         Trials that are logged with the same content are left alone; one that was retried since replaces its run. What
         MLflow did not take is listed in `<output>/untracked.json` for `sync`.
         """
-        sweep = read_sweep(sweep_dir)
+        sweep = SweepFolder(sweep_dir).read()
         return self._attempt("sweep", sweep_dir, lambda: self._log_sweep(sweep))
 
     def log_pretrain(self, pretrain_dir: Location) -> str:
@@ -149,9 +149,9 @@ class Tracker:
 
     def _log_sweep(self, sweep: SweepResults) -> str:
         manifest = sweep.manifest
-        files = run_records.sweep_files(sweep)
+        files = sweep.folder.files(searched=sweep.searched is not None)
         content = digest(file.read_bytes() for file, _ in files)
-        key = digest(["sweep", sweep.place.uri, manifest.get("inputs")])
+        key = digest(["sweep", sweep.folder.uri, manifest.get("inputs")])
         run = self._find(key) or self._create("sweep", key, manifest)
         run_id = run.info.run_id
         if run.data.tags.get(_CONTENT) == content:
@@ -168,8 +168,7 @@ class Tracker:
         tried = [] if sweep.searched is None else sweep.searched.to_dict("records")
         for row in [*sweep.trials.to_dict("records"), *tried]:
             known = {name: value for name, value in row.items() if pd.notna(value)}  # None or NaN, as the others go
-            file = sweep.trial_file(row["trial"], "history.json")
-            history = file.read_json() if pd.isna(row["error"]) and file.exists() else {}
+            history = sweep.folder.trial(row["trial"]).read_history() if pd.isna(row["error"]) else {}
             content = digest([known, history])
             run = logged.get(row["trial"])
             if run is not None and run.data.tags.get(_CONTENT) == content:

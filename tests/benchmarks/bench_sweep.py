@@ -33,7 +33,7 @@ from pipelines.few_shot.encoded_target import EncodedTarget, _Encoder
 from pipelines.few_shot.labelled_target import load_target
 from pipelines.few_shot.starting_model import adapting_model, initial_prompts
 from pipelines.runtime.ray_session import ray_session
-from pipelines.sweeping import grid
+from pipelines.sweeping.grid import plan_trials
 from pipelines.sweeping.sweep_run import run_sweep
 
 
@@ -73,14 +73,14 @@ def bare_trials(config: Config, encoded: EncodedTarget) -> list[float]:
     start, device = initial_prompts(config), torch.device("cpu")
     model = adapting_model(config, start, device)
     seconds = []
-    for cell in grid.plan_trials(config, encoded.reference_ids):
+    for trial in plan_trials(config, encoded.reference_ids):
         began = time.perf_counter()
-        qgr = dataclasses.replace(config.adapt.qgr, strength=cell["lambda"])
-        split = splits.split(encoded.reference_ids, cell["split_seed"], config.sweep.test_fraction)
-        rows = splits.draw_shots(split, cell["shots"], cell["split_seed"])
+        qgr = dataclasses.replace(config.adapt.qgr, strength=trial.strength)
+        split = splits.split(encoded.reference_ids, trial.split_seed, config.sweep.test_fraction)
+        rows = splits.draw_shots(split, trial.shots, trial.split_seed)
         views = encoded.views(rows, model.dtype, device)
         settings = dataclasses.replace(config.adapt, qgr=qgr)
-        result = adapt(model, model.adaptable_parameters(start.parameters), views, settings, cell["split_seed"])
+        result = adapt(model, model.adaptable_parameters(start.parameters), views, settings, trial.split_seed)
         test = encoded.views(split.test, model.dtype, device)
         predicted = predict_quality(model, result.parameters, test.score_tokens_NGTD).numpy()
         evaluate(predicted, encoded.mos[split.test])

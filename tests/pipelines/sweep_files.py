@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
+import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from grmp_core.learning.few_shot import AdaptResult, EpochRecord
 from grmp_core.storage import locate
+from pipelines.results.sweep_folder import SweepFolder
+from pipelines.results.tables import results_frame
+from pipelines.results.trial import Trial, TrialResult
+from pipelines.sweeping.grid import choose
+
+ERROR = "NonFiniteLossError: epoch 3, batch 1: quality loss is nan <not a number>"
 
 
 def true_srcc(strength: float, shots: int) -> float:
@@ -31,26 +39,15 @@ def write_sweep(
     images: bool = True,
 ) -> Path:
     """Write `<folder>/sweep`; trials named in `fail` have failed (`*`: all). Returns the sweep's folder."""
-    sweep = folder / "sweep"
-    sweep.mkdir(parents=True, exist_ok=True)
+    sweep = SweepFolder.of(str(folder))
     pictures = _pictures(folder / "images", n_test) if images else [f"/nowhere/{i:03d}.jpg" for i in range(n_test)]
     rows = []
-    for strength in lambdas:
-        for n in shots:
-            for seed in seeds:
-                trial = f"lambda={strength:g}-shots={n}-seed={seed}"
-                failed = trial in fail or "*" in fail
-                rows.append(_trial(sweep, trial, strength, n, seed, n_train, pictures, failed))
-    table = pd.DataFrame(rows)
-    table.to_parquet(sweep / "results.parquet")
-    table.to_csv(sweep / "results.csv", index=False)
-    good = table[table["error"].isna() & (table["shots"] == max(shots))]
-    if len(good):
-        strength = good.groupby("lambda")["val_srcc"].median().idxmax()
-        best = good.loc[good[good["lambda"] == strength]["val_srcc"].idxmax()]
-        chosen = {"lambda": float(strength), "shots": int(best["shots"])}
-        chosen |= {"trial": best["trial"], "bundle": best["bundle"]}
-        (sweep / "chosen.json").write_text(json.dumps(chosen | {"reason": "best median validation SRCC"}))
+    for strength, n, seed in itertools.product(lambdas, shots, seeds):
+        trial = Trial(strength=strength, shots=n, budget=n, data_ratio=n / n_train, split_seed=seed)
+        failed = trial.name in fail or "*" in fail
+        rows.append((trial, TrialResult(error=ERROR) if failed else _trial(sweep, trial, pictures)))
+    table = results_frame(rows)
+    sweep.write_results(table, choose(table))
     sweep_config = {"lambdas": list(lambdas), "shots": list(shots), "ratios": [], "split_seeds": list(seeds)}
     manifest = {
         "command": "sweep",
@@ -63,47 +60,38 @@ def write_sweep(
         "created_utc": "2025-01-02T03:04:05Z",
         "seconds": 4711.0,
     }
-    (sweep / "manifest.json").write_text(json.dumps(manifest))
-    return sweep
+    (sweep.root / "manifest.json").write_json(manifest)
+    return Path(sweep.uri)
 
 
-def _trial(
-    sweep: Path, trial: str, strength: float, shots: int, seed: int, n_train: int, pictures: list[str], failed: bool
-) -> dict:
-    place = sweep / "trials" / trial
-    row = {
-        "trial": trial, "lambda": strength, "data_ratio": shots / n_train, "shots": shots, "budget": shots,
-        "split_seed": seed,
-        "val_srcc": np.nan, "srcc": np.nan, "plcc": np.nan, "plcc_logistic": np.nan, "krcc": np.nan, "rmse": np.nan,
-        "logistic_converged": False, "epochs": 0, "seconds": np.nan, "bundle": str(place / "bundle"), "error": None,
-    }  # fmt: skip
-    if failed:
-        return row | {"error": "NonFiniteLossError: epoch 3, batch 1: quality loss is nan <not a number>"}
+def _trial(sweep: SweepFolder, trial: Trial, pictures: list[str]) -> TrialResult:
+    strength, shots, seed = trial.strength, trial.shots, trial.split_seed
     rng = np.random.default_rng([seed, shots, int(strength * 10)])
     split = np.random.default_rng([seed]).normal(0, 0.012)
-    wanted = true_srcc(strength, shots) + split + rng.normal(0, 0.004)
-    quality, mos = _predictions(rng, wanted, len(pictures))
+    reached = true_srcc(strength, shots) + split + rng.normal(0, 0.004)
+    quality, mos = _predictions(rng, reached, len(pictures))
     plcc = float(np.corrcoef(quality, mos)[0, 1])
-    place.mkdir(parents=True, exist_ok=True)
     table = {"image_path": pictures, "mos": mos, "quality": quality, "mos_scale_score": 100 * quality}
-    pd.DataFrame(table).to_parquet(place / "predictions.parquet")
+    folder = sweep.trial(trial.name)
+    folder.write_predictions(pd.DataFrame(table))
     epochs = 12
-    history = [
-        {
-            "epoch": e,
-            "quality_loss": 0.7 - 0.02 * e,
-            "semantic_loss": 0.1 if strength else float("nan"),
-            "angle_deg": 88.0,
-            "projected_share": 0.4,
-        }
-        for e in range(1, epochs + 1)
-    ]
-    curve = [[e, wanted - 0.1 / e] for e in range(1, 31)]
-    (place / "history.json").write_text(json.dumps({"history": history, "val_srcc_by_epoch": curve}))
-    measured = {"plcc": plcc, "plcc_logistic": plcc + 0.01, "krcc": 0.7 * wanted, "rmse": 9.0}
-    measured |= {"logistic_converged": True}
-    noisy = wanted + rng.normal(0, 0.2 / np.sqrt(shots))
-    return row | measured | {"srcc": wanted, "val_srcc": noisy, "epochs": epochs, "seconds": 20 + 0.9 * shots}
+    history = tuple(
+        EpochRecord(e, 0.7 - 0.02 * e, 0.1 if strength else math.nan, 88.0, 0.4) for e in range(1, epochs + 1)
+    )
+    curve = tuple((e, reached - 0.1 / e) for e in range(1, 31))
+    folder.write_history(AdaptResult({}, epochs, curve[epochs][1], curve, history))
+    return TrialResult(
+        val_srcc=reached + rng.normal(0, 0.2 / np.sqrt(shots)),
+        srcc=reached,
+        plcc=plcc,
+        plcc_logistic=plcc + 0.01,
+        krcc=0.7 * reached,
+        rmse=9.0,
+        logistic_converged=True,
+        epochs=epochs,
+        seconds=20 + 0.9 * shots,
+        bundle=folder.bundle.uri,
+    )
 
 
 def _predictions(rng: np.random.Generator, srcc: float, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -77,9 +77,9 @@ with ray_session():
         training_loop.write_state = write_and_count
     pretrained = pretrain.run(config)
     swept = sweep.run(config)
-    scoring = ScoreConfig(model=swept.chosen["bundle"], images=(sys.argv[2],), output=config.output + "/scores.parquet")
+    scoring = ScoreConfig(model=swept.chosen.bundle, images=(sys.argv[2],), output=config.output + "/scores.parquet")
     score.run(dataclasses.replace(config, score=scoring))
-print(json.dumps({"bundle": pretrained.bundle, "resumed": written, "trial": swept.chosen["trial"]}))
+print(json.dumps({"bundle": pretrained.bundle, "resumed": written, "trial": swept.chosen.trial}))
 """
 
 
@@ -158,7 +158,7 @@ def test_interrupted_pretraining_went_on_from_its_state(ran, s3):
     place = locate(OUTPUT) / "pretrain"
     assert ran["resumed"] == [2]
     assert read_bundle(locate(str(ran["bundle"]))).kind == "prompts"
-    checkpoints = [file.name for file in (place / "state").list(recursive=True)]
+    checkpoints = [file.name for file in (place / "state").list(".pt", recursive=True)]
     assert checkpoints == ["step-0000001.pt", "step-0000002.pt"]
     assert (place / "manifest.json").read_json()["counts"] == {"tasks": 2, "outer_steps": 2}
 

@@ -66,6 +66,30 @@ def test_a_bundle_from_before_the_prompts_norm_has_none(written, tmp_path):
     assert 0 < Scorer(read_bundle(place), place.uri).score_images([np.zeros((40, 40, 3), np.uint8)])[0].quality < 1
 
 
+def test_the_digest_follows_the_learned_model_and_nothing_else(written):
+    place, bundle = written
+    assert read_bundle(place).digest == bundle.digest
+    elsewhere = dataclasses.replace(bundle.backbone, checkpoint="/elsewhere/weights.safetensors")
+    same = [{"metrics": {}}, {"provenance": {"note": 1}}, {"backbone": elsewhere}, {"views": ViewConfig(score_grid=1)}]
+    assert all(dataclasses.replace(bundle, **change).digest == bundle.digest for change in same)
+    name = next(iter(bundle.parameters))
+    other = [
+        {"backbone_sha256": "0" * 64},
+        {"prompts": PromptConfig(visual_tokens=5, context_tokens=7)},
+        {"parameters": {**bundle.parameters, name: torch.nextafter(bundle.parameters[name], torch.tensor(9.0))}},
+        {"parameters": {**bundle.parameters, name: bundle.parameters[name].unsqueeze(0)}},
+        {"parameters": {(f"{key}x" if key == name else key): value for key, value in bundle.parameters.items()}},
+    ]
+    assert len({bundle.digest, *(dataclasses.replace(bundle, **change).digest for change in other)}) == 6
+
+
+def test_the_digest_survives_a_prompt_setting_that_is_added_later(written):
+    _, bundle = written
+    later = dataclasses.make_dataclass("Later", [("extra", int, 3)], bases=(PromptConfig,), frozen=True, kw_only=True)
+    assert dataclasses.replace(bundle, prompts=later(visual_tokens=5)).digest == bundle.digest
+    assert dataclasses.replace(bundle, prompts=later(visual_tokens=5, extra=4)).digest != bundle.digest
+
+
 def test_scores_are_the_same_bit_for_bit(written):
     place, bundle = written
     views = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)

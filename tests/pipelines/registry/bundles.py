@@ -14,6 +14,7 @@ from grmp_core.model.bundle import read_bundle
 from grmp_core.model.prompts import PromptConfig
 from grmp_core.model.scorer import Scorer
 from grmp_core.storage import locate
+from pipelines.results.sweep_folder import TrialFolder
 
 PROMPTS = PromptConfig(visual_tokens=2)
 VIEWS = ViewConfig(score_grid=1)
@@ -32,6 +33,6 @@ def qualities(bundle: Path, paths: list[str]) -> np.ndarray:
 def hold_out(bundle: Path, paths: list[str], mos: np.ndarray) -> np.ndarray:
     """Write the bundle's predictions beside it, as a sweep's trial does."""
     quality = qualities(bundle, paths)
-    table = pd.DataFrame({"image_path": paths, "mos": mos, "quality": quality})
-    table.to_parquet(bundle.parent / "predictions.parquet")
+    columns = {"image_path": paths, "mos": mos, "quality": quality, "mos_scale_score": 100 * quality}
+    TrialFolder(locate(bundle.parent)).write_predictions(pd.DataFrame(columns))
     return quality

@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from grmp_core.evaluation.metrics import srcc
@@ -15,6 +14,7 @@ from grmp_core.model.bundle import read_bundle, write_bundle
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
 from pipelines.registry.champion_decision import Comparison, compare, judge, verdict
+from pipelines.results.sweep_folder import TrialFolder
 from tests.pipelines.registry.bundles import hold_out, qualities
 
 
@@ -83,9 +83,8 @@ def test_the_better_model_is_known_by_labels_where_less_is_better(make_bundle, i
 def test_held_out_images_may_lie_elsewhere(make_bundle, images) -> None:
     folder = make_bundle(11)
     hold_out(folder, images, np.arange(40.0))
-    table = pd.read_parquet(folder.parent / "predictions.parquet")
-    elsewhere = table.assign(image_path=[Path(path).as_uri() for path in images])
-    elsewhere.to_parquet(folder.parent / "predictions.parquet")
+    trial = TrialFolder(locate(folder.parent))
+    trial.write_predictions(trial.read_predictions().assign(image_path=[Path(path).as_uri() for path in images]))
     reason = judge(locate(folder), "4", lambda: locate(folder), 0.0, ImageLimits())[1]
     assert "on the same 40 held-out images" in reason
 
@@ -93,9 +92,10 @@ def test_held_out_images_may_lie_elsewhere(make_bundle, images) -> None:
 def test_too_few_readable_images_decide_nothing(make_bundle, images) -> None:
     folder = make_bundle(8)
     hold_out(folder, images, np.arange(40.0))
-    table = pd.read_parquet(folder.parent / "predictions.parquet")
+    trial = TrialFolder(locate(folder.parent))
+    table = trial.read_predictions()
     table.loc[9:, "image_path"] = "/nowhere.png"
-    table.to_parquet(folder.parent / "predictions.parquet")
+    trial.write_predictions(table)
     promoted, reason = judge(locate(folder), "4", lambda: locate(folder), 0.0, ImageLimits())
     assert not promoted
     assert "9 of 40 held-out images can be read and are new to it, 10 are needed" in reason

@@ -110,12 +110,12 @@ def test_what_the_registry_lacks_is_told_with_the_fix(registry, uri: str, messag
 
 
 def test_prompts_alone_are_no_model(registry, make_bundle) -> None:
-    with pytest.raises(InputError, match="adapt it to labelled images first"):
+    with pytest.raises(InputError, match="adapt them to labelled images first"):
         registry.register(make_bundle(5, kind="prompts"))
 
 
 def test_nothing_to_register(tmp_path) -> None:
-    with pytest.raises(InputError, match=r"chosen\.json is missing; run grmp sweep"):
+    with pytest.raises(InputError, match="has chosen no model, since it has not ended"):
         register_model(Config(output=str(tmp_path)))
 
 

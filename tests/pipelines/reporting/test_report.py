@@ -22,7 +22,8 @@ from pipelines.configuration.workloads import ReportConfig
 from pipelines.rendering.document import _md
 from pipelines.reporting import sweep_report
 from pipelines.reporting.sweep_report import write_report
-from pipelines.results import labels_needed, statistics, sweep_folder
+from pipelines.results import labels_needed, statistics
+from pipelines.results.sweep_folder import SweepFolder
 from tests.pipelines.sweep_files import true_srcc, write_sweep
 
 VOID = {"meta", "br", "img", "path", "use", "rect", "circle"}
@@ -151,11 +152,11 @@ def test_same_results_give_the_same_page(full) -> None:
 
 def test_worst_images_are_those_farthest_from_the_human_score(tmp_path) -> None:
     sweep = write_sweep(tmp_path, lambdas=(1,), shots=(50,), seeds=(0,), n_test=60)
-    place = sweep / "trials" / "lambda=1-shots=50-seed=0" / "predictions.parquet"
-    table = pd.read_parquet(place)
+    trial = SweepFolder(locate(sweep)).trial("lambda=1-shots=50-seed=0")
+    table = trial.read_predictions()
     table["mos"] = 20 + 60 * table["quality"]
     table.loc[[3, 12], "mos"] += [45.0, -70.0]  # picture 12 cannot be decoded
-    table.to_parquet(place)
+    trial.write_predictions(table)
     text = Path(write_report(Config(output=str(tmp_path))).path_html).read_text()
     gallery = re.findall(r"<b>(photo-\d+\.jpg)</b>", text)
     assert gallery[:2] == ["photo-012.jpg", "photo-003.jpg"]
@@ -180,8 +181,7 @@ def test_smallest_sweep(tmp_path) -> None:
 
 
 def test_all_trials_failed(tmp_path) -> None:
-    sweep = write_sweep(tmp_path, lambdas=(0, 1), shots=(10,), seeds=(0,), fail="*", images=False)
-    (sweep / "chosen.json").write_text("{}")
+    write_sweep(tmp_path, lambdas=(0, 1), shots=(10,), seeds=(0,), fail="*", images=False)
     page = write_report(Config(output=str(tmp_path)))
     text = Path(page.path_html).read_text()
     read(text)
@@ -221,7 +221,7 @@ def test_foreign_table_is_bad_input(tmp_path) -> None:
 
 def test_cost_is_hours_times_price(tmp_path) -> None:
     write_sweep(tmp_path, lambdas=(1,), shots=(100,), seeds=(0, 1), n_test=12, images=False)
-    sweep = sweep_folder.read_sweep(locate(tmp_path) / "sweep")
+    sweep = SweepFolder.of(str(tmp_path)).read()
     page = sweep_report.build_page(sweep, ReportConfig(cost_per_hour=36), Config().images)
     (section,) = [s for s in page.sections if s.title == "Time and cost"]
     assert section.blocks[1].rows[0] == ("100", "2 min", "2", "4 min", "2.20")  # 2 trials of 110 s

@@ -12,6 +12,7 @@ import ray
 
 from grmp_core import datasets
 from grmp_core.errors import InputError
+from grmp_core.identity import Identity
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.learning.few_shot import AdaptConfig
 from grmp_core.learning.meta_pretraining import MetaConfig
@@ -21,7 +22,8 @@ from pipelines.configuration.loading import load_config, with_settings
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import PretrainConfig, SweepConfig, SynthesizeConfig, TargetConfig
 from pipelines.pretraining.pretraining_run import pretrain_prompts
-from pipelines.results.sweep_folder import write_row
+from pipelines.results.sweep_folder import SweepFolder
+from pipelines.results.trial import Trial, TrialResult
 from pipelines.runtime.capacity import how_many_fit
 from pipelines.sweeping import grid, grid_run, sweep_run
 from pipelines.sweeping.search import random_settings
@@ -59,7 +61,7 @@ def searching(space: dict, **options) -> Config:
         ({"adapt.epochs": {"values": [10, "x"]}}, "adapt.epochs must be a whole number"),
         ({"adapt.epochs": {"values": []}}, "at least one"),
         ({"adapt.epochs": {"values": [1], "low": 1}}, "stand alone"),
-        ({"adapt.qgr.scope": {"low": 0, "high": 1}}, "is no number"),
+        ({"adapt.qgr.scope": {"low": 0, "high": 1}}, "is not a number"),
         ({"adapt.qgr.scope": {"values": ["tensor", "row"]}}, "adapt.qgr.scope must be one of"),
     ],
 )
@@ -117,8 +119,8 @@ def test_a_searched_lambda_is_the_only_one_of_the_grid():
 
 
 def test_without_shots_and_ratios_the_whole_training_part_is_labelled():
-    cells = grid.plan_trials(Config(), tuple(map(str, range(10))))
-    assert {(cell["shots"], cell["data_ratio"]) for cell in cells} == {(8, 1.0)}
+    trials = grid.plan_trials(Config(), tuple(map(str, range(10))))
+    assert {(trial.shots, trial.data_ratio) for trial in trials} == {(8, 1.0)}
 
 
 def test_fewer_labels_than_folds_are_refused_with_the_plan():
@@ -138,7 +140,8 @@ def test_ratios_whose_shots_differ_between_splits_are_one_budget():
     """References of 1 and of 9 images: how many images four fifths of the references have depends on the split."""
     ids = tuple(f"r{k}" for k in range(10) for _ in range(1 + 8 * (k % 2)))
     ratios = SweepConfig(lambdas=(0.0, 1.0), ratios=(0.2, 0.5), split_seeds=(0, 1, 2))
-    cells = pd.DataFrame(grid.plan_trials(Config(sweep=ratios), ids))
+    trials = grid.plan_trials(Config(sweep=ratios), ids)
+    cells = pd.DataFrame([trial.as_row() for trial in trials])
     low, high = (group for _, group in cells.groupby("budget"))
     assert low["shots"].nunique() > 1, "the splits are too even for this test"
     for group, ratio in ((low, 0.2), (high, 0.5)):
@@ -147,41 +150,30 @@ def test_ratios_whose_shots_differ_between_splits_are_one_budget():
         assert (group["data_ratio"] - ratio).abs().max() < 0.02
     rows = cells.assign(error=None, bundle="b", val_srcc=[0.9 if c == 1.0 else 0.1 for c in cells["lambda"]])
     rows.loc[rows["shots"] == rows["shots"].max(), "val_srcc"] = [0.95, 0.05]  # one split of three
-    assert grid.choose(rows)["lambda"] == 1.0
+    assert grid.choose(rows).strength == 1.0
 
 
 def test_a_finished_trial_takes_the_budget_of_the_grid_it_is_part_of(tmp_path):
     """With other split seeds, a ratio's median number of shots may be another."""
-    cell = {"trial": "t", "lambda": 1.0, "data_ratio": 0.2, "shots": 40, "budget": 42, "split_seed": 0}
-    row = {**cell, "val_srcc": 0.5, "srcc": 0.6, "epochs": 3, "seconds": 1.0, "bundle": "b", "error": None}
-    write_row(locate(tmp_path / "trials" / "t"), "identity", row)
-    found = grid_run._collect(locate(tmp_path), [{**cell, "budget": 44}], "identity", {}).iloc[0]
-    assert (found["budget"], found["shots"], found["srcc"]) == (44, 40, 0.6)
+    trial = Trial(strength=1.0, shots=40, budget=42, data_ratio=0.2, split_seed=0)
+    folder, identity = SweepFolder(locate(tmp_path)), Identity.of({"seed": 0})
+    measured = TrialResult(val_srcc=0.5, srcc=0.6, epochs=3, seconds=1.0, bundle="b")
+    folder.trial(trial.name).finish(identity, {**trial.as_row(), **dataclasses.asdict(measured)})
+    row = grid_run._collect(folder, [dataclasses.replace(trial, budget=44)], identity, {}).iloc[0]
+    assert (row["budget"], row["shots"], row["srcc"]) == (44, 40, 0.6)
+    assert row["bundle"] == folder.trial(trial.name).bundle.uri, "where it is now"
 
 
 def test_trials_are_planned_without_the_images_that_cannot_be_read(tmp_path):
     """With ratio 1 of all label rows, there would be fewer images than shots."""
     target = datasets.load("table", str(labelled_folder(tmp_path / "target")))
-    place = locate(tmp_path / "sweep")
-    runner = Runner(Config(), None, target, place, "identity")
+    folder, identity = SweepFolder(locate(tmp_path / "sweep")), Identity.of({"seed": 0})
+    runner = Runner(Config(), None, target, folder, identity)
     torn = {"path": "3.png", "reason": "torn"}  # as seen from the target's root, which may move
     assert target.image_paths[3].endswith("/3.png")
-    (place / "unreadable.json").write_json({"identity": "identity", "unreadable": [torn]})
+    folder.write_unreadable(identity, [torn])
     assert runner.reference_ids == [*target.reference_ids[:3], *target.reference_ids[4:]]
     assert runner.unreadable == [torn]
-
-
-def test_a_sweep_with_other_settings_takes_the_place_of_the_one_before(tmp_path, capsys):
-    """Else a chosen model could be registered whose trial is being replaced."""
-    place = locate(tmp_path)
-    sweep_run._begin(place, "first")
-    for name in ("chosen.json", "results.parquet", "report.html", "mine.txt"):
-        (place / name).write_bytes(b"{}")
-    sweep_run._begin(place, "first")
-    assert (place / "chosen.json").exists()
-    sweep_run._begin(place, "second")
-    assert [file.name for file in place.list()] == ["begun.json", "mine.txt"]
-    assert "holds a sweep with other settings" in capsys.readouterr().err
 
 
 def test_what_comes_to_the_same_trial_twice_is_refused():
@@ -269,7 +261,7 @@ def test_the_same_command_again_does_nothing_and_forgets_nothing(config, swept):
     assert [Path(reject["path"]).name for reject in manifest["rejected"]] == ["3.png"]
     assert manifest["inputs"]["settings"] == again.searched.settings
     assert manifest["counts"]["searched"] == 5
-    assert again.chosen["settings"] == again.searched.settings
+    assert again.chosen.settings == again.searched.settings
     assert again.searched.text in (Path(swept.place) / "report.md").read_text()
     assert "What the search tried" in (Path(swept.place) / "report.html").read_text()
 

@@ -25,6 +25,9 @@ from grmp_core.storage import locate
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import TrackingConfig
 from pipelines.reporting.sweep_report import write_report
+from pipelines.results.sweep_folder import SweepFolder
+from pipelines.results.tables import search_frame
+from pipelines.results.trial import SettingResult
 from pipelines.tracking import catching_up
 from pipelines.tracking.catching_up import log_outbox
 from pipelines.tracking.tracker import Tracker, open_tracking
@@ -78,11 +81,10 @@ def test_settings_that_a_search_tried_become_nested_runs(config, sweep) -> None:
     (sweep / "manifest.json").write_text(json.dumps(manifest))
     shared = {"shots": 20, "split_seed": 0, "seconds": 3.0}
     tried = [
-        {"trial": "adapt.lr=0.1", "adapt.lr": 0.1, "val_srcc": 0.4, "epochs": 5, "stopped": False, "error": None},
-        {"trial": "adapt.lr=0.9", "adapt.lr": 0.9, "val_srcc": None, "epochs": 0, "stopped": False, "error": "is nan"},
+        SettingResult(settings={"adapt.lr": 0.1}, val_srcc=0.4, epochs=5, **shared),
+        SettingResult(settings={"adapt.lr": 0.9}, error="is nan", **shared),
     ]
-    frame = pd.DataFrame([row | shared | {"won": row["error"] is None} for row in tried])
-    frame.to_parquet(sweep / "search.parquet")
+    SweepFolder(locate(sweep)).write_search(search_frame(tried, tried[0]))
     tracker = open_tracking(config)
     trials = trials_of(tracker, tracker.log_sweep(locate(sweep)))
     assert {"adapt.lr=0.1", "adapt.lr=0.9"} < set(trials)

@@ -72,7 +72,7 @@ def test_a_run_that_another_process_ends_is_bit_for_bit_the_same(config, output,
     assert f"{GOES_ON} 2" in log
     found = read_bundle(locate(cut.output) / "pretrain" / "bundle").parameters
     assert all(torch.equal(found[name], tensor) for name, tensor in prompts.items())
-    assert len(list(Path(cut.output).glob("pretrain/state/*/*"))) == 2, "older checkpoints are of no use"
+    assert len(list(Path(cut.output).glob("pretrain/state/*/*.pt"))) == 2, "older checkpoints are of no use"
 
 
 def test_prompts_of_other_weights_are_not_taken_for_finished(config, output, prompts):

@@ -19,6 +19,7 @@ import yaml
 from safetensors.torch import save_file
 
 from grmp_core.errors import InputError
+from grmp_core.learning.few_shot import AdaptConfig
 from grmp_core.model.backbone import EMBEDDED, BackboneConfig, load_backbone
 from grmp_core.model.bundle import read_bundle
 from grmp_core.model.quality_model import TrainableConfig
@@ -27,9 +28,11 @@ from pipelines.cli import run_command
 from pipelines.configuration.loading import as_dict
 from pipelines.configuration.workloads import ScoreConfig, SweepConfig
 from pipelines.few_shot.adaptation_run import adapt_to_all_labels
+from pipelines.results.sweep_folder import SweepFolder
 from pipelines.scoring import batch_scorer
 from pipelines.scoring.target_evaluation import evaluate_target
 from pipelines.sweeping.sweep_run import run_sweep
+from pipelines.sweeping.trial_pool import Runner
 from tests.pipelines.workloads.small import ROOT, moved
 
 pytestmark = pytest.mark.ray
@@ -42,7 +45,7 @@ def test_a_sweep_has_a_row_for_every_cell(swept):
     assert swept.results["srcc"].between(-1, 1).all()
     assert swept.chosen is not None
     best = swept.results.sort_values("val_srcc", ascending=False, kind="stable").iloc[0]
-    assert swept.chosen["lambda"] == best["lambda"]
+    assert swept.chosen.strength == best["lambda"]
 
 
 def test_labels_where_less_is_better_give_the_same_model_and_the_same_numbers(config, swept, output, prompts):
@@ -54,18 +57,20 @@ def test_labels_where_less_is_better_give_the_same_model_and_the_same_numbers(co
         target=dataclasses.replace(config.target, path=str(upside_down), higher_is_better=False),
     )
     (Path(dmos.output) / "pretrain").symlink_to(Path(config.output) / "pretrain")
-    found = run_sweep(dmos)
+    dmos_sweep = run_sweep(dmos)
     pd.testing.assert_frame_equal(
-        found.results[["trial", "val_srcc", "srcc", "plcc"]],
+        dmos_sweep.results[["trial", "val_srcc", "srcc", "plcc"]],
         swept.results[["trial", "val_srcc", "srcc", "plcc"]],
         atol=1e-6,
     )
-    evaluation = evaluate_target(dataclasses.replace(dmos, score=ScoreConfig(model=found.results.iloc[0]["bundle"])))
+    evaluation = evaluate_target(
+        dataclasses.replace(dmos, score=ScoreConfig(model=dmos_sweep.results.iloc[0]["bundle"]))
+    )
     assert evaluation.srcc_low <= evaluation.scores.srcc <= evaluation.srcc_high
-    rising = dataclasses.replace(config, score=ScoreConfig(model=found.results.iloc[0]["bundle"]))
+    rising = dataclasses.replace(config, score=ScoreConfig(model=dmos_sweep.results.iloc[0]["bundle"]))
     assert evaluate_target(rising).scores.srcc == pytest.approx(evaluation.scores.srcc)
-    chosen = found.results[found.results["lambda"] == found.chosen["lambda"]].iloc[0]
-    assert f"SRCC is {chosen['srcc']:.3f}" in (Path(found.place) / "report.md").read_text()
+    chosen = dmos_sweep.results[dmos_sweep.results["lambda"] == dmos_sweep.chosen.strength].iloc[0]
+    assert f"SRCC is {chosen['srcc']:.3f}" in (Path(dmos_sweep.place) / "report.md").read_text()
 
 
 def test_a_sweep_that_is_refused_leaves_the_one_before_alone(config, swept):
@@ -93,7 +98,7 @@ def test_prompts_of_another_backbone_are_refused_before_anything_starts(config, 
 
 def test_a_bundle_of_the_sweep_scores_the_test_images_as_the_trial_did(config, swept):
     for trial in swept.results.itertuples():
-        predictions = pd.read_parquet(Path(swept.place) / "trials" / trial.trial / "predictions.parquet")
+        predictions = SweepFolder.of(config.output).trial(trial.trial).read_predictions()
         bundle = read_bundle(locate(trial.bundle))
         frame = batch_scorer.score_paths(config, bundle, trial.bundle, predictions["image_path"].tolist())
         np.testing.assert_allclose(frame["quality"], predictions["quality"], atol=1e-5)
@@ -109,6 +114,26 @@ def test_finished_trials_are_not_run_again_and_failed_ones_are(config, swept):
         again.results.drop(columns="seconds"), swept.results.drop(columns="seconds"), check_exact=True
     )
     assert {path for path, old in markers.items() if path.stat().st_mtime_ns != old} == {lost}
+
+
+def test_a_setting_that_is_added_with_a_default_runs_no_trial_and_neither_does_another_lambda_of_adapt(
+    config, swept, monkeypatch
+):
+    wider = dataclasses.make_dataclass(
+        "AdaptConfig", [("momentum", float, 0.0)], bases=(AdaptConfig,), frozen=True, kw_only=True
+    )
+    fields = {field.name: getattr(config.adapt, field.name) for field in dataclasses.fields(config.adapt)}
+    later = wider(**{**fields, "qgr": dataclasses.replace(config.adapt.qgr, strength=1.0)})
+    markers = {path: path.stat().st_mtime_ns for path in Path(swept.place).glob("trials/*/trial.json")}
+
+    def refuse(runner, group):
+        raise AssertionError(f"{group.total} trials were run")
+
+    monkeypatch.setattr(Runner, "run", refuse)
+    again = run_sweep(dataclasses.replace(config, adapt=later))
+    pd.testing.assert_frame_equal(again.results, swept.results)
+    assert {path: path.stat().st_mtime_ns for path in markers} == markers
+    assert SweepFolder.of(config.output).begun()["settings"]["adapt.momentum"] == 0.0
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ def test_finished_blocks_are_not_made_again_and_other_settings_are_refused(confi
     assert again.rows == 5 * 5 * len(TASKS)
     changed = {file.name for file, old in zip(files, before, strict=True) if file.stat().st_mtime_ns != old}
     assert changed == {"part-00001.parquet"}
-    with pytest.raises(InputError, match="other settings"):
+    with pytest.raises(InputError, match=r"other settings or photos \(synthesize.seed was 0 and is 1"):
         synthesize(dataclasses.replace(config, seed=1))
 
 
@@ -72,9 +72,9 @@ def test_a_bad_photo_is_listed_and_too_many_are_refused(config, output):
 def test_a_store_of_another_rule_for_compositions_is_another_store(config, monkeypatch):
     usable, _ = scan_references(config)
     composed = dataclasses.replace(config, synthesize=dataclasses.replace(config.synthesize, tasks=("darken-jpeg",)))
-    before = [task_writer.fingerprint(c, usable) for c in (config, composed)]
+    before = [task_writer.store_identity(c, usable) for c in (config, composed)]
     monkeypatch.setattr(task_writer, "COMPOSITION_RULE", "all at one level")
-    after = [task_writer.fingerprint(c, usable) for c in (config, composed)]
+    after = [task_writer.store_identity(c, usable) for c in (config, composed)]
     assert before[0] == after[0]
     assert before[1] != after[1]
 

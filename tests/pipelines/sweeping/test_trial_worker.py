@@ -1,7 +1,6 @@
 """What trials share and need, without Ray."""
 
 import dataclasses
-import math
 import sys
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import torch
 
 from grmp_core.errors import InputError
+from grmp_core.identity import Identity
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model.bundle import Bundle
 from grmp_core.model.prompts import PromptConfig
@@ -16,8 +16,8 @@ from grmp_core.model.quality_model import QualityModel
 from grmp_core.storage import locate
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.starting_model import process_model
-from pipelines.results import sweep_folder
-from pipelines.sweeping import trial
+from pipelines.results.sweep_folder import SweepFolder
+from pipelines.sweeping import trial_worker
 from pipelines.sweeping.trial_pool import Runner
 
 CPU = torch.device("cpu")
@@ -28,45 +28,27 @@ def test_the_peak_of_memory_forgets_what_was_held_before():
     held_bytes = 300 << 20
     held = np.ones(held_bytes, np.uint8)
     del held
-    before = trial._peak_bytes()
-    trial._forget_peak()
-    forgotten = trial._peak_bytes()
+    before = trial_worker._peak_bytes()
+    trial_worker._forget_peak()
+    forgotten = trial_worker._peak_bytes()
     assert forgotten <= before - held_bytes / 2
     held = np.ones(held_bytes, np.uint8)
     del held
-    assert trial._peak_bytes() >= forgotten + held_bytes / 2
+    assert trial_worker._peak_bytes() >= forgotten + held_bytes / 2
 
 
 def test_a_sweep_whose_images_come_and_go_is_refused(tmp_path):
     """Its finished trials were drawn from other images."""
-    runner = Runner(Config(), None, None, locate(tmp_path), "identity")
+    folder, one, other = SweepFolder(locate(tmp_path)), Identity.of({"seed": 1}), Identity.of({"seed": 2})
+    runner = Runner(Config(), None, None, folder, one)
     runner._keep_unreadable([{"path": "torn.png", "reason": "truncated"}])
     runner._keep_unreadable([{"path": "torn.png", "reason": "cannot be read"}])
     with pytest.raises(InputError, match=r"torn.png could not be read when this sweep began"):
         runner._keep_unreadable([])
     with pytest.raises(InputError, match=r"late.png could be read when this sweep began"):
         runner._keep_unreadable([{"path": p, "reason": ""} for p in ("torn.png", "late.png")])
-    Runner(Config(), None, None, locate(tmp_path), "another")._keep_unreadable([])
-    assert (locate(tmp_path) / "unreadable.json").read_json() == {"identity": "another", "unreadable": []}
-
-
-def test_a_row_comes_back_with_nan_where_nothing_was_defined(tmp_path):
-    place = locate(tmp_path)
-    row = {
-        "trial": "a",
-        "prompts.context_init": None,
-        "val_srcc": math.nan,
-        "srcc": 0.5,
-        "plcc": math.nan,
-        "error": None,
-    }
-    sweep_folder.write_row(place, "identity", row)
-    assert "NaN" not in (tmp_path / "trial.json").read_text()
-    again = sweep_folder.finished_row(place, "identity")
-    assert math.isnan(again["val_srcc"])
-    assert math.isnan(again["plcc"])
-    assert (again["srcc"], again["error"], again["prompts.context_init"]) == (0.5, None, None)
-    assert sweep_folder.finished_row(place, "another") is None
+    Runner(Config(), None, None, folder, other)._keep_unreadable([])
+    assert (folder.unreadable(other), folder.unreadable(one)) == ([], None)
 
 
 def test_a_process_keeps_the_model_for_the_same_settings_only(make_backbone):

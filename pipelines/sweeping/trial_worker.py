@@ -1,4 +1,4 @@
-"""One trial of a sweep: what a Tune worker computes, and the files it leaves, so that nothing is lost with the driver.
+"""A Tune worker's side of a trial: the computation, and the files it leaves, so that nothing is lost with the driver.
 
 A trial of the grid adapts and scores the test images. A trial of a search only validates: it never sees a test image.
 """
@@ -11,6 +11,7 @@ import math
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,26 +24,20 @@ from ray import tune
 
 from grmp_core.errors import NonFiniteLossError
 from grmp_core.evaluation import splits
-from grmp_core.evaluation.metrics import Scores, evaluate
-from grmp_core.learning.few_shot import AdaptResult, LabelledViews, adapt, predict_quality, train, validation_curve
+from grmp_core.evaluation.metrics import evaluate
+from grmp_core.identity import Identity
+from grmp_core.learning.few_shot import LabelledViews, adapt, predict_quality, train, validation_curve
 from grmp_core.model.bundle import LEARNED_FROM, Bundle, write_bundle
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.score_range import ScoreRange
-from grmp_core.storage import Location, locate
-from pipelines.configuration.loading import build, with_settings
+from grmp_core.storage import locate
+from pipelines.configuration.loading import LAMBDA, build, with_settings
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.adapted_bundle import adapted_bundle
 from pipelines.few_shot.encoded_target import EncodedTarget
 from pipelines.few_shot.starting_model import compute_device, process_model
-from pipelines.results.sweep_folder import (
-    METRICS,
-    finished_row,
-    search_name,
-    search_place,
-    search_row,
-    to_parquet,
-    write_row,
-)
+from pipelines.results.sweep_folder import SweepFolder
+from pipelines.results.trial import METRICS, SettingResult, Trial, TrialResult
 
 WORST_SRCC = -1.0  # what a scheduler sees where SRCC is not defined
 _CUDA_CONTEXT_BYTES = 600 << 20
@@ -51,40 +46,53 @@ _MEASURED_IMAGES = 64  # their views fill a batch of predict_quality
 
 @dataclass(frozen=True)
 class Shared:
-    """What all trials of a sweep have in common; the encoded target once in the object store."""
+    """Inputs that all trials of a sweep have in common; the encoded target once in the object store."""
 
     config: dict[str, Any]
     start: Bundle
     encoded: ray.ObjectRef
     score_range: ScoreRange
-    place: str
+    folder_uri: str
     """The sweep's folder."""
-    identity: str
-    """Differs when any setting or input that decides about a trial's numbers differs."""
+    identity: Identity
+    """Every setting and input that decides about a trial's numbers."""
+
+    @property
+    def folder(self) -> SweepFolder:
+        return SweepFolder(locate(self.folder_uri))
 
     def settings(self) -> Config:
         return build(Config, self.config, "")
 
 
-def grid_trial(params: dict[str, Any], shared: Shared) -> None:
-    """Adapt to the labels of `params["cell"]` with its lambda, and score the test images of its split."""
+def grid_trial(params: dict[str, Any], shared: Shared, trials: Mapping[str, Trial]) -> None:
+    """Adapt to the labels of `params["trial"]` with its lambda, score the test images of its split, write its files."""
     began = time.perf_counter()
-    cell, config = params["cell"], shared.settings()
-    qgr = dataclasses.replace(config.adapt.qgr, strength=cell["lambda"])
-    config = dataclasses.replace(config, adapt=dataclasses.replace(config.adapt, qgr=qgr))
+    trial = trials[params["trial"]]
+    config = with_settings(shared.settings(), {**trial.settings, LAMBDA: trial.strength})
     encoded, model = _prepare(shared, config)
-    split, rows, labelled = _labelled(cell, encoded, config, model)
+    split, rows, labelled = _labelled(trial, encoded, config, model)
     result = adapt(model, model.adaptable_parameters(shared.start.parameters), labelled, config.adapt, split.seed)
     test = encoded.views(split.test, model.dtype, model.device)
     predicted = predict_quality(model, result.parameters, test.score_tokens_NGTD).cpu().numpy()
     predicted_mos = np.asarray(shared.score_range.to_mos(predicted))  # of the labels' own direction: DMOS falls
     scores = evaluate(predicted_mos, encoded.mos[split.test])
-    row = _result_row(cell, result, scores, time.perf_counter() - began)
-    about = {**cell, LEARNED_FROM: [encoded.image_ids[i] for i in rows]}
+    folder = shared.folder.trial(trial.name)
+    outcome = TrialResult(
+        val_srcc=float(result.val_srcc),
+        srcc=scores.srcc,
+        plcc=scores.plcc,
+        plcc_logistic=scores.plcc_logistic,
+        krcc=scores.krcc,
+        rmse=scores.rmse,
+        logistic_converged=scores.logistic_converged,
+        epochs=result.epochs,
+        seconds=time.perf_counter() - began,
+        bundle=folder.bundle.uri,
+    )
+    about = {**trial.as_row(), LEARNED_FROM: [encoded.image_ids[i] for i in rows]}
     bundle = adapted_bundle(config, shared.start, result, shared.score_range, about)
-    bundle = dataclasses.replace(bundle, metrics={**bundle.metrics, **_metrics(scores)})
-    place = locate(shared.place) / "trials" / cell["trial"]
-    row["bundle"] = (place / "bundle").uri
+    metrics = {**bundle.metrics, **{name: getattr(outcome, name) for name in METRICS}}
     held_out = pd.DataFrame(
         {
             "image_path": [encoded.image_path[i] for i in split.test],
@@ -93,24 +101,28 @@ def grid_trial(params: dict[str, Any], shared: Shared) -> None:
             "mos_scale_score": predicted_mos,
         }
     )
-    _write_trial(place, bundle, result, row, shared.identity, held_out)
-    tune.report({key: row[key] for key in ("val_srcc", "epochs", "seconds")})
+    folder.begin()
+    write_bundle(folder.bundle, dataclasses.replace(bundle, metrics=metrics))
+    folder.write_history(result)
+    folder.write_predictions(held_out)
+    folder.finish(shared.identity, {**trial.as_row(), **dataclasses.asdict(outcome)})
+    tune.report({name: getattr(outcome, name) for name in ("val_srcc", "epochs", "seconds")})
 
 
-def search_trial(params: dict[str, Any], shared: Shared, cell: dict[str, Any]) -> None:
-    """Validate one setting of a search, epoch by epoch, so that a scheduler can stop it in between.
+def search_trial(params: dict[str, Any], shared: Shared, trial: Trial) -> None:
+    """Validate one setting of a search on the labels of `trial`, epoch by epoch, so that a scheduler can stop it.
 
     A setting that diverges is a finding, not a failure: it is kept with its error and not tried again.
     """
     began = time.perf_counter()
     config = with_settings(shared.settings(), params["settings"])
-    place = search_place(locate(shared.place), search_name(params["settings"]))
-    known = finished_row(place, shared.identity)
-    if known is not None:  # a sampler may suggest the same again
-        tune.report(_progress(known["val_srcc"], known["epochs"], config.adapt.epochs, known["seconds"], ended=True))
+    folder = shared.folder.setting(params["settings"])
+    before = folder.setting_result(shared.identity)
+    if before is not None:  # a sampler may suggest the same again
+        tune.report(_progress(before.val_srcc, before.epochs, config.adapt.epochs, before.seconds, ended=True))
         return
     encoded, model = _prepare(shared, config)
-    split, _, labelled = _labelled(cell, encoded, config, model)
+    split, _, labelled = _labelled(trial, encoded, config, model)
     start = model.adaptable_parameters(shared.start.parameters)
     best, epochs, error = math.nan, 0, None
     try:
@@ -121,17 +133,25 @@ def search_trial(params: dict[str, Any], shared: Shared, cell: dict[str, Any]) -
                 tune.report(_progress(best, epochs, epoch, time.perf_counter() - began, ended=False))
     except NonFiniteLossError as failure:
         best, epochs, error = math.nan, 0, str(failure)
-    seconds = time.perf_counter() - began
-    write_row(place, shared.identity, search_row(params["settings"], cell, best, epochs, seconds, error=error))
-    tune.report(_progress(best, epochs, config.adapt.epochs, seconds, ended=True))
+    result = SettingResult(
+        settings=params["settings"],
+        shots=trial.shots,
+        split_seed=trial.split_seed,
+        val_srcc=best,
+        epochs=epochs,
+        seconds=time.perf_counter() - began,
+        error=error,
+    )
+    folder.finish(shared.identity, result.as_row())
+    tune.report(_progress(best, epochs, config.adapt.epochs, result.seconds, ended=True))
 
 
-def measure_trial(shared: Shared, cell: dict[str, Any]) -> tuple[int, float]:
-    """(bytes of main memory, share of a GPU's memory) of a worker that holds a trial of `cell` and made one step."""
+def measure_trial(shared: Shared, trial: Trial) -> tuple[int, float]:
+    """(bytes of main memory, share of a GPU's memory) of a worker that holds the trial and made one step."""
     config = shared.settings()
     _forget_peak()
     encoded, model = _prepare(shared, config)
-    split, _, labelled = _labelled(cell, encoded, config, model)
+    split, _, labelled = _labelled(trial, encoded, config, model)
     test = encoded.views(split.test, model.dtype, model.device)
     first = labelled.subset(np.arange(min(len(labelled), config.adapt.batch_size)))
     _, parameters = next(train(model, model.adaptable_parameters(shared.start.parameters), first, config.adapt, 0, 1))
@@ -163,48 +183,14 @@ def _prepare(shared: Shared, config: Config) -> tuple[EncodedTarget, QualityMode
 
 
 def _labelled(
-    cell: dict[str, Any], encoded: EncodedTarget, config: Config, model: QualityModel
+    trial: Trial, encoded: EncodedTarget, config: Config, model: QualityModel
 ) -> tuple[splits.Split, np.ndarray, LabelledViews]:
     """-> the split, the labelled rows, and their views."""
-    split = splits.split(encoded.reference_ids, cell["split_seed"], config.sweep.test_fraction)
-    rows = splits.draw_shots(split, cell["shots"], cell["split_seed"])
+    split = splits.split(encoded.reference_ids, trial.split_seed, config.sweep.test_fraction)
+    rows = splits.draw_shots(split, trial.shots, trial.split_seed)
     return split, rows, encoded.views(rows, model.dtype, model.device)
 
 
 def _progress(best: float, best_epoch: int, epoch: int, seconds: float, *, ended: bool) -> dict[str, Any]:
     val_srcc = best if math.isfinite(best) else WORST_SRCC
     return {"val_srcc": val_srcc, "epochs": best_epoch, "epoch": epoch, "seconds": seconds, "ended": ended}
-
-
-def _result_row(cell: dict[str, Any], result: AdaptResult, scores: Scores, seconds: float) -> dict[str, Any]:
-    return {
-        **cell,
-        "val_srcc": float(result.val_srcc),
-        **_metrics(scores),
-        "logistic_converged": scores.logistic_converged,
-        "epochs": result.epochs,
-        "seconds": seconds,
-        "error": None,
-    }
-
-
-def _metrics(scores: Scores) -> dict[str, float]:
-    return {name: float(getattr(scores, name)) for name in METRICS}
-
-
-def _write_trial(
-    place: Location,
-    bundle: Bundle,
-    result: AdaptResult,
-    row: dict[str, Any],
-    identity: str,
-    held_out: pd.DataFrame,
-) -> None:
-    """All of a trial's files; `trial.json` last, since it makes the trial count as finished."""
-    if (place / "trial.json").exists():  # of another sweep, whose files are replaced now
-        (place / "trial.json").delete()
-    write_bundle(place / "bundle", bundle)
-    history = [dataclasses.asdict(record) for record in result.history]
-    (place / "history.json").write_json({"history": history, "val_srcc_by_epoch": result.val_srcc_by_epoch})
-    (place / "predictions.parquet").write_bytes(to_parquet(held_out))
-    write_row(place, identity, row)
