@@ -1,4 +1,6 @@
-"""The one exception that means "the input is wrong, not the program"."""
+"""The exceptions that mean "the input is wrong, not the program"."""
+
+from __future__ import annotations
 
 
 class InputError(ValueError):
@@ -6,6 +8,19 @@ class InputError(ValueError):
 
     The command line prints it as it is and exits with 2; anything else is a failure (exit 1).
     """
+
+
+class ImageError(InputError):
+    """One image cannot be used. `reason` is the cause without the image's name, short enough for a table cell."""
+
+    def __init__(self, reason: str, where: str = "image") -> None:
+        super().__init__(f"{where}: {reason}")
+        self.reason = reason
+        self.where = where
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        # Ray sends exceptions between processes; the default would rebuild it from the joined message.
+        return type(self), (self.reason, self.where)
 
 
 class NonFiniteLossError(RuntimeError):

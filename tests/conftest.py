@@ -125,6 +125,16 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_cases() -> Path:
+    """The folder with small inputs that once went wrong; tests that want it skip where it is absent."""
+    default = Path(__file__).resolve().parents[1] / ".." / "shared" / "cases"
+    folder = Path(os.environ.get("GRMP_SHARED_CASES", default))
+    if not folder.is_dir():
+        pytest.skip(f"no cases at {folder}; set GRMP_SHARED_CASES")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
 def ray_instance():
     """The one Ray of the whole test run."""
     from pipelines.runtime.ray_session import ray_session

@@ -1,67 +1,57 @@
 """Decoding photos that come from anywhere: one uint8 RGB array out, or one line that says why not.
 
-Every image enters the package through `read_image`, so that training and scoring see the same pixels, and so that
+Every image enters the package through `decode_image`, so that training and scoring see the same pixels, and so that
 size limits hold everywhere. Colour profiles are not applied: pixels are taken as sRGB, as CLIP's own loader takes them.
 """
 
+from __future__ import annotations
+
 import contextlib
-import glob
 import hashlib
 import io
+import logging
 import os
-import struct
-import zlib
-from collections.abc import Iterator
+import threading
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.ImageFile import ImageFile
 
-from grmp_core.errors import InputError
+from grmp_core.errors import ImageError, InputError
+from grmp_core.imaging.kinds import UNREAD_KINDS, kind_of
+from grmp_core.imaging.readers import READERS, orientation_of
+from grmp_core.imaging.samples import Box, Samples, bands, load_samples
 from grmp_core.storage import locate
 
-# Formats are named one by one because some of Pillow's other readers start programs (EPS runs Ghostscript).
-# JPEG includes the multi-picture files of phones.
-_WANTED_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
-Image.init()
-_FORMATS = tuple(name for name in _WANTED_FORMATS if name in Image.OPEN)  # AVIF is left out of some builds of Pillow
-# Pillow refuses headers above twice its own bomb limit, whatever we allow; a limit above it would be a lie.
-_PILLOW_CEILING_PX = 2 * 89_478_485
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, LookupError, OverflowError)
-_MODES_WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
-_MAX_UINT16 = 65535
+__all__ = ["DEFAULT_LIMITS", "DecodedImage", "ImageError", "ImageLimits", "decode_image", "image_bytes", "image_id"]
 
-IMAGE_SUFFIXES: frozenset[str] = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".jp2", ".avif")
-)
-"""File name endings, lower case, that `list_images` takes for images. What a file holds is decided by its header."""
+_MAX_PX = 2**29 - 1
+"""At 4 bytes each, pixels still have sizes of 31 bits in the libraries that decode them."""
+_REASON_CHARACTERS = 200
+_TRANSPOSED, _ROWS_TURNED, _COLUMNS_TURNED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)
+"""What each of the eight orientations does to a stored picture: first transposed, then turned round."""
 
-
-class ImageError(InputError):
-    """One image cannot be used. `reason` is the cause without the image's name, short enough for a table cell."""
-
-    def __init__(self, reason: str, where: str = "image") -> None:
-        super().__init__(f"{where}: {reason}")
-        self.reason = reason
-        self.where = where
-
-    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
-        # Ray sends exceptions between processes; the default would rebuild it from the joined message.
-        return type(self), (self.reason, self.where)
+_PILLOW = threading.Lock()
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs of damaged files goes to stderr
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLimits:
-    """What `read_image` accepts, checked against the header before any pixel is decoded."""
+    """What is decoded, checked against the header before any pixel is."""
 
-    max_pixels: int = 100_000_000
-    """Largest width x height, in pixels (3 bytes each once decoded); at most 178,956,970."""
+    max_pixels: int = 250_000_000
+    """Largest width x height, in pixels (4 bytes each while decoded, one picture a process at a time); at most
+    536,870,911. The default takes the 200-megapixel photos of phones in 1 GB of memory."""
     min_side_px: int = 2
     """Smallest width and height, in pixels."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_pixels <= _PILLOW_CEILING_PX:
-            raise InputError(f"max_pixels: {self.max_pixels} is outside 1..{_PILLOW_CEILING_PX}")
+        if not 1 <= self.max_pixels <= _MAX_PX:
+            raise InputError(f"max_pixels: {self.max_pixels} is outside 1..{_MAX_PX}")
         if self.min_side_px < 1:
             raise InputError(f"min_side_px: {self.min_side_px} must be at least 1")
 
@@ -69,28 +59,66 @@ class ImageLimits:
 DEFAULT_LIMITS = ImageLimits()
 
 
-def read_image(source: str | os.PathLike[str] | bytes, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
-    """Decode one image file, or the bytes of one, to uint8 RGB of shape (H, W, 3).
+@dataclass(frozen=True, kw_only=True)
+class DecodedImage:
+    """A decoded picture, upright, of which any region can be had: `image[rows, columns]`, two slices, is a new array
+    (h, w, 3) uint8 RGB, as of an array (H, W, 3). It takes less memory than the whole of it as an array.
 
-    The EXIF orientation is applied, 16-bit samples become 8-bit ones, grey, palette and CMYK become RGB, transparent
-    parts are laid on white, and of an animation the first frame is taken. A path is a local file, never a URL.
+    Taking a region raises ImageError where memory does not suffice.
+    """
+
+    shape: tuple[int, int, int]
+    """Height, width, 3."""
+    notes: tuple[str, ...]
+    """Doubts about the pixels, each the same line for every image that it concerns, to be counted."""
+    _samples: Samples
+    _orientation: int
+    _where: str
+
+    def __getitem__(self, region: tuple[slice, slice]) -> np.ndarray:
+        (top, bottom), (left, right) = (part.indices(side)[:2] for part, side in zip(region, self.shape, strict=False))
+        with _one_row_only(self._where, "cannot be converted"):
+            upright = np.empty((max(0, bottom - top), max(0, right - left), 3), np.uint8)
+            stored = upright
+            if self._orientation in _ROWS_TURNED:
+                stored, top, bottom = stored[::-1], self.shape[0] - bottom, self.shape[0] - top
+            if self._orientation in _COLUMNS_TURNED:
+                stored, left, right = stored[:, ::-1], self.shape[1] - right, self.shape[1] - left
+            if self._orientation in _TRANSPOSED:
+                stored, top, bottom, left, right = stored.swapaxes(0, 1), left, right, top, bottom
+            for band in bands(Box(left, top, right, bottom)):
+                stored[band.top - top : band.bottom - top] = self._samples.rgb(band)
+        return upright
+
+
+def decode_image(source: str | os.PathLike[str] | bytes, limits: ImageLimits = DEFAULT_LIMITS) -> DecodedImage:
+    """Decode one image file, or the bytes of one.
+
+    The EXIF orientation is applied, 12- and 16-bit samples become 8-bit ones, grey, palette and CMYK become RGB,
+    transparent parts are laid on white, and of an animation the first frame is taken. A path is a local file, never a
+    URL. Of metadata nothing else is read, so that it cannot do harm.
 
     Raises:
         ImageError: missing, empty, truncated, not an image, outside `limits`, or samples without a known range.
     """
     where = "image bytes" if isinstance(source, bytes) else os.fspath(source)
-    with _open(source, where) as image:
+    with _opened(source, where) as stream, _alone_with_pillow():
+        with _one_row_only(where, "unreadable header"):
+            read = _reader_of(stream)
+            image = read()
         _check_size(image, limits, where)
-        try:
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image, where)
-        except ImageError:
-            raise
-        except _DECODE_ERRORS as error:
-            raise ImageError(f"damaged or truncated: {_one_line(error)}", where) from error
-        except MemoryError as error:
-            raise ImageError(f"not enough memory to decode {image.width}x{image.height} pixels", where) from error
+        with _one_row_only(where, "damaged or truncated", image.size):
+            samples = load_samples(image, read)
+            samples.rgb(Box(0, 0, 1, 1))  # what cannot be converted shows here
+            notes = _notes(samples)
+            orientation = orientation_of(image)
+    width, height = reversed(image.size) if orientation in _TRANSPOSED else image.size
+    return DecodedImage(shape=(height, width, 3), notes=notes, _samples=samples, _orientation=orientation, _where=where)
+
+
+def read_image(source: str | os.PathLike[str] | bytes, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
+    """All of a `decode_image` as an array, uint8 RGB of shape (H, W, 3). ImageError as there."""
+    return decode_image(source, limits)[:, :]
 
 
 def image_bytes(uri: str) -> bytes:
@@ -107,105 +135,89 @@ def image_id(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def list_images(path_or_glob: str) -> list[str]:
-    """Image files of a folder (with its sub-folders), of a glob pattern, or one file; sorted by path.
-
-    Folders and patterns give only files with a suffix in `IMAGE_SUFFIXES`, hidden files left out; a file named
-    directly is taken as it is.
-
-    Raises:
-        InputError: nothing was found.
-    """
-    if os.path.isfile(path_or_glob):
-        return [path_or_glob]
-    if os.path.isdir(path_or_glob):
-        found = sorted(path for path in _walk(path_or_glob) if _looks_like_image(path))
-        place = "folder"
-    else:
-        matches = glob.glob(path_or_glob, recursive=True)
-        found = sorted(path for path in matches if os.path.isfile(path) and _looks_like_image(path))
-        place = "file, folder or pattern"
-    if not found:
-        raise InputError(f"{path_or_glob}: no image found; give a {place} with files ending in {_suffix_list()}")
-    return found
-
-
-def evenly_chosen(folder: str, count: int) -> list[str]:
-    """At most `count` of a folder's images, evenly from its sorted list. InputError for none, or for count < 1."""
-    paths = list_images(folder)
-    if count < 1:
-        raise InputError(f"{count} photos: use 1 or more")
-    return [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, count).round().astype(int))]
+@contextlib.contextmanager
+def _opened(source: str | os.PathLike[str] | bytes, where: str) -> Iterator[IO[bytes]]:
+    if not isinstance(source, bytes) and not os.path.exists(source):
+        raise ImageError("no such file", where)
+    if not isinstance(source, bytes) and not os.path.isfile(source):
+        raise ImageError("not a file", where)
+    try:
+        with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
+            if stream.seek(0, io.SEEK_END) == 0:
+                raise ImageError("empty file (zero bytes)", where)
+            stream.seek(0)
+            yield stream
+    except PermissionError as error:
+        raise ImageError("no permission to read it", where) from error
+    except OSError as error:
+        raise ImageError(f"cannot be read ({error.strerror or error})", where) from error
 
 
 @contextlib.contextmanager
-def _open(source: str | os.PathLike[str] | bytes, where: str) -> Iterator[Image.Image]:
-    if isinstance(source, bytes):
-        size_bytes = len(source)
-    elif not os.path.exists(source):
-        raise ImageError("no such file", where)
-    elif not os.path.isfile(source):
-        raise ImageError("not a file", where)
-    else:
-        size_bytes = os.path.getsize(source)
-    if size_bytes == 0:
-        raise ImageError("empty file (zero bytes)", where)
+def _alone_with_pillow() -> Iterator[None]:
+    """Pillow without its own size limit, for which `ImageLimits` stands, and without warnings.
+
+    Both belong to the whole process, so one thread at a time decodes; which also means that memory holds one picture
+    that is being decoded. Both are as before when it is done.
+    """
+    with _PILLOW, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+@contextlib.contextmanager
+def _one_row_only(where: str, doing: str, size: tuple[int, int] | None = None) -> Iterator[None]:
+    """Whatever a decoder raises is an ImageError.
+
+    Damaged files make Pillow and the libraries below it raise nearly any type: beside OSError and SyntaxError also
+    RuntimeError, AttributeError, TypeError, AssertionError and more. None of them may cost more than the image's row.
+    """
     try:
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"too large: {_one_line(error)}", where) from error
-    except Image.UnidentifiedImageError as error:
-        raise ImageError("not an image in a known format", where) from error
-    except PermissionError as error:
-        raise ImageError("no permission to read it", where) from error
-    except _DECODE_ERRORS as error:
-        raise ImageError(f"unreadable header: {_one_line(error)}", where) from error
-    with image:
-        yield image
+        yield
+    except ImageError as error:
+        raise ImageError(error.reason, where) from error
+    except MemoryError as error:
+        pixels = f" {size[0]}x{size[1]} pixels" if size else ""
+        raise ImageError(f"not enough memory to decode{pixels or ' it'}", where) from error
+    except Exception as error:
+        raise ImageError(f"{doing}: {_one_line(error)}", where) from error
+
+
+def _reader_of(stream: IO[bytes]) -> Callable[[], ImageFile]:
+    """A function that opens the file, from its begin each time. ImageError for a kind that is not decoded."""
+    kind = kind_of(stream)
+    reader = READERS.get(kind or "")
+    if reader is None:
+        raise ImageError(UNREAD_KINDS.get(kind or "", "not an image in a known format"))
+
+    def read() -> ImageFile:
+        stream.seek(0)
+        return reader(stream)
+
+    return read
 
 
 def _check_size(image: Image.Image, limits: ImageLimits, where: str) -> None:
     width, height = image.size
     if width * height > limits.max_pixels:
-        raise ImageError(f"too large: {width}x{height} is more than {limits.max_pixels} pixels", where)
+        raise ImageError(
+            f"too large: {width}x{height} is more than {limits.max_pixels} pixels; raise images.max_pixels", where
+        )
     if min(width, height) < limits.min_side_px:
         raise ImageError(f"too small: {width}x{height}, the shortest side must be {limits.min_side_px} px", where)
 
 
-def _to_rgb(image: Image.Image, where: str) -> np.ndarray:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _wide_grey_to_rgb(np.asarray(image), where)
-    if image.mode in _MODES_WITH_ALPHA or "transparency" in image.info:
-        with_alpha = image.convert("RGBA")
-        white = Image.new("RGBA", with_alpha.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, with_alpha)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def _wide_grey_to_rgb(grey: np.ndarray, where: str) -> np.ndarray:
-    if np.issubdtype(grey.dtype, np.floating) or grey.min() < 0 or grey.max() > _MAX_UINT16:
-        raise ImageError("32-bit samples have no known white; convert it to 8 or 16 bits", where)
-    eight_bit = ((grey.astype(np.uint32) * 255 + _MAX_UINT16 // 2) // _MAX_UINT16).astype(np.uint8)
-    return np.repeat(eight_bit[:, :, None], 3, axis=2)
-
-
-def _walk(folder: str) -> Iterator[str]:
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (os.path.join(root, name) for name in files)
-
-
-def _looks_like_image(path: str) -> bool:
-    name = os.path.basename(path)
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-
-
-def _suffix_list() -> str:
-    return ", ".join(sorted(IMAGE_SUFFIXES))
+def _notes(samples: Samples) -> tuple[str, ...]:
+    used = samples.bits_used()
+    return () if used in (None, 16) else (f"samples use only {used} of 16 bits; scored as 16-bit",)
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return (" ".join(str(error).split()) or type(error).__name__)[:_REASON_CHARACTERS]
 
 
 def picture_of(path: str) -> bytes | str | ImageError:

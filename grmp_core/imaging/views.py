@@ -2,23 +2,35 @@
 
 Finite, because then whatever is frozen in front of the learned part can be computed once a view and kept.
 
-Shapes: images (H, W, 3) uint8 RGB; views (V, size, size, 3) uint8 RGB.
+Shapes: images (H, W, 3) uint8 RGB, as arrays or as what gives regions of them; views (V, size, size, 3) uint8 RGB.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import cv2
 import numpy as np
 
-from grmp_core.errors import InputError
+from grmp_core.errors import ImageError, InputError
 from grmp_core.seeds import generator_of
 
 OFFICIAL_STRETCH = 244 / 224
 """The published code (data_preparation_mat) stretches an image to 244 x 244 by bicubic interpolation, without a filter
 against aliasing, before it takes a 224 px crop: it keeps more fine detail, real and false, than `resize` does."""
+MAX_ENLARGED_PX = 50_000_000
+"""Pixels that an image may have once its short side is enlarged to the input size: with 224 px, 1 : 996 in shape. A
+thin strip of a few kB would else become gigabytes."""
+
+
+class Pixels(Protocol):
+    """An array (H, W, 3) uint8 RGB, or what gives regions of one: `decoding.DecodedImage`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, region: tuple[slice, slice], /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +54,8 @@ class ViewConfig:
                 raise InputError(f"views.{name} {getattr(self, name)}: use 1 or more")
 
 
-def training_views(image_HW3: np.ndarray, config: ViewConfig, size_px: int, *seed: object) -> np.ndarray:
-    """`train_views` random crops, each flipped or not, drawn from `seed` alone."""
+def training_views(image_HW3: Pixels, config: ViewConfig, size_px: int, *seed: object) -> np.ndarray:
+    """`train_views` random crops, each flipped or not, drawn from `seed` alone. ImageError for a thin strip."""
     canvas = _canvas(image_HW3, config, size_px)
     rng = generator_of("view", *seed)
     views = []
@@ -55,10 +67,11 @@ def training_views(image_HW3: np.ndarray, config: ViewConfig, size_px: int, *see
     return np.stack(views)
 
 
-def scoring_views(image_HW3: np.ndarray, config: ViewConfig, size_px: int) -> np.ndarray:
+def scoring_views(image_HW3: Pixels, config: ViewConfig, size_px: int) -> np.ndarray:
     """The fixed grid of views, (G, size, size, 3) with G a divisor of score_grid².
 
-    Along a side that leaves no room for `score_grid` different positions there is one, in the middle.
+    Along a side that leaves no room for `score_grid` different positions there is one, in the middle. ImageError for a
+    thin strip.
     """
     canvas = _canvas(image_HW3, config, size_px)
     tops = _positions(canvas.shape[0] - size_px, config.score_grid)
@@ -72,9 +85,11 @@ def whole_grid(views_GHW3: np.ndarray, config: ViewConfig) -> np.ndarray:
 
 
 def at_least(image_HW3: np.ndarray, size_px: int) -> np.ndarray:
-    """The image itself, or enlarged so that its short side is `size_px`."""
-    short = min(image_HW3.shape[:2])
-    return image_HW3 if short >= size_px else _resize_short_side(image_HW3, size_px)
+    """The image itself, or enlarged so that its short side is `size_px`. ImageError for a thin strip."""
+    if min(image_HW3.shape[:2]) >= size_px:
+        return image_HW3
+    _check_shape(image_HW3.shape, size_px)
+    return _resize_short_side(image_HW3, size_px)
 
 
 def at_most(image_HW3: np.ndarray, size_px: int) -> np.ndarray:
@@ -82,13 +97,26 @@ def at_most(image_HW3: np.ndarray, size_px: int) -> np.ndarray:
     return image_HW3 if min(image_HW3.shape[:2]) <= size_px else _resize_short_side(image_HW3, size_px)
 
 
-def _canvas(image: np.ndarray, config: ViewConfig, size_px: int) -> np.ndarray:
+def _canvas(image: Pixels, config: ViewConfig, size_px: int) -> Pixels:
+    """What views are cut from. At native resolution no more than they need is asked of `image`."""
     if config.mode == "official":
         side = round(size_px * OFFICIAL_STRETCH)
-        return cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
-    if config.mode == "resize":
-        return _resize_short_side(image, size_px)
-    return at_least(image, size_px)
+        return cv2.resize(image[:, :], (side, side), interpolation=cv2.INTER_CUBIC)
+    if config.mode == "crops" and min(image.shape[:2]) >= size_px:
+        return image
+    _check_shape(image.shape, size_px)
+    return _resize_short_side(image[:, :], size_px)
+
+
+def _check_shape(shape: tuple[int, ...], size_px: int) -> None:
+    """ImageError where enlarging the short side to `size_px` would give more than `MAX_ENLARGED_PX`."""
+    height, width = shape[:2]
+    enlarged_px = size_px * size_px * max(height, width) // min(height, width)
+    if min(height, width) < size_px and enlarged_px > MAX_ENLARGED_PX:
+        raise ImageError(
+            f"too thin: {width}x{height} with its short side enlarged to {size_px} px is {enlarged_px} pixels, more "
+            f"than {MAX_ENLARGED_PX}"
+        )
 
 
 def _resize_short_side(image: np.ndarray, size_px: int) -> np.ndarray:

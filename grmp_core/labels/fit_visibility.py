@@ -21,7 +21,8 @@ from scipy.stats import spearmanr
 
 from grmp_core.distortions import KADID_NAMES, REGISTRY, get
 from grmp_core.errors import InputError
-from grmp_core.imaging.decoding import evenly_chosen, read_image
+from grmp_core.imaging.decoding import read_image
+from grmp_core.imaging.listing import evenly_chosen
 from grmp_core.labels.human_means import quality_of, spreads
 from grmp_core.labels.visibility import MEASURES, Appearance, VisibilityCurve
 from grmp_core.seeds import generator_of

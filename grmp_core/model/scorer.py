@@ -8,14 +8,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from grmp_core.imaging.decoding import ImageError, ImageLimits, read_image
-from grmp_core.imaging.views import scoring_views
+from grmp_core.errors import ImageError
+from grmp_core.imaging.decoding import ImageLimits, decode_image
+from grmp_core.imaging.views import Pixels, scoring_views
 from grmp_core.model.backbone import Backbone
 from grmp_core.model.bundle import Bundle, load_predictor
 
@@ -27,6 +28,17 @@ class Score:
     mos_scale_score: float
     """On the target's own MOS scale; NaN for a bundle that was never adapted to a target."""
     error: str | None = None
+    notes: tuple[str, ...] = ()
+    """Doubts about the pixels, as `decoding.DecodedImage` has them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Views:
+    """What is kept of an image: its views, or why there are none."""
+
+    grid_GHW3: np.ndarray | tuple[()] = ()
+    error: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Scorer:
@@ -50,32 +62,44 @@ class Scorer:
         self.predictor = load_predictor(bundle, where, backbone, device)
         self.batch_size = batch_size
 
-    def score(self, sources: Sequence[bytes | str | os.PathLike[str] | ImageError]) -> list[Score]:
-        """One Score for each encoded image or path, in order; an ImageError in its place becomes that row's error."""
-        images: list[np.ndarray | ImageError] = []
-        for source in sources:
-            try:
-                images.append(source if isinstance(source, ImageError) else read_image(source, self.limits))
-            except ImageError as error:
-                images.append(error)
-        return self.score_images(images)
+    def score(self, sources: Iterable[bytes | str | os.PathLike[str] | ImageError]) -> list[Score]:
+        """One Score for each encoded image or path, in order; an ImageError in its place becomes that row's error.
+
+        One image is decoded at a time, and only its views are kept.
+        """
+        return self._scores([self._views_of_file(source) for source in sources])
 
     def score_images(self, images: Sequence[np.ndarray | ImageError]) -> list[Score]:
         """One Score for each (H, W, 3) uint8 image; an ImageError in its place becomes that row's error."""
-        size_px = self.predictor.model.image_size_px
-        grids = [
-            None if isinstance(image, ImageError) else scoring_views(image, self.views, size_px) for image in images
-        ]
-        views = [view for grid in grids if grid is not None for view in grid]
-        qualities = self._predict(views)
+        return self._scores([self._views_of(image) for image in images])
+
+    def _views_of_file(self, source: bytes | str | os.PathLike[str] | ImageError) -> _Views:
+        if isinstance(source, ImageError):
+            return _Views(error=source.reason)
+        try:
+            image = decode_image(source, self.limits)
+        except ImageError as error:
+            return _Views(error=error.reason)
+        return dataclasses.replace(self._views_of(image), notes=image.notes)
+
+    def _views_of(self, image: Pixels | ImageError) -> _Views:
+        if isinstance(image, ImageError):
+            return _Views(error=image.reason)
+        try:
+            return _Views(grid_GHW3=scoring_views(image, self.views, self.predictor.model.image_size_px))
+        except ImageError as error:
+            return _Views(error=error.reason)
+
+    def _scores(self, images: Sequence[_Views]) -> list[Score]:
+        qualities = self._predict([view for image in images for view in image.grid_GHW3])
         scores, first = [], 0
-        for image, grid in zip(images, grids, strict=True):
-            if grid is None or isinstance(image, ImageError):
-                scores.append(Score(math.nan, math.nan, getattr(image, "reason", "unreadable")))
+        for image in images:
+            if image.error is not None:
+                scores.append(Score(math.nan, math.nan, image.error, image.notes))
                 continue
-            quality = float(qualities[first : first + len(grid)].mean())
-            first += len(grid)
-            scores.append(Score(quality, self._on_mos_scale(quality)))
+            quality = float(qualities[first : first + len(image.grid_GHW3)].mean())
+            first += len(image.grid_GHW3)
+            scores.append(Score(quality, self._on_mos_scale(quality), notes=image.notes))
         return scores
 
     def _predict(self, views: list[np.ndarray]) -> np.ndarray:

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from grmp_core.distortions import get
-from grmp_core.imaging.decoding import list_images, read_image
+from grmp_core.imaging.decoding import read_image
+from grmp_core.imaging.listing import list_images
 from grmp_core.imaging.views import at_least
 from grmp_core.labels.human_means import combined_quality, quality_of, quality_of_composition
 from grmp_core.labels.own_quality import UNDISTORTED_QUALITY, attributes, own_quality
@@ -94,7 +95,7 @@ def load_photos(folders: Sequence[str], num_procedural: int, *, validation: bool
 
     Validation references have seeds of their own. InputError for a folder without images or an unreadable file.
     """
-    paths = [Path(path) for folder in folders for path in list_images(folder)]
+    paths = [Path(path) for folder in folders for path in list_images(folder).paths]
     words = sorted({word for path in paths if (word := captions.class_word(path.stem))})
     index_of = {word: index for index, word in enumerate(words)}
     photos = [

@@ -10,12 +10,12 @@ import ray
 import torch
 from ray.data import ActorPoolStrategy
 
-from grmp_core.errors import InputError
+from grmp_core.errors import ImageError, InputError
 from grmp_core.evaluation import splits
 from grmp_core.evaluation.brisque import brisque_features
 from grmp_core.evaluation.metrics import srcc
 from grmp_core.evaluation.ridge import ridge
-from grmp_core.imaging.decoding import ImageError, ImageLimits, image_bytes, read_image
+from grmp_core.imaging.decoding import ImageLimits, image_bytes, read_image
 from grmp_core.imaging.views import ViewConfig, scoring_views
 from grmp_core.labels.own_quality import attributes
 from grmp_core.model.backbone import BackboneConfig, load_backbone
@@ -86,13 +86,13 @@ class _Features:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
             image = read_image(image_bytes(row["path"]), self.limits)
+            views = scoring_views(image, self.views, self.backbone.image_size_px)
         except ImageError as error:
             return _nothing(row, error=error.reason)
         try:
             statistics = brisque_features(image)
         except InputError as error:
             return _nothing(row, unfit=str(error))
-        views = scoring_views(image, self.views, self.backbone.image_size_px)
         pooled = image_features(self.backbone, [views]).pooled_ND.mean(axis=0)
         look = np.mean([attributes(view) for view in views], axis=0)
         return {**_nothing(row), "brisque": statistics, "pooled": pooled, "attributes": look}

@@ -11,8 +11,8 @@ import torch
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from grmp_core.datasets.labelled_set import LabelledSet
-from grmp_core.errors import InputError
-from grmp_core.imaging.decoding import ImageError, image_bytes, image_id, read_image
+from grmp_core.errors import ImageError, InputError
+from grmp_core.imaging.decoding import decode_image, image_bytes, image_id
 from grmp_core.imaging.views import scoring_views, training_views, whole_grid
 from grmp_core.learning.few_shot import LabelledViews, prepare_views
 from grmp_core.model.bundle import Bundle
@@ -116,7 +116,7 @@ class _Encoder:
 
     def _encode(self, path: str, quality: float) -> dict[str, Any]:
         data = image_bytes(path)
-        image = read_image(data, self.config.images)
+        image = decode_image(data, self.config.images)
         size_px = self.model.image_size_px
         train = training_views(image, self.config.views, size_px, self.config.seed, path.rsplit("/", 1)[-1])
         score = whole_grid(scoring_views(image, self.config.views, size_px), self.config.views)

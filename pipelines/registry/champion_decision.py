@@ -97,7 +97,7 @@ def _score(bundle: Location, paths: list[str], limits: ImageLimits) -> np.ndarra
     """(N,) quality, nan where an image cannot be read."""
     scorer = Scorer(read_bundle(bundle), bundle.uri, limits=limits)
     batches = [paths[first : first + 16] for first in range(0, len(paths), 16)]
-    parts = [scorer.score([picture_of(path) for path in batch]) for batch in batches]
+    parts = [scorer.score(picture_of(path) for path in batch) for batch in batches]
     return np.array([score.quality for part in parts for score in part])
 
 

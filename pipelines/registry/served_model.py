@@ -23,8 +23,8 @@ import pandas as pd
 import torch
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from grmp_core.errors import InputError
-from grmp_core.imaging.decoding import ImageError, ImageLimits, read_image
+from grmp_core.errors import ImageError, InputError
+from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.model.bundle import read_bundle
 from grmp_core.model.scorer import Score, Scorer
 from grmp_core.storage import locate
@@ -52,10 +52,10 @@ class ServedModel(PythonModel):
             backbone = dataclasses.replace(bundle.backbone, checkpoint=context.artifacts["backbone"])
             bundle = dataclasses.replace(bundle, backbone=backbone)
         names = {field.name for field in dataclasses.fields(ImageLimits)}
-        self.limits = ImageLimits(**{name: value for name, value in settings.items() if name in names})
+        limits = ImageLimits(**{name: value for name, value in settings.items() if name in names})
         self.allow_local_paths = settings.get("allow_local_paths") is True
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.scorer = Scorer(bundle, "of the registered model", limits=self.limits, device=device, batch_size=_CHUNK)
+        self.scorer = Scorer(bundle, "of the registered model", limits=limits, device=device, batch_size=_CHUNK)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -66,14 +66,12 @@ class ServedModel(PythonModel):
         scores: list[Score] = []
         rows = model_input["image"].tolist()
         for first in range(0, len(rows), _CHUNK):
-            images = [self._read(row) for row in rows[first : first + _CHUNK]]
-            scores += self.scorer.score_images(images)
+            scores += self.scorer.score(self._source_or_error(row) for row in rows[first : first + _CHUNK])
         return _frame(scores, model_input.index)
 
-    def _read(self, row: object) -> Any:
-        """The pixels, or the ImageError in their place."""
+    def _source_or_error(self, row: object) -> bytes | str | ImageError:
         try:
-            return read_image(self._source(row), self.limits)
+            return self._source(row)
         except ImageError as error:
             return error
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from grmp_core.errors import InputError
+from grmp_core.errors import ImageError, InputError
 from grmp_core.evaluation.metrics import (
     MIN_INTERVAL_IMAGES,
     FitWarning,
@@ -20,7 +20,7 @@ from grmp_core.evaluation.metrics import (
     fit_logistic,
     srcc,
 )
-from grmp_core.imaging.decoding import ImageError, ImageLimits, read_image
+from grmp_core.imaging.decoding import ImageLimits, read_image
 from grmp_core.storage import locate
 from pipelines.configuration.workloads import ReportConfig
 from pipelines.rendering.document import Block, Cell, Gallery, Note, Picture, Pictures, Section, Table, Text, Thumbnail

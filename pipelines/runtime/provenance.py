@@ -40,11 +40,13 @@ def write_manifest(
     inputs: dict[str, Any],
     counts: dict[str, Any],
     rejected: Sequence[dict[str, str]] = (),
+    not_taken: Sequence[dict[str, str]] = (),
+    name: str = "manifest.json",
 ) -> None:
-    """`manifest.json`: what made this folder."""
+    """What made this folder. rejected, not_taken: path and reason of images, and of other files, that are left out."""
     from pipelines.configuration.loading import as_dict  # brings torch, which a worker that makes pictures does without
 
-    (place / "manifest.json").write_json(
+    (place / name).write_json(
         {
             "command": command,
             "config": as_dict(config),
@@ -53,6 +55,7 @@ def write_manifest(
             "inputs": inputs,
             "counts": counts,
             "rejected": list(rejected),
+            "not_taken": list(not_taken),
             "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.time() - started, 1),
         }

@@ -7,6 +7,7 @@ import io
 import math
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,10 @@ PART_ROWS = 512
 """Rows that a scoring which dies may have to make again, beside those in flight."""
 
 
+_NOTES = "notes"
+"""Column of a worker's rows, beside COLUMNS: what `_say_notes` counts, a note a line."""
+
+
 FEW = 16
 """Up to so many single files are scored in this process: starting Ray would take longer."""
 
@@ -63,14 +68,18 @@ def score_paths(
     wanted = config.score
     if len(paths) <= FEW:
         scorer = Scorer(bundle, where, limits=config.images, batch_size=wanted.batch_size, score_grid=wanted.grid)
-        return as_scores(_rows(paths, scorer.score([picture_of(path) for path in paths])))
+        few = scorer.score(picture_of(path) for path in paths)
+        _say_notes(note for score in few for note in score.notes)
+        return as_scores(_rows(paths, few))
     done = [row for row in parts.read() if not row["error"]] if parts else []  # what failed may work by now
     known = {row["image_path"] for row in done}
     todo = [path for path in dict.fromkeys(paths) if path not in known]
     if done:
         say(f"score: {len(known)} of {len(set(paths))} images were scored before")
     waiting: list[dict[str, Any]] = []
+    notes: list[str] = []
     for count, row in enumerate(_score_on_cluster(config, bundle, where, todo), start=1):
+        notes += filter(None, row.pop(_NOTES, "").split("\n"))
         waiting.append(row)
         if parts and len(waiting) == PART_ROWS:
             parts.add(waiting)
@@ -78,12 +87,13 @@ def score_paths(
             waiting = []
         if count % max(FEW, len(todo) // 10) == 0 or count == len(todo):
             say(f"score: {count}/{len(todo)}")
+    _say_notes(notes)
     by_path = {row["image_path"]: row for row in done + waiting}
     return as_scores([by_path[path] for path in paths])
 
 
 def _score_on_cluster(config: Config, bundle: Bundle, where: str, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Rows of COLUMNS, in any order."""
+    """Rows of COLUMNS and notes, in any order."""
     if not paths:
         return
     wanted, weights = config.score, bundle.backbone.checkpoint
@@ -152,9 +162,11 @@ class _Worker:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         paths = [str(path) for path in batch["path"]]
-        rows = _rows(paths, self.scorer.score([picture_of(path) for path in paths]))
+        scores = self.scorer.score(picture_of(path) for path in paths)
+        rows = _rows(paths, scores)
         columns: dict[str, Any] = {name: [row[name] for row in rows] for name in COLUMNS}
-        return columns | {"error": [error or "" for error in columns["error"]]}  # one type, whatever the batch
+        notes = ["\n".join(score.notes) for score in scores]
+        return columns | {"error": [error or "" for error in columns["error"]], _NOTES: notes}
 
 
 def _with_weights(bundle: Bundle, weights: list[ObjectRef[bytes]]) -> Bundle:
@@ -167,6 +179,12 @@ def _with_weights(bundle: Bundle, weights: list[ObjectRef[bytes]]) -> Bundle:
     if not file.exists():
         file.write_bytes(ray.get(weights[0]))
     return dataclasses.replace(bundle, backbone=dataclasses.replace(bundle.backbone, checkpoint=file.path))
+
+
+def _say_notes(notes: Iterable[str]) -> None:
+    """Doubts about pixels, each kind with the number of its images."""
+    for note, count in Counter(notes).most_common():
+        say(f"score: {count} image{'s' if count > 1 else ''}: {note}")
 
 
 def _from_parquet(data: bytes) -> list[dict[str, Any]]:

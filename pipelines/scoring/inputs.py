@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pyarrow.parquet as pq
 
 from grmp_core.errors import InputError
+from grmp_core.imaging.listing import NotTaken
 from grmp_core.storage import locate
 from pipelines.task_making.picture_sources import list_photos
 
 
-def paths_of(images: Sequence[str]) -> Iterator[str]:
+def paths_of(images: Sequence[str]) -> tuple[list[str], list[NotTaken]]:
+    """The images, and what else is in the folders and patterns that were named."""
+    paths: list[str] = []
+    not_taken: list[NotTaken] = []
     for entry in images:
         if entry.endswith(".parquet"):
-            yield from _paths_in_parquet(entry)
+            paths += _paths_in_parquet(entry)
         else:
-            yield from list_photos(entry)
+            listing = list_photos(entry)
+            paths += listing.paths
+            not_taken += listing.not_taken
+    return paths, not_taken
 
 
 def _paths_in_parquet(entry: str) -> list[str]:

@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from grmp_core.errors import InputError
+from grmp_core.imaging.listing import NotTaken
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
 from pipelines.runtime.console import table
-from pipelines.runtime.provenance import output_place
+from pipelines.runtime.provenance import output_place, write_manifest
 from pipelines.scoring.batch_scorer import FEW, _Parts, score_paths
 from pipelines.scoring.inputs import paths_of
 from pipelines.scoring.model_lookup import open_model
@@ -49,7 +50,7 @@ def score_images(config: Config) -> Scoring:
     if not config.score.images:
         raise InputError("nothing to score: name images (grmp score a.jpg folder/), or set score.images")
     model, bundle = open_model(config)
-    paths = list(paths_of(config.score.images))
+    paths, not_taken = paths_of(config.score.images)
     output = _output(config, paths)
     if output is not None and not output.name.endswith((".parquet", ".csv")):
         raise InputError(f"score.output {output.uri}: end it in .parquet or .csv")
@@ -57,6 +58,7 @@ def score_images(config: Config) -> Scoring:
     scores = score_paths(config, bundle, model, paths, parts)
     if output is not None and parts is not None:
         _write(output, scores)
+        _write_manifest(output, config, model, scores, not_taken, started)
         parts.delete()
     return Scoring(scores, output.uri if output else None, time.time() - started)
 
@@ -67,6 +69,24 @@ def _output(config: Config, paths: Sequence[str]) -> Location | None:
     if len(paths) <= FEW:
         return None
     return output_place(config, "scores") / "scores.parquet"
+
+
+def _write_manifest(
+    output: Location, config: Config, model: str, scores: pd.DataFrame, not_taken: Sequence[NotTaken], started: float
+) -> None:
+    """`<name of the output>.manifest.json` beside it: a folder of the user's may hold the scores of several runs."""
+    failed = scores[scores["error"].notna()]
+    write_manifest(
+        output.parent,
+        "score",
+        config,
+        started,
+        inputs={"model": model},
+        counts={"images": len(scores), "without_score": len(failed), "not_taken": len(not_taken)},
+        rejected=[{"path": row.image_path, "reason": row.error} for row in failed.itertuples()],
+        not_taken=[left.as_row() for left in not_taken],
+        name=f"{output.name}.manifest.json",
+    )
 
 
 def _write(output: Location, scores: pd.DataFrame) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ from ray.data import TaskPoolStrategy
 from grmp_core import datasets
 from grmp_core.datasets.kadid_tid import KADID10K_TYPES, TID2013_TYPES
 from grmp_core.distortions import KADID_NAMES, REGISTRY
-from grmp_core.errors import InputError
-from grmp_core.imaging.decoding import IMAGE_SUFFIXES, ImageError, ImageLimits, image_bytes, list_images, read_image
+from grmp_core.errors import ImageError, InputError
+from grmp_core.imaging.decoding import ImageLimits, image_bytes, read_image
+from grmp_core.imaging.listing import Listing, check_some, list_images, sort_out
 from grmp_core.imaging.views import at_least
 from grmp_core.labels.visibility import Appearance
 from grmp_core.procedural import scenes
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 RATED_TYPES = {"kadid10k": KADID10K_TYPES, "tid2013": TID2013_TYPES}
 """Sources that bring distorted pictures with human scores, and the types they have."""
+_REMOTE_READS = 16
+"""Objects of a store that are looked into at the same time."""
 Rejects = list[dict[str, str]]
 """Files that cannot be used: path and reason."""
 
@@ -92,6 +96,10 @@ class Synthesizer:
         """A picture as it is. ImageError when the file cannot be used."""
         return read_image(image_bytes(uri), self.limits)
 
+    def rated_picture(self, uri: str) -> np.ndarray:
+        """A picture with room for a view. ImageError when the file cannot be used."""
+        return at_least(self.read(uri), self.size_px)
+
     def _synthesized_row(
         self,
         pristine: np.ndarray,
@@ -108,7 +116,7 @@ class Synthesizer:
     def _rated_row(self, reference: Reference, part: Part, task: str, level: int) -> TaskRow:
         """A view of a rated picture. The picture is never shrunk: its score was given at its own size."""
         rated = reference.rated[task, level]
-        picture = at_least(self.read(rated.uri), self.size_px)
+        picture = self.rated_picture(rated.uri)
         row_seed = seed_of("row", self.seed, reference.reference_id, task, level)
         rng = np.random.Generator(np.random.PCG64(row_seed))
         view = np.ascontiguousarray(picture[draw_view(picture.shape[:2], self.size_px, rng)])
@@ -150,33 +158,51 @@ def task_names(config: Config) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(names or in_set or KADID_NAMES), *composed]))
 
 
-def scan_references(config: Config) -> tuple[list[Reference], Rejects]:
-    """Usable references and, with reasons, the files that cannot be used. InputError when those are too many."""
+def scan_references(config: Config, listing: Listing | None = None) -> tuple[list[Reference], Rejects]:
+    """Usable references and, with reasons, the files that cannot be used. InputError when those are too many.
+
+    listing: of the photos, for a caller who has it.
+    """
     if config.synthesize.source == "procedural":
         return [Reference(scenes.reference_id(i), seed=i) for i in range(config.synthesize.references or 40)], []
     if config.synthesize.source == "photos":
-        return _scan_photos(config)
+        return _scan_photos(config, listing)
     return _scan_rated(config)
 
 
-def photo_references(config: Config) -> list[Reference]:
-    """The photos of `synthesize.path`, not opened yet; their ids do not change when the folder is moved."""
+def photo_listing(config: Config) -> Listing:
+    """The photos of `synthesize.path`, with a line of what is not taken there; empty for other sources."""
+    return list_photos(config.synthesize.path or "") if config.synthesize.source == "photos" else Listing(())
+
+
+def photo_references(config: Config, listing: Listing | None = None) -> list[Reference]:
+    """The photos of `synthesize.path`, not opened yet; their ids do not change when the folder is moved.
+
+    listing: of that path, for a caller who has it.
+    """
     wanted = config.synthesize
-    uris = list_photos(wanted.path or "")
+    uris = list((listing or photo_listing(config)).paths)
     if wanted.references:
         uris = uris[: wanted.references]
     root = os.path.commonprefix(uris).rpartition("/")[0]  # noqa: RUF071  # cut at a slash: ids travel with a folder
     return [Reference(uri.removeprefix(root).lstrip("/"), uri) for uri in uris]
 
 
-def list_photos(path: str) -> list[str]:
-    """Image files of a folder, glob, or remote folder, sorted. InputError when there are none."""
-    if "://" not in path:
-        return list_images(path)
-    found = [f.uri for f in locate(path).list(recursive=True) if f.path.lower().endswith(tuple(IMAGE_SUFFIXES))]
-    if not found:
-        raise InputError(f"no images below {path}; give a folder with {', '.join(sorted(IMAGE_SUFFIXES))} files")
-    return found
+def list_photos(path: str) -> Listing:
+    """Image files of a folder, glob, or remote folder, sorted, and a line of what is not taken there.
+
+    InputError when there are none.
+    """
+    if "://" in path:
+        files = locate(path).list(recursive=True)
+        with ThreadPoolExecutor(_REMOTE_READS) as pool:  # of what has no image's ending, the first bytes are fetched
+            listing = sort_out([(file.uri, file.open) for file in files], pool)
+        check_some(listing, path, "folder")
+    else:
+        listing = list_images(path)
+    if summary := listing.summary():
+        say(f"{path}: {summary}")
+    return listing
 
 
 def rated_references(config: Config) -> tuple[list[Reference], Rejects]:
@@ -198,8 +224,8 @@ def rated_references(config: Config) -> tuple[list[Reference], Rejects]:
     return found[: wanted.references or None], rejected
 
 
-def _scan_photos(config: Config) -> tuple[list[Reference], Rejects]:
-    candidates = photo_references(config)
+def _scan_photos(config: Config, listing: Listing | None) -> tuple[list[Reference], Rejects]:
+    candidates = photo_references(config, listing)
     synthesizer = synthesizer_of(config)
     reasons = _reasons(len(candidates), lambda i: synthesizer.pristine(candidates[i]))
     rejected = [{"path": candidates[i].uri or "", "reason": reason} for i, reason in reasons.items()]
@@ -212,7 +238,7 @@ def _scan_rated(config: Config) -> tuple[list[Reference], Rejects]:
     candidates, rejected = rated_references(config)
     synthesizer = synthesizer_of(config)
     uris = [picture.uri for reference in candidates for picture in reference.rated.values()]
-    reasons = _reasons(len(uris), lambda i: synthesizer.read(uris[i]))
+    reasons = _reasons(len(uris), lambda i: synthesizer.rated_picture(uris[i]))
     rejected += [{"path": uris[i], "reason": reason} for i, reason in reasons.items()]
     _check_rejects(config, rejected, len(uris) + len(rejected) - len(reasons))
     unusable = {uris[i] for i in reasons}

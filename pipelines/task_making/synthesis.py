@@ -10,7 +10,7 @@ from grmp_core.tasks.distortion_tasks import split_references
 from pipelines.runtime.console import table
 from pipelines.runtime.provenance import output_place, write_manifest
 from pipelines.runtime.ray_session import ray_session
-from pipelines.task_making.picture_sources import scan_references, task_names
+from pipelines.task_making.picture_sources import photo_listing, scan_references, task_names
 from pipelines.task_making.task_writer import block_writer, plan_store, write_blocks
 
 if TYPE_CHECKING:  # a worker that makes pictures needs neither torch nor matplotlib
@@ -49,7 +49,8 @@ def synthesize(config: Config) -> Synthesis:
     started = time.time()
     place, names = output_place(config, "tasks"), task_names(config)
     with ray_session():
-        usable, rejected = scan_references(config)
+        listing = photo_listing(config)
+        usable, rejected = scan_references(config, listing)
         parts = split_references([r.reference_id for r in usable], config.synthesize.query_fraction, config.seed)
         plan = plan_store(config, usable, parts, place)
         rows, bytes_written = write_blocks(block_writer(config, usable, parts, place))
@@ -61,5 +62,6 @@ def synthesize(config: Config) -> Synthesis:
         inputs={"fingerprint": plan.fingerprint},
         counts={"tasks": len(names), "references": len(usable), "images": rows, "bytes": bytes_written},
         rejected=rejected,
+        not_taken=[left.as_row() for left in listing.not_taken],
     )
     return Synthesis(place.uri, len(names), len(usable), rows, bytes_written, tuple(rejected), time.time() - started)

@@ -196,3 +196,5 @@ def test_the_scores_can_be_read_back(ran, s3):
     assert scores["quality"].between(0, 1).all()
     assert not [file for file in locate(OUTPUT).list(recursive=True) if ".parts-" in file.path]
     assert scores["error"].isna().all()
+    manifest = (locate(OUTPUT) / "scores.parquet.manifest.json").read_json()
+    assert manifest["not_taken"] == [{"path": f"{TARGET}/labels.csv", "reason": "no image by its content"}]

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from grmp_core.errors import InputError
-from grmp_core.imaging.decoding import ImageError, ImageLimits, evenly_chosen, list_images, read_image
+from grmp_core.errors import ImageError, InputError
+from grmp_core.imaging.decoding import ImageLimits, read_image
 
 EXIF_ORIENTATION = 0x0112
 
@@ -233,17 +233,14 @@ def test_huge_images_are_refused_by_their_header(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", no_decoding)
     before = peak_mb()
-    with pytest.raises(ImageError, match=r"too large: .*400000000"):
+    with pytest.raises(ImageError, match=r"too large: 20000x20000 is more than 250000000 pixels; raise images\.max"):
         read_image(str(path))
     assert peak_mb() - before < 20
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_own_limit_comes_before_decoding(photo: np.ndarray) -> None:
-    with pytest.raises(ImageError, match="too large: 36x24 is more than 863 pixels"):
+    with pytest.raises(ImageError, match=r"too large: 36x24 is more than 863 pixels; raise images\.max_pixels"):
         read_image(encode(Image.fromarray(photo), "PNG"), ImageLimits(max_pixels=863))
-    with pytest.raises(ImageError, match="too large: 12000x10000"):
-        read_image(one_bit_png(12_000, 10_000))
     assert read_image(encode(Image.fromarray(photo), "PNG"), ImageLimits(max_pixels=864)).shape == (24, 36, 3)
 
 
@@ -257,31 +254,3 @@ def test_limits_are_checked() -> None:
 def test_image_error_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(ImageError("too small", "a.png")))  # noqa: S301 - our own bytes
     assert (error.reason, str(error)) == ("too small", "a.png: too small")
-
-
-def test_list_images(tmp_path: Path) -> None:
-    for name in ("b.JPG", "a.png", "sub/c.webp", "notes.txt", "._a.png", ".cache/d.png", "x[1].png"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"x")
-    relative = [str(Path(path).relative_to(tmp_path)) for path in list_images(str(tmp_path))]
-    assert relative == sorted(["a.png", "b.JPG", "sub/c.webp", "x[1].png"])
-    assert list_images(str(tmp_path / "*.png")) == [str(tmp_path / "a.png"), str(tmp_path / "x[1].png")]
-    assert list_images(str(tmp_path / "**/*.webp")) == [str(tmp_path / "sub/c.webp")]
-    assert list_images(str(tmp_path / "x[1].png")) == [str(tmp_path / "x[1].png")]
-    assert list_images(str(tmp_path / "notes.txt")) == [str(tmp_path / "notes.txt")]
-
-
-def test_evenly_chosen_images_span_the_folder(tmp_path: Path) -> None:
-    for i in range(10):
-        (tmp_path / f"{i}.png").touch()
-    assert [Path(path).stem for path in evenly_chosen(str(tmp_path), 4)] == ["0", "3", "6", "9"]
-    assert len(evenly_chosen(str(tmp_path), 99)) == 10
-    with pytest.raises(InputError, match="use 1 or more"):
-        evenly_chosen(str(tmp_path), 0)
-
-
-def test_list_images_says_when_there_are_none(tmp_path: Path) -> None:
-    for nothing in (tmp_path, tmp_path / "absent", tmp_path / "*.png"):
-        with pytest.raises(InputError, match="no image found"):
-            list_images(str(nothing))

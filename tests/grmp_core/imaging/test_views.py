@@ -10,8 +10,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 
-from grmp_core.errors import InputError
+from grmp_core.errors import ImageError, InputError
+from grmp_core.imaging import views as view_cutting
+from grmp_core.imaging.decoding import decode_image
 from grmp_core.imaging.views import ViewConfig, scoring_views, training_views, whole_grid
+from tests.grmp_core.imaging import pictures
 
 
 def ramp(height: int, width: int) -> np.ndarray:
@@ -119,3 +122,42 @@ def test_any_picture_gives_views_of_the_right_size(height, width, mode, grid):
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(InputError):
         ViewConfig(**bad)
+
+
+@pytest.mark.parametrize("mode", ["crops", "resize"])
+@pytest.mark.parametrize("shape", [(2, 600_000), (600_000, 2)])
+def test_thin_strips_are_refused_before_they_are_enlarged(mode, shape, monkeypatch):
+    strip = np.zeros((*shape, 3), np.uint8)
+    config = ViewConfig(mode=mode)
+    monkeypatch.setattr(view_cutting.cv2, "resize", None)
+    for make in (scoring_views, training_views):
+        with pytest.raises(ImageError, match=f"too thin: {shape[1]}x{shape[0]} with its short side enlarged to 224"):
+            make(strip, config, 224)
+    with pytest.raises(ImageError, match="too thin"):
+        view_cutting.at_least(strip, 224)
+
+
+def test_strips_within_the_limit_are_scored(monkeypatch):
+    monkeypatch.setattr(view_cutting, "MAX_ENLARGED_PX", 32 * 320)
+    assert view_cutting.at_least(np.zeros((4, 40, 3), np.uint8), 32).shape == (32, 320, 3)
+    with pytest.raises(ImageError, match=r"41x4 .* is 10496 pixels, more than 10240"):
+        view_cutting.at_least(np.zeros((4, 41, 3), np.uint8), 32)
+    assert view_cutting.at_least(np.zeros((32, 5000, 3), np.uint8), 32).shape == (32, 5000, 3)
+
+
+def test_a_stretch_has_one_size_whatever_the_shape():
+    assert scoring_views(np.zeros((2, 600_000, 3), np.uint8), ViewConfig(mode="official"), 224).shape[1:] == (
+        224,
+        224,
+        3,
+    )
+
+
+@pytest.mark.parametrize("mode", ["crops", "resize", "official"])
+@pytest.mark.parametrize("shape", [(90, 70), (20, 90)])
+def test_views_of_a_file_are_those_of_its_pixels(mode, shape):
+    config = ViewConfig(mode=mode)
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    decoded = decode_image(pictures.encoded(image, "PNG"))
+    assert np.array_equal(scoring_views(decoded, config, 32), scoring_views(image, config, 32))
+    assert np.array_equal(training_views(decoded, config, 32, "a"), training_views(image, config, 32, "a"))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from grmp_core.errors import InputError
-from grmp_core.imaging.decoding import ImageError, ImageLimits
+from grmp_core.errors import ImageError, InputError
+from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model.backbone import BackboneConfig
 from grmp_core.model.bundle import Bundle, load_predictor, read_bundle, with_weights_at, write_bundle

@@ -58,6 +58,7 @@ def test_a_bad_photo_is_listed_and_too_many_are_refused(config, output):
     for i in range(4):
         write_png(folder / f"{i}.png", scenes.reference(i, 230, 240))
     (folder / "torn.png").write_bytes((folder / "0.png").read_bytes()[:2000])
+    (folder / "notes.txt").write_text("of the photographer")
     photos = SynthesizeConfig(source="photos", path=str(folder), references=0, tasks=("jpeg",), max_reject_fraction=0.3)
     one = dataclasses.replace(config, output=str(output / "from_photos"), synthesize=photos)
     done = synthesize(one)
@@ -65,6 +66,7 @@ def test_a_bad_photo_is_listed_and_too_many_are_refused(config, output):
     assert [Path(reject["path"]).name for reject in done.rejected] == ["torn.png"]
     manifest = json.loads((output / "from_photos" / "tasks" / "manifest.json").read_text())
     assert manifest["rejected"] == list(done.rejected)
+    assert manifest["not_taken"] == [{"path": str(folder / "notes.txt"), "reason": "no image by its content"}]
     with pytest.raises(InputError, match=r"torn\.png"):
         synthesize(dataclasses.replace(one, synthesize=dataclasses.replace(photos, max_reject_fraction=0.1)))
 
