@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all coverage lint bench pictures clean
 
 demo: $(READY)
 	$(BIN)/grmp demo --set output=runs/demo
@@ -15,6 +15,9 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -m ''
+
+coverage: $(READY)
+	$(BIN)/python -m pytest --cov
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -26,6 +29,9 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench_steps
 	$(BIN)/python -m tests.benchmarks.bench_synthesize
 	$(BIN)/python -m tests.benchmarks.scale_model
+
+pictures: demo
+	$(BIN)/python docs/make_pictures.py runs/demo/sweep/report.html docs/pictures/report.png
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

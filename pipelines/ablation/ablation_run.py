@@ -1,7 +1,7 @@
-"""Ablation of the method on a real target: baselines, prompts, pre-training, regularization, side by side.
+"""Ablation on a labelled target: baselines, prompts, pre-training and regularization side by side.
 
-Every method sees the same labelled images and is tested on the same others. What a method may choose (ridge strength,
-epoch, lambda), it chooses inside its labelled images.
+All methods share the labelled images and the test images. Ridge strength, epoch and lambda are chosen within the
+labelled images.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Ablation:
     results: pd.DataFrame
     """One row a method, number of shots and split: `arms.COLUMNS`."""
     failed: list[str]
-    """Trials without a row, each with its error."""
+    """Failed trials, which have no row in `results`, each with its error."""
     place: str
 
     def as_json(self) -> dict[str, Any]:
@@ -45,13 +45,16 @@ class Ablation:
 
 
 def run_ablation(config: Config) -> Ablation:
-    """Write `<output>/ablation`: a sweep for every arm, the baselines, and the table. Finished trials are kept."""
+    """Run the baselines and one sweep per arm, and write `<output>/ablation`. Finished trials are kept.
+
+    InputError where `sweep.lambdas` has no value above 0, or where a search would choose lambda.
+    """
     started = time.time()
     place = output_place(config, "ablation")
     if not any(strength > 0 for strength in config.sweep.lambdas):
-        raise InputError("an ablation compares lambda 0 with others: give sweep.lambdas a value above 0")
+        raise InputError("an ablation compares lambda 0 with larger ones: give sweep.lambdas a value above 0")
     if LAMBDA in config.sweep.space:
-        raise InputError(f"an ablation compares lambda 0 with others: take {LAMBDA} out of sweep.space")
+        raise InputError(f"an ablation compares lambda 0 with larger ones: remove {LAMBDA} from sweep.space")
     target, sweeps = load_target(config.target), arms(config)
     with ray_session():
         baselines, rejected = baseline_rows(config, target.table.to_pydict())

@@ -1,4 +1,4 @@
-"""Arms of an ablation: each is one sweep with other prompts or other adapted parts."""
+"""Arms of an ablation. Each is one sweep with prompts or adapted parts of its own."""
 
 from __future__ import annotations
 
@@ -29,16 +29,20 @@ CONTEXT_ONLY = TrainableConfig(
 
 @dataclass(frozen=True)
 class Arm:
-    """One sweep of the ablation: its initial prompts and its configuration."""
+    """One sweep of the ablation, with its start prompts and its configuration."""
 
     folder: str
     config: Config
     start: Bundle
     methods: Mapping[str, bool]
-    """Name of a method -> with QGR (best lambda > 0 by validation) or without (lambda 0)."""
+    """Method name -> true with QGR (best lambda > 0 by validation), false without (lambda 0)."""
 
 
 def arms(config: Config) -> list[Arm]:
+    """Text context only, random prompts, and one arm per pre-trained prompt bundle of `ablate.pretrained`.
+
+    InputError where a bundle is missing or does not fit the backbone.
+    """
     lambdas = tuple(sorted({0.0, *config.sweep.lambdas}))
     full = dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, lambdas=lambdas))
     context = dataclasses.replace(
@@ -59,7 +63,7 @@ def arms(config: Config) -> list[Arm]:
 
 
 def random_prompts(config: Config) -> Bundle:
-    """Prompts as pre-training would start from."""
+    """A bundle with the prompts that pre-training starts from, seeded by `config.seed`."""
     backbone = load_backbone(config.backbone)
     return Bundle(
         kind="prompts",
@@ -90,6 +94,6 @@ def arm_rows(arm: Arm, ablation: Location) -> tuple[pd.DataFrame, list[str]]:
 
 
 def best_by_validation(trials: pd.DataFrame) -> pd.DataFrame:
-    """Of every split and number of shots the trial with the best validation SRCC; the smaller lambda of equals."""
+    """For every split and number of shots, the trial with the best validation SRCC; ties go to the smaller lambda."""
     ordered = trials.sort_values(["val_srcc", "lambda"], ascending=[False, True])
     return ordered.groupby(["shots", "split_seed"]).head(1).sort_values(["shots", "split_seed"], ignore_index=True)

@@ -1,4 +1,4 @@
-"""Baselines that adapt nothing: ridge on fixed features of the images."""
+"""Baselines without adaptation: ridge regression on fixed features of the images."""
 
 from __future__ import annotations
 
@@ -27,15 +27,23 @@ from pipelines.sweeping.grid import plan_trials
 
 
 def baseline_rows(config: Config, columns: dict[str, list[Any]]) -> tuple[pd.DataFrame, list[dict[str, str]]]:
-    """Ridge regression on BRISQUE's statistics, on the frozen backbone's features, and on three attributes of the
-    pixels (detail, brightness, colour), on the sweep's own images.
+    """Ridge regression on the statistics of BRISQUE, on the features of the frozen backbone, and on three attributes of
+    the pixels (detail, brightness, colour), with the splits of the sweep.
 
-    -> one row a baseline, number of shots and split, and the images that cannot be read, which no sweep reads either.
+    Args:
+        columns: the target table by column; image_path, mos and reference_id are read.
+
+    Returns:
+        One row per baseline, number of shots and split; and the unreadable images with reasons, which the sweep skips
+        as well.
+
+    Raises:
+        InputError: too many images cannot be read, or BRISQUE is undefined on one of them.
     """
     features = _features(config, columns["image_path"])
     paths = list(zip(columns["image_path"], features, strict=True))
     for path, row in paths:
-        if row["unfit"]:  # the sweeps use it, so the baselines cannot do without it
+        if row["unfit"]:  # the sweep uses it, so the baselines must not skip it
             raise InputError(f"{path}: {row['unfit']}")
     rejected = [{"path": path, "reason": row["error"]} for path, row in paths if row["error"]]
     check_rejects(config.target, len(features), rejected)
@@ -57,8 +65,8 @@ def baseline_rows(config: Config, columns: dict[str, list[Any]]) -> tuple[pd.Dat
 
 
 def _features(config: Config, paths: list[str]) -> list[dict[str, Any]]:
-    """Statistics and features of every image, in order; `error` where it cannot be read, `unfit` where BRISQUE is not
-    defined."""
+    """Statistics and features of every image, in order; `error` where it cannot be read, `unfit` where BRISQUE is
+    undefined on it."""
     rows = [{"row": i, "path": path} for i, path in enumerate(paths)]
     pool = int(ray.cluster_resources()["CPU"])
     described = (
@@ -74,8 +82,8 @@ def _features(config: Config, paths: list[str]) -> list[dict[str, Any]]:
 
 
 class _Features:
-    """A Ray Data worker: BRISQUE's statistics of a picture; of its views the mean of the image tower's features and of
-    their attributes."""
+    """A Ray Data worker; -> BRISQUE statistics of an image, and image-tower features and attributes averaged over its
+    views."""
 
     def __init__(self, backbone: BackboneConfig, views: ViewConfig, limits: ImageLimits, precision: str) -> None:
         torch.set_num_threads(1)

@@ -9,11 +9,11 @@ from pipelines.results.statistics import compare_methods, method_medians
 from pipelines.runtime.console import table
 
 AGAINST = (NSS, LINEAR, LOOK, RANDOM)
-"""Methods that every other one is compared with."""
+"""Methods that all others are compared with."""
 
 
 def medians_text(results: pd.DataFrame) -> str:
-    """Method by shots: median test SRCC over the splits, with quartiles."""
+    """Table of methods by shots: median test SRCC over the splits, with quartiles."""
     medians = method_medians(results)
     rows = []
     for method, group in medians.groupby("method", sort=False):
@@ -23,7 +23,7 @@ def medians_text(results: pd.DataFrame) -> str:
 
 
 def tests_text(results: pd.DataFrame) -> str:
-    """The paired tests over splits, all shots together and each by itself."""
+    """Table of paired tests over splits, for all shots together and for each number of shots."""
     rows = [
         {"method": r.method, "against": r.against, "shots": r.shots, "median difference": r.difference, "p": r.p}
         for r in compare_methods(results, AGAINST).itertuples()

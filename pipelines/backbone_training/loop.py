@@ -20,6 +20,7 @@ import numpy as np
 import open_clip
 import torch
 from safetensors.torch import save_file
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from grmp_core.errors import InputError
 from grmp_core.labels.own_quality import OWN_QUALITY_RULE
@@ -28,6 +29,7 @@ from grmp_core.nano import captions
 from grmp_core.nano.caption_model import CaptionModel, start_from_whitened_patches, used_tokens
 from grmp_core.nano.caption_training import Average, Batch, FamilyCaptions, TrainConfig, Trainer
 from grmp_core.nano.training_crops import TYPES, CropConfig, PhotoSet, load_photos, make_batch
+from pipelines.runtime.progress import Progress
 from pipelines.runtime.provenance import config_hash
 from pipelines.runtime.ray_session import ray_session
 
@@ -70,6 +72,12 @@ class Clock:
 
     def progress(self, step: int) -> float:
         return step / self.steps if self.steps else self.elapsed_s() / (60 * self.minutes)
+
+    def shown(self, step: int, by_this_process: bool) -> Progress:
+        if self.steps:
+            return Progress("train_backbone", self.steps, "step", start=step, shown=by_this_process)
+        start = self.spent_s / 60
+        return Progress("train_backbone", self.minutes, "minute", start=start, timed=True, shown=by_this_process)
 
 
 def train_on_workers(options: argparse.Namespace) -> None:
@@ -134,7 +142,7 @@ def train(options: argparse.Namespace, rank: Rank) -> None:
         clock.spent_s = load_checkpoint(out / "checkpoint.pt", trainer)
         log.info("resumed at step %d after %.1f minutes", trainer.step, clock.spent_s / 60)
     _check_same_step(trainer.step, rank)
-    with make_pool(options) as pool:
+    with logging_redirect_tqdm(), make_pool(options) as pool:
         if trainer.step == 0 and not options.start_from:
             images = torch.cat([b.images_BHWC for b in pool.map(_make_batch, _jobs(options, -8, 0))])
             start_from_whitened_patches(trainer.model, images, torch.Generator().manual_seed(options.seed))
@@ -156,6 +164,7 @@ def run(
     """The loop: step, now and then a line of progress, now and then a checkpoint with an export."""
     recent: list[dict[str, float]] = []
     seen, waited_s, saved_s, since_s = 0, 0.0, clock.elapsed_s(), time.monotonic()
+    shown, note = clock.shown(trainer.step, rank.rank == 0), ""
     while (progress := _agreed(clock.progress(trainer.step), rank)) < 1:
         asked_s = time.monotonic()
         batch = next(batches)
@@ -164,14 +173,13 @@ def run(
         seen += len(batch.images_BHWC) * rank.world_size
         if trainer.step % 50 == 0:
             rate = seen / (time.monotonic() - since_s)
-            log.info(
-                "step %d %.0f%%, %.0f images/s, waited %.0f s: %s",
-                *(trainer.step, 100 * progress, rate, waited_s, _mean_losses(recent)),
-            )
+            note = f"step {trainer.step}, {rate:.0f} images/s, waited {waited_s:.0f} s: {_mean_losses(recent)}"
             recent, seen, waited_s, since_s = [], 0, 0.0, time.monotonic()
+        shown.to(trainer.step if clock.steps else clock.elapsed_s() / 60, note)
         if rank.rank == 0 and clock.elapsed_s() - saved_s > 60 * checkpoint_minutes:
             keep()
             saved_s = clock.elapsed_s()
+    shown.close()
     if rank.rank == 0:
         keep()
 

@@ -1,4 +1,4 @@
-"""The whole way on embedded data: nothing is downloaded, nothing but this package is needed."""
+"""All stages in turn on embedded data; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Demo:
                 f"Few-shot sweep, test scores ({LABELS}):",
                 self.sweep.as_text(),
                 "",
-                "Scores of new pictures by the registered model (first a clean one, then ever stronger blur):",
+                "Scores of new pictures by the registered model (a clean one, then increasing blur):",
                 scored,
                 "",
                 f"model     models:/{self.registration.name}/{self.registration.version}"
@@ -62,10 +62,10 @@ class Demo:
 
 
 def run_demo(config: Config) -> Demo:
-    """Synthesize, pre-train, sweep, report, register, score; everything under `output`."""
+    """Synthesize, pre-train, sweep, report, register and score, all under `config.output`."""
     started = time.time()
     output = locate(config.output)
-    open_tracking(config)  # refuses an output without a store before any work is done
+    open_tracking(config)  # refuses an output without a tracking store before any work is done
     config = demo_config(config, output)
     with ray_session():
         say("demo: 1/6 distortion tasks from drawn pictures")

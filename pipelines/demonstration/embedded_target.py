@@ -1,4 +1,4 @@
-"""The demo's configuration and its drawn pictures with calibrated labels."""
+"""Configuration of the demo, and its drawn pictures with calibrated labels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NUM_NEW_IMAGES = 6
 
 
 FIRST_TARGET_SEED = 10_000
-"""Reference numbers of the target start here, far from those that pre-training sees."""
+"""First reference number of the target, far from those that pre-training uses."""
 
 
 LABELS = "labels are calibrated synthetic ones, not human ratings"
@@ -36,7 +36,7 @@ TASKS = ("gaussian_blur", "motion_blur", "jpeg", "jpeg2000", "white_noise", "bri
 
 
 def demo_config(config: Config, output: Location) -> Config:
-    """`config` with the demo's data and sizes: minutes on two cores."""
+    """`config` with the data and sizes of the demo, which takes minutes on two cores."""
     return dataclasses.replace(
         config,
         synthesize=SynthesizeConfig(references=24, tasks=TASKS),
@@ -47,7 +47,7 @@ def demo_config(config: Config, output: Location) -> Config:
             path=(output / "target" / "labels.csv").uri,
             score_min=0.0,
             score_max=100.0,
-            note=f"In this demo the {LABELS}: read 'people' and 'human' below as such.",
+            note=f"In this demo the {LABELS}: read 'people' and 'human' below accordingly.",
         ),
         adapt=AdaptConfig(epochs=9, lr=0.3, folds=2, eval_every=3, trainable=TrainableConfig(vision_blocks=0)),
         sweep=SweepConfig(lambdas=(0.0, 1.0, 5.0), shots=(16, 48), split_seeds=(0, 1)),
@@ -56,9 +56,9 @@ def demo_config(config: Config, output: Location) -> Config:
 
 
 def draw_target(folder: Location, seed: int) -> None:
-    """Labelled pictures as a user would bring them: PNG files and a CSV with a score of 0 to 100.
+    """Write labelled pictures as a user would bring them: PNG files, and labels.csv with scores from 0 to 100.
 
-    The label is the calibrated one of the picture's distortions. Nothing is drawn twice.
+    A score is the calibrated label of the distortions of its picture. A target that is there is left alone.
     """
     labels = folder / "labels.csv"
     if labels.exists():
@@ -75,7 +75,7 @@ def draw_target(folder: Location, seed: int) -> None:
 
 
 def draw_new_images(folder: Location, seed: int) -> None:
-    """One new picture, clean and under growing Gaussian blur: its scores should fall."""
+    """Write one new picture, clean and at five levels of Gaussian blur; its scores should fall."""
     clean = scenes.reference(FIRST_TARGET_SEED + NUM_TARGET_IMAGES + 1 + seed)
     write_png(folder / "blur_0.png", clean)
     for level in range(1, NUM_NEW_IMAGES):

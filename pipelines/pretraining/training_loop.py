@@ -16,7 +16,7 @@ from torch import Tensor
 
 from grmp_core.errors import InputError
 from grmp_core.learning.losses import quality_loss
-from grmp_core.learning.meta_pretraining import MetaState, OuterRecord, meta_train
+from grmp_core.learning.meta_pretraining import MetaState, meta_train
 from grmp_core.model.backbone import load_backbone
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.storage import Location, locate
@@ -26,6 +26,7 @@ from pipelines.pretraining.checkpoints import History, read_state, write_state
 from pipelines.pretraining.episode_sources import stored_episodes, streamed_episodes
 from pipelines.runtime.capacity import require
 from pipelines.runtime.console import say
+from pipelines.runtime.progress import Progress
 from pipelines.task_making.picture_sources import Reference
 
 Save = Callable[[MetaState, History], None]
@@ -79,13 +80,15 @@ def learn(
     outer_steps = meta_train(
         state, loss_function, episodes_of, config.meta, world_size=world_size, reduce=reduce or _alone
     )
-    for record, reached in outer_steps:
-        state = reached
-        history.append(dataclasses.asdict(record))
-        _progress(record, config, rank)
-        due = record.step % config.pretrain.checkpoint_every == 0 or record.step == config.meta.outer_steps
-        if must_save() or due:
-            save_state(state, history)
+    with Progress("pretrain", config.meta.outer_steps, "outer step", start=state.step, shown=rank == 0) as progress:
+        for record, reached in outer_steps:
+            state = reached
+            history.append(dataclasses.asdict(record))
+            losses = f"support loss {record.support_loss:.4f}, query loss {record.query_loss:.4f}"
+            progress.to(record.step, losses)
+            due = record.step % config.pretrain.checkpoint_every == 0 or record.step == config.meta.outer_steps
+            if must_save() or due:
+                save_state(state, history)
     return state, history
 
 
@@ -205,15 +208,6 @@ def _check_resources(config: Config) -> None:
             f"pretrain.episodes stream makes tasks beside {count} workers of {wanted.cpus_per_worker:g} CPUs and needs "
             f"1 CPU more, the cluster has {ray.cluster_resources().get('CPU', 0):g} in all; "
             "lower pretrain.workers or pretrain.cpus_per_worker"
-        )
-
-
-def _progress(record: OuterRecord, config: Config, rank: int) -> None:
-    every = max(1, config.meta.outer_steps // 20)
-    if rank == 0 and (record.step % every == 0 or record.step in (1, config.meta.outer_steps)):
-        say(
-            f"pretrain: outer step {record.step}/{config.meta.outer_steps}, "
-            f"support loss {record.support_loss:.4f}, query loss {record.query_loss:.4f}"
         )
 
 

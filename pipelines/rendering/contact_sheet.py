@@ -1,12 +1,10 @@
-"""A contact sheet: a line of labelled tiles a distortion type, as one HTML page or one PNG."""
+"""A contact sheet, one line of labelled tiles per distortion type, as an HTML page or a PNG."""
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import matplotlib
@@ -14,11 +12,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipelines.rendering.palette import INK, MUTED, RULE
+from pipelines.rendering.templating import render
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A piece of a picture at its own resolution, square, and what is printed below it."""
+    """A square piece of a picture at native resolution, uint8 (H, W, 3), and the text below it."""
 
     image_HW3: np.ndarray
     label: str
@@ -26,7 +25,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Line:
-    """One distortion type: its tiles by level."""
+    """One distortion type, its tiles in the order of their levels."""
 
     name: str
     description: str
@@ -49,21 +48,11 @@ class Sheet:
 
 def to_html(sheet: Sheet) -> str:
     """One file that loads nothing; the tiles are inside it, compressed without loss."""
-    groups = "".join(_html_group(group) for group in sheet.groups)
-    untouched = _html_tile(sheet.untouched, "the untouched picture") if sheet.untouched else ""
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-        'img-src data:">'
-        f"<title>{escape(sheet.title)}</title><style>{_CSS}</style></head><body>"
-        f"<header>{untouched}<div><h1>{escape(sheet.title)}</h1><p>{escape(sheet.remark)}</p></div></header>"
-        f"<main>{groups}</main></body></html>\n"
-    )
+    return render("contact_sheet", title=sheet.title, sheet=sheet)
 
 
 def to_png(sheet: Sheet) -> bytes:
-    """One picture, as wide as the longest line of tiles."""
+    """The sheet as PNG data, as wide as the longest line of tiles."""
     tile_px = _tile_px(sheet)
     columns = max(len(line.tiles) for group in sheet.groups for line in group.lines)
     width = 2 * _MARGIN_PX + columns * (tile_px + _GAP_PX) - _GAP_PX
@@ -75,49 +64,6 @@ def to_png(sheet: Sheet) -> bytes:
     pen.image.save(stream, "PNG")
     return stream.getvalue()
 
-
-# --- HTML ----------------------------------------------------------------------------------------------------------
-
-
-def _html_group(group: Group) -> str:
-    lines = "".join(
-        f'<div class="line"><div class="head"><h3>{escape(line.name)}</h3><p>{escape(line.description)}</p></div>'
-        f'<div class="tiles">{"".join(_html_tile(tile, line.name) for tile in line.tiles)}</div></div>'
-        for line in group.lines
-    )
-    return f'<section><h2>{escape(group.title)}</h2><div class="scroll">{lines}</div></section>'
-
-
-def _html_tile(tile: Tile, name: str) -> str:
-    stream = io.BytesIO()
-    Image.fromarray(tile.image_HW3).save(stream, "WEBP", lossless=True)
-    data = base64.b64encode(stream.getvalue()).decode()
-    height, width = tile.image_HW3.shape[:2]
-    return (
-        f'<figure><img width="{width}" height="{height}" alt="{escape(name)}, {escape(tile.label)}" '
-        f'src="data:image/webp;base64,{data}"><figcaption>{escape(tile.label)}</figcaption></figure>'
-    )
-
-
-_CSS = f"""
-*{{box-sizing:border-box}}
-html{{-webkit-text-size-adjust:100%}}
-body{{margin:0 auto;max-width:1000px;padding:24px 16px 48px;color:{INK};background:#fff;
- font:15px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,"DejaVu Sans",sans-serif}}
-header{{display:flex;flex-wrap:wrap;gap:16px;align-items:flex-start}}
-header div{{flex:1 1 260px}}
-h1{{font-size:1.5rem;line-height:1.25;margin:0 0 6px}}
-h2{{font-size:1.15rem;margin:32px 0 4px;padding-top:12px;border-top:2px solid {RULE}}}
-h3{{font-size:1rem;margin:0}}
-p{{margin:0;color:{MUTED};max-width:74ch}}
-.scroll{{overflow-x:auto}}
-.line{{width:max-content;min-width:100%;margin:14px 0}}
-.head{{position:sticky;left:0;width:min(100vw - 32px,968px);margin:0 0 6px}}
-.tiles{{display:flex;gap:12px}}
-figure{{margin:0}}
-img{{display:block}}
-figcaption{{font-size:.86rem;color:{MUTED};margin-top:3px;font-variant-numeric:tabular-nums}}
-""".strip()
 
 # --- PNG -----------------------------------------------------------------------------------------------------------
 

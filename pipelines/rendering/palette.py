@@ -1,4 +1,4 @@
-"""Colours and picture formats that all charts share."""
+"""Colours that charts and pages share, and the formats of a chart."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import re
 import matplotlib
 from matplotlib.figure import Figure
 
-INK, MUTED, RULE, ACCENT, WARM = "#1f2933", "#66727f", "#d9dee4", "#1a6fb0", "#c2571a"
+INK, MUTED, RULE, GRID, PAPER = "#1f2933", "#5d6975", "#c5ced6", "#e1e6eb", "#ffffff"
+ACCENT, WARM = "#1a6fb0", "#b4490f"
+VARIABLES = {
+    INK: "--ink", MUTED: "--muted", RULE: "--strong-rule", GRID: "--rule", PAPER: "--paper", ACCENT: "--accent",
+    WARM: "--warm",
+}  # fmt: skip
+"""Colour -> its variable in style.css, so that a chart follows the page into dark mode."""
 
 
 def to_svg(figure: Figure, name: str) -> str:
@@ -20,7 +26,12 @@ def to_svg(figure: Figure, name: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"(?<=fill: |roke: )#[0-9a-f]{6}", lambda match: _variable(match[0]), text)
     return re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", re.sub(r"\s+", " ", text), count=1)
+
+
+def _variable(colour: str) -> str:
+    return f"var({VARIABLES[colour]})" if colour in VARIABLES else colour
 
 
 def to_png(figure: Figure) -> bytes:

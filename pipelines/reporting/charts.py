@@ -1,4 +1,4 @@
-"""The report's figures: tables in, matplotlib figures out, and a figure as inline SVG or PNG."""
+"""The report's charts: tables in, matplotlib figures out."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from grmp_core.evaluation.metrics import LogisticFit
-from pipelines.rendering.palette import ACCENT, INK, MUTED, RULE, WARM
+from pipelines.rendering.palette import ACCENT, GRID, INK, MUTED, PAPER, RULE, WARM
 from pipelines.results.labels_needed import LabelsNeeded
 
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#6cbfa8", "#1a6fb0", "#8a3ca8"])
 _HEAT = LinearSegmentedColormap.from_list("heat", ["#f4f7fa", "#9fcbe0", "#2f7fb5", "#123d6b"])
+_ON_CELL = ("#16202a", "#fefefe")
+"""On a light cell, on a dark one: cells keep their colours in dark mode, so their text does, too."""
 _STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9.5,
@@ -33,7 +35,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": MUTED,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
-    "grid.color": "#eceff2",
+    "grid.color": GRID,
     "legend.frameon": False,
     "svg.fonttype": "path",
 }
@@ -72,11 +74,12 @@ def heat_map(cells: pd.DataFrame) -> Figure:
         figure, axes = _axes()
         low, high = np.nanmin(values), np.nanmax(values)
         shown = np.ma.masked_invalid(values)
-        axes.pcolormesh(shown, cmap=_HEAT, vmin=low - 0.02, vmax=high + 0.02, edgecolors="white", linewidth=1.5)
+        axes.pcolormesh(shown, cmap=_HEAT, vmin=low - 0.02, vmax=high + 0.02, edgecolors=PAPER, linewidth=1.5)
         for (i, j), value in np.ndenumerate(values):
             dark = np.isfinite(value) and (value - low) > 0.55 * (high - low + 0.01)
+            colour = _ON_CELL[int(dark)] if np.isfinite(value) else INK
             text = f"{value:.3f}" if np.isfinite(value) else "failed"
-            axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color="white" if dark else INK, fontsize=9)
+            axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=colour, fontsize=9)
         axes.set_xticks(np.arange(len(table.columns)) + 0.5, [str(n) for n in table.columns])
         axes.set_yticks(np.arange(len(table.index)) + 0.5, [number(strength) for strength in table.index])
         axes.set_xlabel("labelled images")

@@ -1,4 +1,4 @@
-"""The report's findings: how many labels, which lambda, how good the chosen model is and where it is wrong."""
+"""Findings of the report: labels needed, lambda, quality of the chosen model and its worst errors."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ NONE = "–"
 
 def learning_curves(table: pd.DataFrame, settings: ReportConfig) -> list[Block]:
     text = (
-        "SRCC says how well the model puts unseen images into the order people put them in. Lines are medians over "
-        "splits, bands the middle half of the splits."
+        "SRCC measures how well the model ranks unseen images in the order people ranked them. Lines are medians over "
+        "splits; bands hold the middle half of the splits."
     )
     pictures = [
         Picture(
@@ -49,7 +49,7 @@ def learning_curves(table: pd.DataFrame, settings: ReportConfig) -> list[Block]:
             "heat_map",
             charts.heat_map(table),
             "Median SRCC for each lambda and number of labelled images",
-            "Median SRCC for every combination; the darker, the better.",
+            "Median SRCC for each combination; darker is better.",
         ),
     ]
     return [Text(text), Pictures(tuple(pictures))]
@@ -59,21 +59,25 @@ def enough_labels(sweep: SweepResults, table: pd.DataFrame, settings: ReportConf
     strength, answer = _main_lambda(sweep), answer_of(sweep, settings)
     target = f"SRCC {settings.srcc_target:g}"
     if answer.measured is None:
-        measured = f"Measured: none of the numbers of labels that were tried reaches a median {target}."
+        measured = f"Measured: no tried number of labels reaches a median {target}."
     else:
-        measured = f"Measured: {answer.measured} is the smallest number tried from which the median stays at {target}."
+        measured = f"Measured: from {answer.measured} labels on, the median stays at {target} or above."
     blocks: list[Block] = [Text(f"For lambda {number(strength)}. {measured}")]
     if answer.doubts:
-        estimate = f"The fitted curve says {_estimate_text(answer)}. Do not rely on it:" if answer.fit else "No curve:"
+        estimate = (
+            f"The fitted curve gives {_estimate_text(answer)}. Do not rely on it:"
+            if answer.fit
+            else "No curve was fitted:"
+        )
         blocks.append(Note(estimate, answer.doubts, True))
     else:
-        blocks.append(Note(f"The fitted curve says {_estimate_text(answer)}; nothing in the data speaks against it."))
+        blocks.append(Note(f"The fitted curve gives {_estimate_text(answer)}, and passes every check."))
     if answer.fit is None:
         return blocks
     fit = answer.fit
     caption = (
-        f"Fit: SRCC = {fit.ceiling:.3f} − {fit.drop:.3g} · n^−{fit.rate:.2f}, missing the medians by {fit.rms:.3f} "
-        "(root mean square). Bars are quartiles over splits; dotted is beyond what was measured."
+        f"Fit: SRCC = {fit.ceiling:.3f} − {fit.drop:.3g} · n^−{fit.rate:.2f}, with a root mean square error of "
+        f"{fit.rms:.3f} against the medians. Bars are quartiles over splits; the dotted part is extrapolated."
     )
     figure = charts.labels_curve(table, strength, answer)
     picture = Picture("labels_needed", figure, f"Saturating fit of SRCC by labels for lambda {strength:g}", caption)
@@ -84,7 +88,7 @@ def lambdas(sweep: SweepResults) -> list[Block]:
     blocks: list[Block] = []
     losses = statistics.regret(sweep.trials)
     if len(losses) and sweep.trials["lambda"].nunique() > 1:
-        header = ("labels", "chosen by validation", "its SRCC", "best in hindsight", "its SRCC", "regret", "alone")
+        header = ("labels", "chosen by validation", "its SRCC", "best in hindsight", "its SRCC", "regret", "per split")
         rows = [
             (
                 str(r["budget"]), number(r["lambda_chosen"]), decimals(r["srcc_chosen"]), number(r["lambda_best"]),
@@ -93,20 +97,22 @@ def lambdas(sweep: SweepResults) -> list[Block]:
             for r in losses.to_dict("records")
         ]  # fmt: skip
         text = (
-            "Regret is what choosing lambda without looking at test images cost: the best lambda's median SRCC in "
-            "hindsight minus that of the one validation chose. 'Alone' is the median regret when each split chooses "
-            "for itself."
+            "Regret is the price of choosing lambda without looking at test images: the median test SRCC of the best "
+            "lambda in hindsight, minus that of the lambda chosen by validation. 'Per split' is the median regret when "
+            "each split chooses its own lambda."
         )
         blocks += [Text(text), Table(header, tuple(rows))]
     else:
-        blocks.append(Text("Only one lambda was tried, or validation scored none, so there is no choice to judge."))
+        blocks.append(
+            Text("Only one lambda was tried, or none has a validation score, so there is no choice to assess.")
+        )
     return blocks + _tests(sweep)
 
 
 def _tests(sweep: SweepResults) -> list[Block]:
     tests = statistics.paired_tests(sweep.trials)
     if not len(tests):
-        return [Text("Lambda 0 was not tried beside others, so whether lambda > 0 helps cannot be tested.")]
+        return [Text("Lambda 0 was not tried alongside others, so the sweep cannot tell whether lambda > 0 helps.")]
     significant = int((tests["p_holm"] < 0.05).sum())
     text = (
         f"Lambda above 0 against lambda 0 on the same splits (two-sided Wilcoxon signed-rank test): {significant} of "
@@ -117,9 +123,9 @@ def _tests(sweep: SweepResults) -> list[Block]:
     if smallest > 0.05 / len(tests):
         blocks.append(
             Note(
-                f"With at most {tests['n'].max()} paired splits no p-value can be below {smallest:.3g}, and "
-                f"{len(tests)} tests ask for {0.05 / len(tests):.2g}: this sweep could not have found significance.",
-                ("Splits share images, so their differences are not independent; p-values are a guide.",),
+                f"With at most {tests['n'].max()} paired splits no p-value can be below {smallest:.3g}, but "
+                f"{len(tests)} tests require {0.05 / len(tests):.2g}: this sweep is too small to show significance.",
+                ("Splits share images, so their differences are not independent; take p-values as a guide.",),
                 True,
             )
         )
@@ -129,7 +135,9 @@ def _tests(sweep: SweepResults) -> list[Block]:
         at = {test["lambda"]: test for test in group.to_dict("records")}
         rows.append((f"{budget}", *(_test_cell(at.get(strength)) for strength in strengths)))
     header = ("labels", *(f"lambda {number(strength)}" for strength in strengths))
-    caption = "Median difference in SRCC to lambda 0, with its p-value before correction; * holds after it."
+    caption = (
+        "Median difference in SRCC from lambda 0, with the uncorrected p-value; * is significant after correction."
+    )
     return [*blocks, Text(caption), Table(header, tuple(rows))]
 
 
@@ -141,7 +149,7 @@ def _test_cell(test: dict[Any, Any] | None) -> Cell:
 
 
 def search_tried(sweep: SweepResults) -> list[Section]:
-    """What a search before the grid tried; nothing where the sweep was a grid only."""
+    """The settings that a search before the grid tried; no section where the sweep was a grid only."""
     if sweep.searched is None:
         return []
     table, inputs = sweep.searched, sweep.manifest["inputs"]
@@ -152,13 +160,13 @@ def search_tried(sweep: SweepResults) -> list[Section]:
         for r in table.to_dict("records")
     )  # fmt: skip
     text = (
-        f"{inputs['search']}. No test score of that split took part; in the other splits some of the images it saw are "
-        "test images, so the setting (not the weights) knows their scores there. Every other number of this report is "
-        "for the setting that won."
+        f"{inputs['search']}. The search used no test score of that split. In the other splits, some of the images it "
+        "saw are test images, so there the setting (not the weights) was chosen with their scores. All other numbers "
+        "of this report are for the winning setting."
     )
     header = (*keys, "validation SRCC", "epochs", "how it ended")
     won = frozenset(np.flatnonzero(table["won"]).tolist())
-    return [Section("What the search tried", [Text(text), Table(header, rows, won)])]
+    return [Section("Settings tried by the search", [Text(text), Table(header, rows, won)])]
 
 
 def chosen_model(sweep: SweepResults, settings: ReportConfig, limits: ImageLimits) -> list[Section]:
@@ -168,12 +176,12 @@ def chosen_model(sweep: SweepResults, settings: ReportConfig, limits: ImageLimit
     folder = sweep.folder.trial(trial)
     table = folder.read_predictions()
     if table is None:
-        missing = f"The predictions of {trial} are missing ({folder.predictions.uri}); its scatter cannot be shown."
+        missing = f"The predictions of {trial} are missing ({folder.predictions.uri}), so there is no scatter plot."
         return [Section("The chosen model", [Note(missing, (), True)])]
     quality, mos = table["quality"].to_numpy(float), table["mos"].to_numpy(float)
     predicted_mos = table["mos_scale_score"].to_numpy(float)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FitWarning)  # a straight line is told from a logistic map in the legend
+        warnings.simplefilter("ignore", FitWarning)  # the legend tells a straight line from a logistic map
         fit = fit_logistic(quality, mos)
     low, high = bootstrap_interval(srcc, predicted_mos, mos)
     interval = f"95 % interval {decimals(low)} to {decimals(high)} (bootstrap over images)"
@@ -181,14 +189,14 @@ def chosen_model(sweep: SweepResults, settings: ReportConfig, limits: ImageLimit
         few = f"there are fewer than {MIN_INTERVAL_IMAGES}" if len(mos) < MIN_INTERVAL_IMAGES else "it is not defined"
         interval = f"without an interval, since {few}"
     text = (
-        f"{trial}: of its lambda's splits the one with the best validation SRCC. On its {len(table)} test images SRCC "
+        f"{trial} has the best validation SRCC among the splits at its lambda. On its {len(table)} test images SRCC "
         f"is {decimals(srcc(predicted_mos, mos))}, {interval}."
     )
     caption = f"Each dot is one of {len(table)} images the model never saw. Bundle: {sweep.chosen.bundle}"
     picture = Picture("scatter", charts.scatter(quality, mos, fit), "Predicted quality against human score", caption)
     sections = [Section("The chosen model", [Text(text), Pictures((picture,))])]
     if settings.worst_images:
-        sections.append(Section("Where it is most wrong", _worst(table, fit, settings, limits)))
+        sections.append(Section("Largest errors", _worst(table, fit, settings, limits)))
     return sections
 
 
@@ -203,12 +211,12 @@ def _worst(table: pd.DataFrame, fit: LogisticFit, settings: ReportConfig, limits
         jpeg, problem = _thumbnail(str(row["image_path"]), settings.thumbnail_px, limits)
         name = str(row["image_path"]).rsplit("/", 1)[-1]
         shown.append(Thumbnail(jpeg, name, f"{remark} ({problem})" if problem else remark))
-    text = f"The {len(shown)} test images farthest from their human score; predictions are mapped to its scale."
+    text = f"The {len(shown)} test images with the largest errors. Predictions are mapped to the scale of human scores."
     return [Text(text), Gallery(tuple(shown))]
 
 
 def _main_lambda(sweep: SweepResults) -> float:
-    """The chosen lambda; without a choice the one with the best median SRCC at the largest budget."""
+    """The chosen lambda, or without a choice the one with the best median SRCC at the largest number of labels."""
     if sweep.chosen is not None:
         return sweep.chosen.strength
     table = statistics.cells(sweep.trials)
@@ -225,7 +233,7 @@ def short_answer(answer: LabelsNeeded) -> tuple[str, str]:
     if not answer.doubts:
         return f"{answer.estimate:.0f}", f"between {_bound(answer.low)} and {_bound(answer.high)}"
     if answer.measured is not None:
-        return f"≤ {answer.measured}", "as measured; the curve is too uncertain to say less"
+        return f"≤ {answer.measured}", "as measured; the curve is too uncertain for a closer answer"
     return "unknown", "not reached with the labels tried"
 
 
@@ -243,7 +251,7 @@ def _bound(value: float) -> str:
 
 
 def _thumbnail(path: str, longest_px: int, limits: ImageLimits) -> tuple[bytes | None, str | None]:
-    """A small JPEG of a picture, or null and the reason why there is none."""
+    """-> a JPEG of at most `longest_px` a side and null, or null and the reason why there is none."""
     try:
         place = locate(path)
         image = read_image(place.path if place.is_local else place.read_bytes(), limits)

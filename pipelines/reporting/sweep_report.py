@@ -1,4 +1,4 @@
-"""`grmp report`: what a sweep has found, as one self-contained HTML file, Markdown and PNG figures.
+"""The report of a sweep, as one self-contained HTML file, Markdown and PNG figures.
 
 Reads `<output>/sweep` (results, predictions, manifest) and writes beside them. The same results give the same bytes.
 """
@@ -47,7 +47,7 @@ class Report:
     path_html: str
     path_md: str
     rows: tuple[dict[str, Any], ...]
-    """The results table: one row per lambda and number of labels, as `analysis.cells` gives it."""
+    """One row per lambda and number of labels, as `statistics.cells` gives it."""
 
     def as_json(self) -> dict[str, Any]:
         rows = [{key: None if value != value else value for key, value in row.items()} for row in self.rows]  # NaN
@@ -58,7 +58,7 @@ class Report:
 
 
 def write_report(config: Config) -> Report:
-    """Write report.html, report.md and figures/*.png into `<output>/sweep`. InputError when no sweep is there."""
+    """Write report.html, report.md and figures/*.png into `<output>/sweep`. InputError where there is no sweep."""
     settings = config.report
     sweep = SweepFolder.of(config.output).read()
     page = build_page(sweep, settings, config.images)
@@ -69,7 +69,7 @@ def write_report(config: Config) -> Report:
 
 
 def build_page(sweep: SweepResults, settings: ReportConfig, limits: ImageLimits) -> Page:
-    """The whole report as blocks; parts for which a sweep has no data are left out."""
+    """The whole report as blocks. Sections for which the sweep has no data are left out."""
     table = statistics.cells(sweep.trials)
     sections = [Section("Summary", _summary(sweep, table, settings))]
     if table["n"].any():
@@ -82,8 +82,8 @@ def build_page(sweep: SweepResults, settings: ReportConfig, limits: ImageLimits)
         sections += [Section("All results", _results(table)), Section("Time and cost", _time(sweep, table, settings))]
     sections += findings.search_tried(sweep)
     if len(sweep.failed):
-        sections.append(Section("What failed", _failures(sweep)))
-    sections.append(Section("How it was made", _provenance(sweep)))
+        sections.append(Section("Failed trials", _failures(sweep)))
+    sections.append(Section("Provenance", _provenance(sweep)))
     made = sweep.manifest.get("created_utc", "")
     return Page("Sweep report", f"{sweep.folder.uri}{' · ' + made if made else ''}", sections)
 
@@ -95,27 +95,27 @@ def _summary(sweep: SweepResults, table: pd.DataFrame, settings: ReportConfig) -
     counts = f"{len(sweep.finished)} of {len(sweep.trials)} trials finished"
     blocks: list[Block] = []
     if not sweep.manifest:
-        blocks.append(Note("This sweep has not ended: the manifest is missing, and more trials may follow.", (), True))
+        blocks.append(Note("This sweep has not ended: its manifest is missing, and more trials may follow.", (), True))
     if note := sweep.manifest.get("config", {}).get("target", {}).get("note"):
         blocks.append(Note(note, (), True))
     cell = _chosen_cell(sweep, table)
     if sweep.chosen is None or cell is None:
-        text = "No trial finished, so there is no model to recommend; the reasons are listed below."
+        text = "No trial finished, so there is no model to recommend. The reasons are listed below."
         if len(sweep.finished):
             text = "Trials have finished, but no model has been chosen yet."
         return [*blocks, Note(text, (), True), Facts((("Trials", counts.split(" trials")[0], "finished"),))]
     strength, budget = number(sweep.chosen.strength), int(cell["budget"])
     spread = f"half of the {int(cell['n'])} splits lie between {cell['srcc_q1']:.3f} and {cell['srcc_q3']:.3f}"
     if cell["n"] == 1:
-        spread = "one split only, so how far this depends on luck is not known"
+        spread = "there is one split only, so the spread is unknown"
     lead = (
         f"With {budget} labelled images and lambda {strength}, predictions reach a median rank correlation (SRCC) of "
         f"{cell['srcc_median']:.3f} with human scores on images never seen in training; {spread}."
     )
     answer = answer_of(sweep, settings)
     facts = (
-        ("Agreement (SRCC)", f"{cell['srcc_median']:.3f}", "1 is the raters' order, 0 is chance"),
-        ("Chosen lambda", strength, "by validation inside the labels, not by test images"),
+        ("Agreement (SRCC)", f"{cell['srcc_median']:.3f}", "1 is the order of the raters, 0 is chance"),
+        ("Chosen lambda", strength, "by validation within the labels; no test image took part"),
         (f"Labels for SRCC {settings.srcc_target:g}", *short_answer(answer)),
         ("Trials", f"{len(sweep.finished)} of {len(sweep.trials)}", "finished"),
     )
@@ -131,7 +131,7 @@ def _results(table: pd.DataFrame) -> list[Block]:
         splits: Cell = (str(r["n"]), f"({r['failed']} failed)") if r["failed"] else str(r["n"])
         spreads = (_spread(*(r[f"{metric}_{part}"] for part in ("median", "q1", "q3"))) for metric in ("srcc", "plcc"))
         rows.append((str(r["budget"]), number(r["lambda"]), *spreads, splits))
-    text = "Median over splits, quartiles beside it; the best lambda of each number of labels stands out."
+    text = "Medians over splits with quartiles; the best lambda for each number of labels is bold."
     header = ("labels", "lambda", "SRCC", "PLCC", "splits")
     return [Text(text), Table(header, tuple(rows), frozenset(strong), _breaks([str(row[0]) for row in rows]))]
 
@@ -139,17 +139,17 @@ def _results(table: pd.DataFrame) -> list[Block]:
 def _time(sweep: SweepResults, table: pd.DataFrame, settings: ReportConfig) -> list[Block]:
     good = sweep.finished
     wall = sweep.manifest.get("seconds")
-    total = f"Trials took {_duration(good['seconds'].sum())} in all"
-    text = total + (f"; the runs that came to their end, {_duration(wall)} by the clock." if wall is not None else ".")
+    total = f"Trials took {_duration(good['seconds'].sum())} in total"
+    text = total + (f"; completed runs of the sweep took {_duration(wall)} of wall time." if wall is not None else ".")
     hourly = settings.cost_per_hour
-    header = ("labels", "median time of a trial", "trials", "time in all") + (("cost in all",) if hourly else ())
+    header = ("labels", "median time of a trial", "trials", "total time") + (("total cost",) if hourly else ())
     rows = []
     for budget, group in good.groupby("budget"):
         spent = group["seconds"].sum()
         row: tuple[Cell, ...] = (f"{budget}", _duration(group["seconds"].median()), str(len(group)), _duration(spent))
         rows.append(row + ((f"{spent / 3600 * hourly:.2f}",) if hourly else ()))
     if hourly:
-        text += f" At {hourly:g} an hour of one trial they cost {good['seconds'].sum() / 3600 * hourly:.2f}."
+        text += f" At {hourly:g} per hour of a trial they cost {good['seconds'].sum() / 3600 * hourly:.2f}."
     return [Text(text), Table(header, tuple(rows))]
 
 
@@ -157,7 +157,7 @@ def _failures(sweep: SweepResults) -> list[Block]:
     failed = sweep.failed[["trial", "error"]].to_dict("records")
     rows = tuple((str(r["trial"]), " ".join(str(r["error"]).split())) for r in failed)
     return [
-        Text(f"{len(rows)} of {len(sweep.trials)} trials failed and take no part in the numbers above."),
+        Text(f"{len(rows)} of {len(sweep.trials)} trials failed; the numbers above leave them out."),
         Table(("trial", "error"), rows, text_columns=frozenset((0, 1))),
     ]
 
@@ -169,7 +169,7 @@ def _provenance(sweep: SweepResults) -> list[Block]:
     versions = ", ".join(f"{name} {version}" for name, version in manifest.get("versions", {}).items())
     rows = [
         ("command", str(manifest.get("command", NONE))),
-        ("made (UTC)", str(manifest.get("created_utc", NONE))),
+        ("written (UTC)", str(manifest.get("created_utc", NONE))),
         ("commit", str(manifest.get("git_commit") or NONE)),
         ("versions", versions or NONE),
         *((f"input {name}", str(value)) for name, value in manifest.get("inputs", {}).items()),
@@ -179,7 +179,7 @@ def _provenance(sweep: SweepResults) -> list[Block]:
         rows.append(("choice", sweep.chosen.reason))
     rejected = manifest.get("rejected", [])
     rows.append(("rejected inputs", str(len(rejected))))
-    blocks: list[Block] = [Table(("what", "value"), tuple(rows), text_columns=frozenset((0, 1)))]
+    blocks: list[Block] = [Table(("item", "value"), tuple(rows), text_columns=frozenset((0, 1)))]
     if rejected:
         lines = [f"{r.get('path', '')}: {r.get('reason', '')}" if isinstance(r, dict) else str(r) for r in rejected]
         blocks.append(Folded("Rejected inputs", "\n".join(lines)))
@@ -194,7 +194,9 @@ def _chosen_cell(sweep: SweepResults, table: pd.DataFrame) -> pd.Series | None:
         return None
     chosen = sweep.trials[sweep.trials["trial"] == sweep.chosen.trial]
     if not len(chosen):
-        raise InputError(f"{sweep.folder.uri}/chosen.json names {sweep.chosen.trial}, which results.parquet lacks")
+        raise InputError(
+            f"{sweep.folder.uri}/chosen.json names {sweep.chosen.trial}, but results.parquet has no such trial"
+        )
     cell = table[(table["lambda"] == chosen.iloc[0]["lambda"]) & (table["budget"] == chosen.iloc[0]["budget"])]
     return cell.iloc[0] if cell.iloc[0]["n"] else None
 

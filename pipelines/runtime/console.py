@@ -6,10 +6,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from tqdm import tqdm
+
 
 def say(message: str) -> None:
-    """One line of progress, at once, on stderr: stdout is for results."""
-    print(message, file=sys.stderr, flush=True)
+    """One line of progress, at once, on stderr: stdout is for results. A bar that is there moves down."""
+    with tqdm.external_write_mode(file=sys.stderr):
+        print(message, file=sys.stderr, flush=True)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

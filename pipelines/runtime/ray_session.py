@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import ray
 
 from grmp_core.errors import InputError
+from pipelines.runtime.progress import TERMINAL_OF_DRIVER
 
 QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # they fill job logs; the workloads print lines of their own
@@ -41,6 +43,8 @@ def ray_session() -> Iterator[None]:
     root = str(Path(__file__).resolve().parents[2])
     places = {name: os.environ[name] for name in WHERE_THINGS_ARE if name in os.environ}
     environment = {**settings, **WORKER_ENVIRONMENT, **places}
+    if sys.stderr.isatty():
+        environment[TERMINAL_OF_DRIVER] = "1"
     for name in _given_by_job():  # workers have them; Ray refuses to be told twice
         environment.pop(name, None)
     if os.environ.get("RAY_ADDRESS") is None:  # a cluster's workers have the package or get it by the working dir
@@ -58,6 +62,7 @@ def ray_session() -> Iterator[None]:
         ) from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that there are no bars
     try:
         yield
     finally:

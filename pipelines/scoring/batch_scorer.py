@@ -29,6 +29,7 @@ from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import ScoreConfig
 from pipelines.runtime.capacity import how_many_fit, require
 from pipelines.runtime.console import say
+from pipelines.runtime.progress import Progress
 from pipelines.runtime.provenance import config_hash
 from pipelines.runtime.ray_session import ray_session
 
@@ -78,15 +79,15 @@ def score_paths(
         say(f"score: {len(known)} of {len(set(paths))} images were scored before")
     waiting: list[dict[str, Any]] = []
     notes: list[str] = []
-    for count, row in enumerate(_score_on_cluster(config, bundle, where, todo), start=1):
-        notes += filter(None, row.pop(_NOTES, "").split("\n"))
-        waiting.append(row)
-        if parts and len(waiting) == PART_ROWS:
-            parts.add(waiting)
-            done += waiting
-            waiting = []
-        if count % max(FEW, len(todo) // 10) == 0 or count == len(todo):
-            say(f"score: {count}/{len(todo)}")
+    with Progress("score", len(todo), "image") as progress:
+        for count, row in enumerate(_score_on_cluster(config, bundle, where, todo), start=1):
+            notes += filter(None, row.pop(_NOTES, "").split("\n"))
+            waiting.append(row)
+            if parts and len(waiting) == PART_ROWS:
+                parts.add(waiting)
+                done += waiting
+                waiting = []
+            progress.to(count)
     _say_notes(notes)
     by_path = {row["image_path"]: row for row in done + waiting}
     return as_scores([by_path[path] for path in paths])

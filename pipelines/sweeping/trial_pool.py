@@ -24,6 +24,7 @@ from pipelines.results.sweep_folder import Rejects, SweepFolder
 from pipelines.results.trial import Trial
 from pipelines.runtime.capacity import how_many_fit
 from pipelines.runtime.console import one_line, say
+from pipelines.runtime.progress import Progress
 from pipelines.sweeping.trial_worker import Shared, measure_trial
 
 
@@ -183,21 +184,28 @@ class Runner:
 
 
 class _Progress(tune.Callback):
-    """One line a finished trial, for job logs."""
+    """Progress of a sweep, one line or one step of the bar a finished trial."""
 
     def __init__(self, group: TrialGroup) -> None:
         self.group, self.done = group, 0
+
+    def setup(self, *settings: Any, **info: Any) -> None:
+        self.progress = Progress("sweep", self.group.total, "trial")  # not before: Tune pickles its callbacks
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.done += 1
         result = trial.last_result
         how = "" if result.get("ended", True) else f", stopped after epoch {result['epoch']}"
-        say(
-            f"sweep: {self.done}/{self.group.total} {self.group.name_of(trial.config)}: validation SRCC "
-            f"{result['val_srcc']:.3f}, {result['epochs']} epochs, {result['seconds']:.0f} s{how}"
+        self.progress.to(
+            self.done,
+            f"{self.group.name_of(trial.config)}: validation SRCC {result['val_srcc']:.3f}, {result['epochs']} epochs, "
+            f"{result['seconds']:.0f} s{how}",
         )
         if self.group.on_end is not None:
             self.group.on_end(trial.config, result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         say(f"sweep: {self.group.name_of(trial.config)} failed")
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        self.progress.close()

@@ -16,7 +16,7 @@ from grmp_core.labels.visibility import STRENGTH, curves
 from grmp_core.storage import Location, local_size_bytes
 from grmp_core.tasks.distortion_tasks import COMPOSITION_RULE, LEVELS, Labels, Part, types_of
 from grmp_core.tasks.task_store import write_task_file
-from pipelines.runtime.console import say
+from pipelines.runtime.progress import Progress
 from pipelines.runtime.provenance import config_hash
 from pipelines.task_making.picture_sources import RATED_TYPES, Reference, Synthesizer, synthesizer_of, task_names
 
@@ -39,10 +39,11 @@ def write_blocks(writer: BlockWriter) -> tuple[int, int]:
     count = len(writer.blocks)
     dataset = ray.data.range(count, override_num_blocks=count).map(writer.write, compute=TaskPoolStrategy())
     images = num_bytes = 0
-    for done, block in enumerate(dataset.iter_rows(), start=1):
-        images += block["rows"]
-        num_bytes += block["bytes"]
-        say(f"synthesize: block {done}/{count}, {images} images")
+    with Progress("synthesize", count, "block") as progress:
+        for done, block in enumerate(dataset.iter_rows(), start=1):
+            images += block["rows"]
+            num_bytes += block["bytes"]
+            progress.to(done, f"{images} images")
     return images, num_bytes
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -95,15 +93,3 @@ def test_shots_of_the_command_line_take_the_place_of_ratios_of_the_file(tmp_path
     assert (wanted.shots, wanted.ratios) == ((), (0.5,))
     with pytest.raises(InputError, match=r"either sweep\.shots or sweep\.ratios"):
         load_config(str(file), ["sweep.ratios=[0.5]", "sweep.shots=[5]"])
-
-
-@pytest.mark.parametrize("text", ["README.md", "cluster/README.md"])
-def test_what_the_texts_tell_people_to_type_is_a_configuration(text):
-    """Every command with the shipped configuration and `--set`, as it stands there."""
-    commands = re.sub(r"\\\n\s*", " ", (ROOT / text).read_text()).splitlines()
-    lines = [line for line in commands if "--config ray_config.yaml" in line and "--set" in line and "`" not in line]
-    assert len(lines) >= 4
-    for line in lines:
-        words = shlex.split(line.lstrip("$ "), comments=True)
-        settings = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-        load_config(str(ROOT / "ray_config.yaml"), settings)

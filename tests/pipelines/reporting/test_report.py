@@ -19,7 +19,6 @@ from grmp_core.errors import InputError
 from grmp_core.storage import locate
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import ReportConfig
-from pipelines.rendering.document import _md
 from pipelines.reporting import sweep_report
 from pipelines.reporting.sweep_report import write_report
 from pipelines.results import labels_needed, statistics
@@ -231,10 +230,6 @@ def test_cost_is_hours_times_price(tmp_path) -> None:
 def test_settings_out_of_range(change: dict) -> None:
     with pytest.raises(InputError):
         ReportConfig(**change)
-
-
-def test_markdown_takes_names_literally() -> None:
-    assert _md("a_b*c <d> [e]") == "a\\_b\\*c &lt;d&gt; \\[e\\]"
 
 
 # --- what it computes ----------------------------------------------------------------------------------------------

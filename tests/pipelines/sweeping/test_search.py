@@ -263,7 +263,7 @@ def test_the_same_command_again_does_nothing_and_forgets_nothing(config, swept):
     assert manifest["counts"]["searched"] == 5
     assert again.chosen.settings == again.searched.settings
     assert again.searched.text in (Path(swept.place) / "report.md").read_text()
-    assert "What the search tried" in (Path(swept.place) / "report.html").read_text()
+    assert "Settings tried by the search" in (Path(swept.place) / "report.html").read_text()
 
 
 @pytest.mark.ray

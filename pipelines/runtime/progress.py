@@ -1,0 +1,110 @@
+"""Progress of a long loop: a bar with rate and time left on a terminal, a line now and then in the log of a job."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+from pipelines.runtime.console import say
+
+LINES = 20
+"""A job log gets a line whenever another 1 / LINES of the work is done,"""
+SILENCE_S = 300.0
+"""and after this many seconds without one."""
+TERMINAL_OF_DRIVER = "GRMP_TERMINAL"
+"""Variable of Ray workers whose driver shows bars on a terminal; Ray draws their bars there."""
+
+tqdm.set_lock(threading.RLock())  # the default one is shared with processes, and takes a semaphore of the machine
+
+
+class Progress:
+    """Where a loop is. Use as a context manager, so that an interrupted bar ends its line.
+
+    Args:
+        name: of the command.
+        total: amount of work in `unit`s.
+        start: amount that an earlier run has done, which the rate leaves out.
+        timed: the unit is one of time, so that there is no rate.
+        shown: false for all but one of several equal workers.
+    """
+
+    def __init__(
+        self, name: str, total: float, unit: str, *, start: float = 0, timed: bool = False, shown: bool = True
+    ) -> None:
+        self.name, self.total, self.unit, self.start, self.timed = name, total, unit, start, timed
+        self._done, self._told, self._began_s = start, -1, time.monotonic()
+        self._told_s = self._began_s
+        self._shown = shown and total > start
+        self._bar = self._make_bar() if self._shown else None
+
+    def to(self, done: float, note: str = "") -> None:
+        """The loop has come to `done` units in all; `note` is shown beside it."""
+        if self._bar is not None:
+            self._bar.note(note)
+            self._bar.update(done - self._done)
+        elif self._shown:
+            self._log(done, note)
+        self._done = done
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _make_bar(self) -> Any:
+        """A bar, or null without a terminal."""
+        if os.environ.get(TERMINAL_OF_DRIVER):
+            return _remote_bar(self)
+        if not sys.stderr.isatty():
+            return None
+        layout = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]" if self.timed else None
+        return _Bar(
+            desc=self.name, total=self.total, initial=self.start, unit=f" {self.unit}", bar_format=layout,
+            dynamic_ncols=True,
+        )  # fmt: skip
+
+    def _log(self, done: float, note: str) -> None:
+        now_s, twentieths = time.monotonic(), int(LINES * done / self.total)
+        if twentieths > self._told or now_s - self._told_s >= SILENCE_S:
+            self._told, self._told_s = twentieths, now_s
+            where = f"{done:.1f}/{self.total:g}" if self.timed else f"{done:.0f}/{self.total:.0f}"
+            parts = [f"{self.unit} {where}", note, self._speed(done, now_s - self._began_s)]
+            say(f"{self.name}: {', '.join(part for part in parts if part)}")
+
+    def _speed(self, done: float, elapsed_s: float) -> str:
+        """Rate so far, and the time left if it stays the same."""
+        if done <= self.start or elapsed_s <= 0:
+            return ""
+        rate = (done - self.start) / elapsed_s
+        speed = f"{rate:.1f} {self.unit}s/s" if rate >= 1 else f"{1 / rate:.1f} s/{self.unit}"
+        left = f"{tqdm.format_interval((self.total - done) / rate)} left" if done < self.total else ""
+        return ", ".join(part for part in ("" if self.timed else speed, left) if part)
+
+
+class _Bar(tqdm):
+    def note(self, text: str) -> None:
+        self.set_postfix_str(text, refresh=False)
+
+
+def _remote_bar(progress: Progress) -> Any:
+    """A bar that the driver of this Ray worker draws; it starts at 0, as Ray's bars do."""
+    from ray.experimental import tqdm_ray
+
+    class RemoteBar(tqdm_ray.tqdm):
+        def note(self, text: str) -> None:
+            self._desc = f"{progress.name}, {text}" if text else progress.name
+
+    return RemoteBar(desc=progress.name, total=round(progress.total - progress.start), unit=f" {progress.unit}")
