@@ -10,14 +10,9 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
-
-import yaml
 
 from grmp_core.errors import InputError
 from grmp_core.storage import json_text
-from pipelines.configuration.loading import as_dict, load_config
-from pipelines.configuration.schema import Config
 
 
 @dataclass(frozen=True)
@@ -71,8 +66,10 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     options = _parser(name, command).parse_args(arguments)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(ray|mlflow)\b.*")
     try:
+        from pipelines.configuration.loading import load_config  # brings torch, which the overview does without
+
         given = command.overrides(options) if hasattr(command, "overrides") else {}
-        config = load_config(options.config, [*options.set, *(f"{key}={_yaml_of(given[key])}" for key in given)])
+        config = load_config(options.config, options.set, given)
         result = command.run(config)
     except InputError as error:
         cause = getattr(error, "cause", None)  # Ray puts the worker's whole traceback around what a worker raised
@@ -87,27 +84,33 @@ def module_main(name: str) -> None:
     sys.exit(run_command(name, sys.argv[1:]))
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """Its --help ends with the settings of the command."""
+
+    sections: tuple[str, ...] = ()
+
+    def format_help(self) -> str:
+        from pipelines.configuration.field_help import settings_help  # only where help is asked for
+
+        return f"{super().format_help()}\n{settings_help(self.sections)}\n"
+
+
 def _parser(name: str, command: ModuleType) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"grmp {name}", description=COMMANDS[name].summary, epilog=_defaults(name))
+    parser = _CommandParser(prog=f"grmp {name}", description=COMMANDS[name].summary)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--config", metavar="FILE", help="YAML configuration (default: built-in values)")
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override one value")
+    parser.sections = COMMANDS[name].sections
+    parser.add_argument("--config", metavar="FILE", help="YAML configuration")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override one setting; the text after = is the value",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     if hasattr(command, "add_arguments"):
         command.add_arguments(parser)
     return parser
-
-
-def _yaml_of(value: Any) -> str:
-    """In one line, and such that any file name comes back as it is; JSON's escapes are not all YAML's."""
-    return yaml.safe_dump(value, default_style='"', default_flow_style=True, width=sys.maxsize).strip()
-
-
-def _defaults(name: str) -> str:
-    everything = as_dict(Config())
-    common = {key: everything[key] for key in ("output", "seed", "precision", "backbone")}
-    shown = {**common, **{section: everything[section] for section in COMMANDS[name].sections}}
-    return "keys for --set, with their defaults (more in ray_config.yaml):\n\n" + yaml.safe_dump(shown, sort_keys=False)
 
 
 def _overview() -> str:
@@ -118,7 +121,7 @@ def _overview() -> str:
             "",
             *lines,
             "",
-            "`grmp COMMAND --help` shows the settings of a command with their defaults.",
+            "`grmp COMMAND --help` explains the settings of a command, with types, ranges and defaults.",
             "exit codes: 0 done, 2 bad input or configuration (one line says what, where, and the fix), 1 failure",
         ]
     )

@@ -4,7 +4,7 @@ import os
 import re
 
 from grmp_core.datasets.label_table import read_csv
-from grmp_core.datasets.labelled_set import LabelledSet, LabelRow, RejectLimits, build
+from grmp_core.datasets.labelled_set import LabelledSet, LabelRow, build
 from grmp_core.distortions import REGISTRY
 from grmp_core.errors import InputError
 from grmp_core.score_range import ScoreRange
@@ -22,26 +22,26 @@ TID2013_TYPES = tuple(_BY_TID_ID[i] for i in range(1, 25))
 _NAME = re.compile(r"^(?P<reference>i\d{2})_(?P<type>\d{2})_(?P<level>\d{1,2})\.\w+$", re.IGNORECASE)
 
 
-def load_kadid10k(path: str, limits: RejectLimits) -> LabelledSet:
+def load_kadid10k(path: str, max_reject_fraction: float) -> LabelledSet:
     """Load KADID-10k: `images/` and `dmos.csv` (columns dist_img, ref_img, dmos). Its "dmos" is 1..5, higher better.
 
     Raises:
-        InputError: label file missing or not as released, or what `labelled.build` refuses.
+        InputError: label file missing or not as released, or what `labelled_set.build` refuses.
     """
     root = _find_root(path, "dmos.csv", "KADID-10k", "kadid10k")
     labels = read_csv(os.path.join(root, "dmos.csv"), ["dist_img", "dmos"])
     images = os.path.join(root, "images")
     rows = [_to_row(where, name, score, images, {}, "kadid10k", KADID10K_TYPES) for where, (name, score) in labels]
-    return build("kadid10k", root, rows, KADID10K_RANGE, limits)
+    return build("kadid10k", root, rows, KADID10K_RANGE, max_reject_fraction)
 
 
-def load_tid2013(path: str, limits: RejectLimits) -> LabelledSet:
+def load_tid2013(path: str, max_reject_fraction: float) -> LabelledSet:
     """Load TID2013: `distorted_images/` and `mos_with_names.txt` (lines `mos name`). Scores are 0..9, higher better.
 
     File names are matched without regard to case, since the release mixes `I01_01_1.bmp` and `i01_01_1.BMP`.
 
     Raises:
-        InputError: label file missing or not as released, or what `labelled.build` refuses.
+        InputError: label file missing or not as released, or what `labelled_set.build` refuses.
     """
     root = _find_root(path, "mos_with_names.txt", "TID2013", "tid2013")
     images = os.path.join(root, "distorted_images")
@@ -52,7 +52,7 @@ def load_tid2013(path: str, limits: RejectLimits) -> LabelledSet:
         _to_row(where, name, score, images, by_lower, "tid2013", TID2013_TYPES)
         for where, score, name in _read_pairs(os.path.join(root, "mos_with_names.txt"))
     ]
-    return build("tid2013", root, rows, TID2013_RANGE, limits)
+    return build("tid2013", root, rows, TID2013_RANGE, max_reject_fraction)
 
 
 def _find_root(path: str, label_file: str, title: str, folder: str) -> str:
@@ -87,7 +87,9 @@ def _to_row(
     match = _NAME.match(name or "")
     number = int(match["type"]) if match else 0
     if name is None or match is None or not 1 <= number <= len(types) or not 1 <= int(match["level"]) <= 5:
-        raise InputError(f"{where}: {name!r} is no file name of {dataset}: reference, type 1..{len(types)}, level 1..5")
+        raise InputError(
+            f"{where}: {name!r} is not a file name of {dataset}: reference, type 1..{len(types)}, level 1..5"
+        )
     return LabelRow(
         where=where,
         image_path=os.path.join(images, by_lower.get(name.lower(), name)),

@@ -1,14 +1,17 @@
-"""What every loader gives: one Arrow table of images with human scores, on one direction and one scale."""
+"""The result of every loader: one Arrow table of images with human scores, in one direction and on one scale."""
 
 import hashlib
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
 
+from grmp_core.datasets.rejects import refuse_too_many
 from grmp_core.errors import InputError
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import local_size_bytes
@@ -24,7 +27,11 @@ IMAGE_TABLE = pa.schema(
         pa.field("dataset", pa.string(), nullable=False),
     ]
 )
-"""`image_path` absolute; `mos` the source's own score; `quality` in [0, 1], 1 best; `level` 1..5."""
+"""`image_path` is absolute; `mos` the source's own score; `quality` in [0, 1], 1 best; `level` 1..5."""
+
+
+_NUMBER = re.compile(r"[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Reject:
     path: str
     """The image, or the label file where a row names none."""
     reason: str
-    """Why, with the line of the label file where there is one."""
+    """The cause, with the line of the label file where there is one."""
 
 
 @dataclass(frozen=True)
@@ -50,30 +57,6 @@ class LabelRow:
     level: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class RejectLimits:
-    """How much of a label file may be unusable before loading it is refused."""
-
-    max_rejects: int | float = 0
-    """Rows with a bad score or a repeated image: an int is a count, a float a fraction of the rows."""
-    max_missing_fraction: float = 0.0
-    """Rows whose image is not there, as a fraction of the rows, in [0, 1]."""
-
-    def __post_init__(self) -> None:
-        if self.max_rejects < 0 or (isinstance(self.max_rejects, float) and self.max_rejects > 1):
-            raise InputError(f"max_rejects: {self.max_rejects} must be a count from 0, or a fraction in [0.0, 1.0]")
-        if not 0 <= self.max_missing_fraction <= 1:
-            raise InputError(f"max_missing_fraction: {self.max_missing_fraction} must lie in [0, 1]")
-
-    def bad_rows(self, n_rows: int) -> int:
-        """Largest allowed number of bad rows among `n_rows`."""
-        return int(self.max_rejects * n_rows) if isinstance(self.max_rejects, float) else self.max_rejects
-
-    def missing_rows(self, n_rows: int) -> int:
-        """Largest allowed number of rows without their image among `n_rows`."""
-        return int(self.max_missing_fraction * n_rows)
-
-
 @dataclass
 class LabelledSet:
     """Images with human scores."""
@@ -87,7 +70,7 @@ class LabelledSet:
     """Absolute folder that `fingerprint` takes image paths relative to."""
     rejected: list[Reject] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What was done differently from the plain reading of the files, one line each."""
+    """Everything that was done differently from the plain reading of the files, one line each."""
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -99,7 +82,7 @@ class LabelledSet:
 
     @property
     def reference_ids(self) -> list[str]:
-        """Reference ids, (N,), as `protocol.split` takes them."""
+        """Reference ids, (N,), as `splits.split` takes them."""
         return self.table["reference_id"].to_pylist()
 
     @property
@@ -132,7 +115,7 @@ def build(
     root: str,
     rows: Sequence[LabelRow],
     score_range: ScoreRange | None,
-    limits: RejectLimits,
+    max_reject_fraction: float,
     *,
     higher_is_better: bool = True,
     notes: Iterable[str] = (),
@@ -141,13 +124,15 @@ def build(
     """Check label rows and make the set of them; without a `score_range` the observed scores give one.
 
     Raises:
-        InputError: no rows, constant scores, or more rejected rows than `limits` allow; it names the first one's line.
+        InputError: no rows, an image rated in several rows, constant scores, or a larger share of rejected rows than
+            `max_reject_fraction`; it names the first one's line.
     """
     if not rows:
         raise InputError(f"{root}: the labels have no rows")
-    usable, missing, bad = _sort_out(rows, score_range, exists)
-    _refuse_beyond(missing, limits.missing_rows(len(rows)), "label rows without their image (max_missing_fraction)")
-    _refuse_beyond(bad, limits.bad_rows(len(rows)), "bad label rows (max_rejects)")
+    _refuse_several_raters(rows)
+    usable, rejected = _sort_out(rows, score_range, exists)
+    reasons = [f"{reject.reason} ({reject.path})" for reject in rejected]
+    refuse_too_many(reasons, len(rows), max_reject_fraction, "label rows")
     scores = np.array([score for _, score in usable], dtype=np.float64)
     _refuse_constant(scores, root)
     notes = list(notes)
@@ -157,52 +142,55 @@ def build(
         )
         notes.append(f"score range taken from the scores: {score_range.mos_min:g} to {score_range.mos_max:g}")
     table = _to_table([row for row, _ in usable], scores, score_range, name)
-    return LabelledSet(
-        table, score_range, name, root if "://" in root else os.path.abspath(root), [*missing, *bad], notes
-    )
+    return LabelledSet(table, score_range, name, root if "://" in root else os.path.abspath(root), rejected, notes)
+
+
+def _refuse_several_raters(rows: Sequence[LabelRow]) -> None:
+    """To take one of several scores would be a silent choice; which mean is right, the people who asked know."""
+    rows_of: dict[str, list[LabelRow]] = {}
+    for row in rows:
+        rows_of.setdefault(row.image_path, []).append(row)
+    several = [same for same in rows_of.values() if len(same) > 1]
+    if several:
+        first = several[0]
+        lines = ", ".join(row.where for row in first[:3]) + (", …" if len(first) > 3 else "")
+        raise InputError(
+            f"{len(several)} images are rated in several rows, the first, {first[0].image_path}, at {lines}; give one "
+            "row an image: average its scores first, in pandas by "
+            "table.groupby('image', as_index=False)['mos'].mean().to_csv('mean.csv', index=False)"
+        )
 
 
 def _sort_out(
     rows: Sequence[LabelRow], score_range: ScoreRange | None, exists: Callable[[str], bool]
-) -> tuple[list[tuple[LabelRow, float]], list[Reject], list[Reject]]:
+) -> tuple[list[tuple[LabelRow, float]], list[Reject]]:
     usable: list[tuple[LabelRow, float]] = []
-    missing: list[Reject] = []
-    bad: list[Reject] = []
-    first_seen: dict[str, str] = {}
+    rejected: list[Reject] = []
     for row in rows:
         score, problem = _parse_score(row.score, score_range)
         if not exists(row.image_path):
-            missing.append(Reject(row.image_path, f"{row.where}: image not found"))
+            rejected.append(Reject(row.image_path, f"{row.where}: image not found"))
         elif problem:
-            bad.append(Reject(row.image_path, f"{row.where}: {problem}"))
-        elif row.image_path in first_seen:
-            bad.append(Reject(row.image_path, f"{row.where}: image already labelled at {first_seen[row.image_path]}"))
+            rejected.append(Reject(row.image_path, f"{row.where}: {problem}"))
         else:
-            first_seen[row.image_path] = row.where
             usable.append((row, score))
-    return usable, missing, bad
+    return usable, rejected
 
 
 def _parse_score(value: object, score_range: ScoreRange | None) -> tuple[float, str]:
     if value is None or (isinstance(value, str) and not value.strip()):
         return math.nan, "the score is empty"
-    if isinstance(value, bool) or not isinstance(value, str | int | float | np.number):
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal | np.number):
         return math.nan, f"the score {value!r} is not a number"
-    try:
-        score = float(value)
-    except ValueError:
-        return math.nan, f"the score {value!r} is not a number"
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):  # float() takes more, such as 3_5 for 35
+        hint = "; write a decimal point" if _DECIMAL_COMMA.fullmatch(value.strip()) else ""
+        return math.nan, f"the score {value!r} is not a number{hint}"
+    score = float(value)
     if not math.isfinite(score):
         return math.nan, f"the score {value!r} is not finite"
     if score_range is not None and not score_range.mos_min <= score <= score_range.mos_max:
         return math.nan, f"the score {score:g} is outside {score_range.mos_min:g}..{score_range.mos_max:g}"
     return score, ""
-
-
-def _refuse_beyond(rejects: Sequence[Reject], allowed: int, what: str) -> None:
-    if len(rejects) > allowed:
-        first = rejects[0]
-        raise InputError(f"{len(rejects)} {what}, {allowed} allowed; the first: {first.reason} ({first.path})")
 
 
 def _refuse_constant(scores: np.ndarray, root: str) -> None:

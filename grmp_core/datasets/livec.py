@@ -6,7 +6,7 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from grmp_core.datasets.labelled_set import LabelledSet, LabelRow, RejectLimits, build
+from grmp_core.datasets.labelled_set import LabelledSet, LabelRow, build
 from grmp_core.errors import InputError
 from grmp_core.score_range import ScoreRange
 
@@ -14,14 +14,14 @@ SCORE_RANGE = ScoreRange(mos_min=0.0, mos_max=100.0)
 _TRAINING_NAMES = [f"t{number}" for number in range(1, 8)]
 
 
-def load_livec(path: str, limits: RejectLimits) -> LabelledSet:
+def load_livec(path: str, max_reject_fraction: float) -> LabelledSet:
     """Load `ChallengeDB_release` (or the folder above it): `Images/` and `Data/All{Images,MOS}_release.mat`.
 
     The first seven label rows are the images that raters were trained on, and are left out. Every photo is its own
     reference. An image that is there in another file format only (`1.webp` for `1.bmp`) is taken, and noted.
 
     Raises:
-        InputError: label files missing or not as released, or what `labelled.build` refuses.
+        InputError: label files missing or not as released, or what `labelled_set.build` refuses.
     """
     root = _find_root(path)
     names = [_text(cell) for cell in _read_mat(root, "AllImages_release").ravel()]
@@ -40,7 +40,7 @@ def load_livec(path: str, limits: RejectLimits) -> LabelledSet:
             other_format += 1
         rows.append(LabelRow(f"AllImages_release.mat row {number}", image_path, float(score), f"livec/{_stem(name)}"))
     notes = [f"{other_format} images found under the same name in another file format"] if other_format else []
-    return build("livec", root, rows, SCORE_RANGE, limits, notes=notes)
+    return build("livec", root, rows, SCORE_RANGE, max_reject_fraction, notes=notes)
 
 
 def _find_root(path: str) -> str:

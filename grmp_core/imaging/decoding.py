@@ -15,9 +15,10 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Annotated
 
 import numpy as np
+from annotated_types import Ge, Le
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
@@ -25,6 +26,7 @@ from grmp_core.errors import ImageError, InputError
 from grmp_core.imaging.kinds import UNREAD_KINDS, kind_of
 from grmp_core.imaging.readers import READERS, orientation_of
 from grmp_core.imaging.samples import Box, Samples, bands, load_samples
+from grmp_core.settings import Settings
 from grmp_core.storage import locate
 
 __all__ = ["DEFAULT_LIMITS", "DecodedImage", "ImageError", "ImageLimits", "decode_image", "image_bytes", "image_id"]
@@ -40,20 +42,14 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs 
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageLimits:
-    """What is decoded, checked against the header before any pixel is."""
+class ImageLimits(Settings):
+    """Images that are decoded; checked against the header before any pixel is."""
 
-    max_pixels: int = 250_000_000
-    """Largest width x height, in pixels (4 bytes each while decoded, one picture a process at a time); at most
-    536,870,911. The default takes the 200-megapixel photos of phones in 1 GB of memory."""
-    min_side_px: int = 2
+    max_pixels: Annotated[int, Ge(1), Le(_MAX_PX)] = 250_000_000
+    """Largest width x height, in pixels (4 bytes each while decoded, one picture a process at a time). The default
+    takes the 200-megapixel photos of phones in 1 GB of memory."""
+    min_side_px: Annotated[int, Ge(1)] = 2
     """Smallest width and height, in pixels."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_pixels <= _MAX_PX:
-            raise InputError(f"max_pixels: {self.max_pixels} is outside 1..{_MAX_PX}")
-        if self.min_side_px < 1:
-            raise InputError(f"min_side_px: {self.min_side_px} must be at least 1")
 
 
 DEFAULT_LIMITS = ImageLimits()

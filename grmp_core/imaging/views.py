@@ -8,13 +8,15 @@ Shapes: images (H, W, 3) uint8 RGB, as arrays or as what gives regions of them; 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import cv2
 import numpy as np
+from annotated_types import Ge
 
-from grmp_core.errors import ImageError, InputError
+from grmp_core.errors import ImageError
 from grmp_core.seeds import generator_of
+from grmp_core.settings import Settings
 
 OFFICIAL_STRETCH = 244 / 224
 """The published code (data_preparation_mat) stretches an image to 244 x 244 by bicubic interpolation, without a filter
@@ -34,24 +36,19 @@ class Pixels(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewConfig:
+class ViewConfig(Settings):
+    """Views of an image that the model is given."""
+
     mode: Literal["crops", "resize", "official"] = "crops"
     """`crops`: at native resolution. `resize`: short side to the input size first. `official`: the published 244 x 244
     stretch."""
-    train_views: int = 4
+    train_views: Annotated[int, Ge(1)] = 4
     """Views an image in training, flips included; the first is drawn like the others. Published: a new crop an epoch,
     the same for all images of a batch, at offsets 0 to 19 (here 0 to 20), flipped where the horizontal one is below 10
     (here by chance of its own)."""
-    score_grid: int = 3
+    score_grid: Annotated[int, Ge(1)] = 3
     """Scoring takes score_grid x score_grid evenly spread views and averages their quality; 1: the centre. Published:
     1."""
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("crops", "resize", "official"):
-            raise InputError(f"views.mode '{self.mode}': use crops, resize or official")
-        for name in ("train_views", "score_grid"):
-            if getattr(self, name) < 1:
-                raise InputError(f"views.{name} {getattr(self, name)}: use 1 or more")
 
 
 def training_views(image_HW3: Pixels, config: ViewConfig, size_px: int, *seed: object) -> np.ndarray:

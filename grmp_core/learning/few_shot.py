@@ -11,49 +11,47 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
-from grmp_core.errors import InputError, NonFiniteLossError
+from grmp_core.errors import NonFiniteLossError
 from grmp_core.evaluation.metrics import srcc
 from grmp_core.evaluation.splits import validation_folds
 from grmp_core.learning.gradient_projection import QgrConfig, regularize
 from grmp_core.learning.losses import quality_loss, semantic_loss
 from grmp_core.model.quality_model import Parameters, QualityModel, TrainableConfig
 from grmp_core.seeds import generator_of
+from grmp_core.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptConfig:
-    epochs: int = 30
+class AdaptConfig(Settings):
+    """Adaptation to labelled images."""
+
+    epochs: Annotated[int, Ge(1)] = 30
     """Passes over the labelled images at most; how many are used is chosen by validation. Published: up to 2000, the
     best by test score."""
-    batch_size: int = 16
-    """Published: 192."""
-    lr: float = 1e-3
-    """Constant. Published: the same to begin with, times .3 where the test score no longer rises, until below 5e-7."""
-    weight_decay: float = 1e-4
-    folds: int = 3
+    batch_size: Annotated[int, Ge(1)] = 16
+    """Labelled images a step. Published: 192."""
+    lr: Annotated[float, Ge(0)] = 1e-3
+    """Learning rate of SGD without momentum, constant; it suits one backbone only, so presets set it. Published: the
+    same to begin with, times .3 where the test score no longer rises, until below 5e-7."""
+    weight_decay: Annotated[float, Ge(0)] = 1e-4
+    """L2 penalty of SGD: the gradient gets weight_decay x the parameter added."""
+    folds: Annotated[int, Ge(1)] = 3
     """Parts of the labelled budget held out in turn to choose epoch and lambda; 1: one part, of size `holdout`."""
-    holdout: float = 0.2
+    holdout: Annotated[float, Gt(0), Lt(1)] = 0.2
     """Share of the labelled budget held out when folds is 1."""
-    eval_every: int = 1
+    eval_every: Annotated[int, Ge(1)] = 1
     """Epochs between two validations."""
     trainable: TrainableConfig = field(default_factory=TrainableConfig)
+    """Tensors that adaptation moves."""
     qgr: QgrConfig = field(default_factory=QgrConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "folds", "eval_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"adapt.{name} {getattr(self, name)}: use 1 or more")
-        for name in ("lr", "weight_decay"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise InputError(f"adapt.{name} {getattr(self, name)}: use a finite number >= 0")
-        if not 0 < self.holdout < 1:
-            raise InputError(f"adapt.holdout {self.holdout}: use a share between 0 and 1")
+    """Quality-aware gradient regularization."""
 
 
 @dataclass(frozen=True)

@@ -5,32 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor
 
-from grmp_core.errors import InputError
+from grmp_core.settings import Settings
 
 Gradients = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class QgrConfig:
-    strength: float = 5.0
+class QgrConfig(Settings):
+    """Quality-aware gradient regularization."""
+
+    strength: Annotated[float, Ge(0)] = 5.0
     """lambda. 0 leaves the gradient alone, 1 removes the shared component, 5 (the published value) turns it to -4 x."""
     scope: Literal["tensor", "global"] = "tensor"
     """Inner products per parameter tensor (published code), or one over all parameters."""
-    temperature: float = 1.0
-    """Of the scene predictions in the semantic loss."""
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.strength) and self.strength >= 0):
-            raise InputError(f"qgr strength (lambda) {self.strength}: use a finite number >= 0")
-        if self.scope not in ("tensor", "global"):
-            raise InputError(f"qgr.scope '{self.scope}': use tensor or global")
-        if not self.temperature > 0:
-            raise InputError(f"qgr.temperature {self.temperature}: use a number > 0")
+    temperature: Annotated[float, Gt(0)] = 1.0
+    """Temperature of the scene predictions in the semantic loss."""
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import open_clip
 import torch
+from annotated_types import MinLen
 from open_clip.pretrained import get_pretrained_cfg
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from grmp_core.errors import InputError
 from grmp_core.model.towers import fuse_activations
+from grmp_core.settings import PathText, Settings
 
 EMBEDDED = "grmp-nano"
 _ASSETS = Path(str(resources.files("grmp_core"))) / "assets"
@@ -30,12 +32,14 @@ OPENAI_STD: Rgb = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneConfig:
-    name: str = EMBEDDED
+class BackboneConfig(Settings):
+    """The frozen CLIP."""
+
+    name: Annotated[str, MinLen(1)] = EMBEDDED
     """`grmp-nano` (embedded, no download) or any open_clip model name, e.g. `ViT-B-16-quickgelu`."""
     pretrained: str | None = None
     """open_clip's tag for the weights, e.g. `openai`; downloaded once into open_clip's cache."""
-    checkpoint: str | None = None
+    checkpoint: PathText | None = None
     """A local weights file (.safetensors, or .pt read with weights_only) instead of a tag."""
 
     def at_home(self) -> BackboneConfig:

@@ -7,26 +7,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from grmp_core.errors import InputError
 from grmp_core.model.towers import TextTower, VisionTower
+from grmp_core.settings import Settings
 
 PAPER_VISUAL_TOKENS = 100
 PAPER_WIDTH = 768
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptConfig:
-    context_tokens: int = 4
+class PromptConfig(Settings):
+    """Learned prompts of the text and the image tower."""
+
+    context_tokens: Annotated[int, Ge(0)] = 4
     """M, learned vectors before the class phrase. 4 in the published code."""
     context_init: str | None = None
     """Words whose token embeddings the context starts from, exactly M tokens of them; null: normal, std 0.02."""
     phrases: tuple[str, str] = ("high quality.", "low quality.")
     """The class phrases; the first one is the good end of the scale."""
-    visual_tokens: int = -1
+    visual_tokens: Annotated[int, Ge(-1)] = -1
     """V, learned tokens a block of the image tower. -1: 100 scaled by width / 768, 0: none."""
     prompt_norm: bool = False
     """One norm more in front of the image tower's last one, learned with the visual prompts. Published: true. Models
@@ -127,10 +132,6 @@ class VisualPrompt(nn.Module):
 
 def num_visual_tokens(config: PromptConfig, tower: VisionTower) -> int:
     """V for this tower. InputError when tokens, or a norm of theirs, are asked for where there can be none."""
-    if config.visual_tokens < -1:
-        raise InputError(
-            f"prompts.visual_tokens {config.visual_tokens}: use -1 (by width), 0 (none) or a positive number"
-        )
     if not tower.blocks:
         if config.visual_tokens > 0:
             raise InputError(
@@ -149,8 +150,6 @@ def num_visual_tokens(config: PromptConfig, tower: VisionTower) -> int:
 
 def _with_placeholders(config: PromptConfig, tokenize) -> tuple[Tensor, list[int]]:
     """Token numbers of "x x x x phrase" and where the x are, found by comparing with another one-token word."""
-    if config.context_tokens < 0:
-        raise InputError(f"prompts.context_tokens {config.context_tokens}: use 0 or more")
     variants = [
         tokenize([" ".join([word] * config.context_tokens + [phrase]) for phrase in config.phrases])
         for word in ("x", "z")

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -23,6 +24,7 @@ from grmp_core.model.backbone import Backbone, dtype_of
 from grmp_core.model.prompts import FixedText, PromptConfig, TextPrompt, VisualPrompt, num_visual_tokens
 from grmp_core.model.scene_words import SCENES
 from grmp_core.model.towers import open_text_tower, open_vision_tower
+from grmp_core.settings import Settings
 
 Parameters = dict[str, Tensor]
 
@@ -30,14 +32,17 @@ SCENE_TEMPLATE = "a photo of a {}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainableConfig:
+class TrainableConfig(Settings):
     """Parameters that few-shot adaptation moves. The defaults are the published code's."""
 
     text_context: bool = True
+    """The learned vectors before the class phrase."""
     visual_prompts: bool = False
-    vision_blocks: int = 4
+    """The learned tokens of the image tower."""
+    vision_blocks: Annotated[int, Ge(0)] = 4
     """Last blocks of the image tower that train; more than there are means all."""
-    text_blocks: int = 4
+    text_blocks: Annotated[int, Ge(0)] = 4
+    """Last blocks of the text tower that train; more than there are means all."""
     final_norms: bool = True
     """The norm behind the last block of each tower."""
 

@@ -77,7 +77,7 @@ def _measure_synthetic(backbone: Backbone, folders: list[str]) -> dict[str, obje
 
 
 def _measure_livec(backbone: Backbone, folder: str) -> dict[str, object]:
-    table = load_dataset("livec", folder, max_missing_fraction=1.0).table
+    table = load_dataset("livec", folder, max_reject_fraction=1.0).table
     paths, mos = table["image_path"].to_pylist(), table["mos"].to_numpy()
     ids = table["reference_id"].to_pylist()
     formula: list[float] = []  # own quality of the pictures, without any model

@@ -25,7 +25,6 @@ from pipelines.checkup import verdicts
 from pipelines.checkup.node_probe import Errand, compared_versions
 from pipelines.checkup.questions import ask_nodes, leave_mark, node, problem_within, unwritable
 from pipelines.checkup.verdicts import Finding
-from pipelines.configuration.loading import as_dict
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.labelled_target import load_target
 from pipelines.runtime.console import one_line, say
@@ -82,7 +81,7 @@ def _cluster_findings(config: Config, answer_seconds: float) -> list[Finding]:
     say(f"doctor: asking {len(living)} node(s)")
     mark, problem = leave_mark(output)
     try:
-        answers = ask_nodes(living, Errand(as_dict(config), mark.name), answer_seconds)
+        answers = ask_nodes(living, Errand(config, mark.name), answer_seconds)
     finally:
         with suppress(InputError, OSError):  # the line about storage says what is wrong there
             mark.delete()

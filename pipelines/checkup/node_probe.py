@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 import torch
@@ -20,7 +19,6 @@ from grmp_core.errors import InputError
 from grmp_core.model.backbone import EMBEDDED, BackboneConfig
 from grmp_core.storage import Location, locate
 from pipelines.checkup.verdicts import Disk, NodeFacts, Weights
-from pipelines.configuration.loading import build
 from pipelines.configuration.schema import Config
 from pipelines.runtime.console import one_line
 from pipelines.runtime.provenance import versions
@@ -31,17 +29,16 @@ HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 @dataclass(frozen=True)
 class Errand:
-    """What a worker is to find out on its node."""
+    """Questions that a worker answers about its node."""
 
-    config: dict[str, Any]
+    config: Config
     mark: str
     """File that the driver left in `output`; it holds its own name."""
 
 
 def visit(errand: Errand) -> NodeFacts:
     """Runs on a node: look around."""
-    config: Config = build(Config, errand.config, "")
-    output = locate(config.output)
+    config, output = errand.config, locate(errand.config.output)
     return NodeFacts(
         versions=compared_versions(),
         storage_problem=storage_problem(output),

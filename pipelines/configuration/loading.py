@@ -1,175 +1,162 @@
-"""From YAML and `--set key=value` to a checked `Config`."""
+"""From YAML and `--set key=value` to a checked `Config`.
+
+Later layers win: built-in defaults, the preset of the backbone, the file, `--set` from left to right, then a command's
+own arguments. `yaml_reading` has the rules of YAML. In a setting that holds text, an unquoted number or truth value is
+taken as it is written, and `--set` takes all that follows the first `=`, quotes and `#` included.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import types
-import typing
-from collections.abc import Mapping, Sequence
+import functools
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
-import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from grmp_core.errors import InputError
+from grmp_core.settings import bare_type, escape_bytes, without_null
+from pipelines.configuration.backbone_presets import resolve_preset
+from pipelines.configuration.problems import check_keys, entry_type, problem_of, type_at
 from pipelines.configuration.schema import Config
-
-MOVED = {
-    "evaluate": "section `ablate`, for the command `grmp ablate`: write ablate.pretrained",
-    "synthesize.preview": "a command: `grmp preview FILE`, or preview.output",
-    "synthesize.preview_image": "preview.image, for the command `grmp preview`",
-}
-"""Keys of earlier versions, and where to find them now."""
-
-
-def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file and apply `section.key=value` overrides on top (values are YAML, too).
-
-    Overriding `sweep.shots` puts the `sweep.ratios` of the file aside, and the other way round. Raises InputError for a
-    missing or unreadable file, an unknown key (naming the nearest one), a value of the wrong type or out of range.
-    """
-    data = {} if path is None else _read_yaml(Path(path))
-    for override in overrides:
-        _apply(data, override)
-    _give_way(data, {override.partition("=")[0] for override in overrides})
-    return build(Config, data, "")
-
-
-def as_dict(config: Config) -> dict[str, Any]:
-    """The configuration as plain JSON types; `build(Config, as_dict(c), "")` gives `c` again."""
-    return _plain(dataclasses.asdict(config))
-
-
-def build(cls: type, data: object, where: str) -> Any:
-    """A dataclass `cls` from a mapping; `where` is its dotted place, for messages."""
-    if not isinstance(data, Mapping):
-        raise InputError(f"configuration: {where or 'the file'} must be a section with keys, not {_describe(data)}")
-    hints = get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}
-    for key in data:
-        if (moved := MOVED.get(_join(where, str(key)))) is not None:
-            raise InputError(f"configuration: {_join(where, str(key))} is now {moved}")
-        if key not in known:
-            raise InputError(_unknown_key(str(key), where, known))
-    return cls(**{key: _convert(hints[key], value, _join(where, key)) for key, value in data.items()})
-
-
-def _convert(hint: Any, value: object, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return build(typing.cast(type, hint), {} if value is None else value, where)
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, where)
-    if origin is Literal:
-        if value not in arguments:
-            raise InputError(f"configuration: {where} must be one of {', '.join(arguments)}, not {_describe(value)}")
-        return value
-    if origin is tuple:
-        return _convert_tuple(arguments, value, where)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise InputError(f"configuration: {where} must be {_NAMES.get(hint, hint.__name__)}, not {_describe(value)}")
-    return value
-
-
-def _convert_tuple(arguments: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise InputError(f"configuration: {where} must be a list, not {_describe(value)}")
-    if Ellipsis not in arguments and len(value) != len(arguments):
-        raise InputError(f"configuration: {where} must have {len(arguments)} entries, not {len(value)}")
-    return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-
-
-_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a section with keys"}
-
-
-def _describe(value: object) -> str:
-    return f"{value!r} ({type(value).__name__})"
-
-
-def _unknown_key(key: str, where: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {_join(where, near[0])}?" if near else f"known here: {', '.join(sorted(known))}"
-    return f"configuration: {_join(where, key)} is unknown; {hint}"
-
-
-def _join(where: str, key: str) -> str:
-    return f"{where}.{key}" if where else key
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise InputError(f"configuration file {path} does not exist; give another --config") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"configuration file {path} cannot be read ({error}); check its path and rights") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise InputError(f"configuration file {path}{place}: {problem}; correct the YAML there") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise InputError(f"configuration file {path} must hold sections with keys, not {_describe(content)}")
-    return content
-
-
-def _apply(data: dict[str, Any], override: str) -> None:
-    path, separator, text = override.partition("=")
-    if not separator or not path:
-        raise InputError(f"--set {override}: write section.key=value")
-    *sections, key = path.split(".")
-    for section in sections:
-        inner = data.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise InputError(f"--set {override}: '{section}' is a value, not a section")
-        data = inner
-    try:
-        data[key] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {override}: the value is not YAML; quote it") from error
-
-
-def _give_way(data: dict[str, Any], overridden: set[str]) -> None:
-    """Two keys say the same thing in two ways: the file's gives way where only the other is overridden."""
-    for key, other in (("shots", "ratios"), ("ratios", "shots")):
-        if f"sweep.{key}" in overridden and f"sweep.{other}" not in overridden:
-            data["sweep"].pop(other, None)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
+from pipelines.configuration.yaml_reading import Scalar, parse_value, read_yaml
 
 LAMBDA = "adapt.qgr.strength"
 
 
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def load_config(
+    path: str | None,
+    overrides: Sequence[str] = (),
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    say: Callable[[str], None] = _to_stderr,
+) -> Config:
+    """The configuration of a run. Its `preset` is the name of the one that was taken, or `none`.
+
+    Overriding `sweep.shots` puts the `sweep.ratios` of the file aside, and the other way round.
+
+    Args:
+        path: YAML file; null: none.
+        overrides: `section.key=value`, as `--set` has them.
+        arguments: dotted key -> value of a command's own arguments, of JSON types.
+        say: called with one line where a backbone has no preset.
+
+    Raises:
+        InputError: missing or unreadable file, an unknown key (it names the nearest one), a value of the wrong type or
+            out of range, settings that contradict one another.
+    """
+    data = {} if path is None else _settled(read_yaml(Path(path)), Config)
+    given = [*map(_parse_override, overrides), *(arguments or {}).items()]
+    for key, value in given:
+        _put(data, key, value)
+    keys = {key for key, _ in given}
+    for key, other in (("sweep.shots", "sweep.ratios"), ("sweep.ratios", "sweep.shots")):
+        if key in keys and other not in keys:
+            data["sweep"].pop(other.removeprefix("sweep."), None)
+    check_keys(data, Config)
+    preset, settings = resolve_preset(data, say)
+    return config_of(_merged(_settled(settings, Config), {**data, "preset": preset}))
+
+
+def config_of(data: Mapping[str, Any]) -> Config:
+    """The configuration from plain JSON types; what is left out has its built-in default.
+
+    Raises InputError as `load_config`. `config_of(as_dict(config))` gives `config` again.
+    """
+    check_keys(data, Config)
+    try:
+        return _adapter().validate_json(escape_bytes(json.dumps(data, ensure_ascii=False)))
+    except ValidationError as error:
+        raise InputError(problem_of(error)) from error
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """The configuration as plain JSON types."""
+    return _plain(dataclasses.asdict(config))
+
+
 def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
-    """The configuration with some of its keys set. Where lambda is one of them, it is the only one of the sweep."""
+    """The configuration with some of its keys set, by dotted key. Where lambda (adapt.qgr.strength) is one of them, it
+    is the only one of the sweep. Raises InputError as `load_config`."""
     data = as_dict(config)
     for key, value in settings.items():
-        *sections, name = key.split(".")
-        part = data
-        for section in sections:
-            part = part[section]
-        part[name] = value
-    settled: Config = build(Config, data, "")
+        _put(data, key, value)
+    settled = config_of(data)
     if LAMBDA not in settings:
         return settled
     lambdas = (settled.adapt.qgr.strength,)
     return dataclasses.replace(settled, sweep=dataclasses.replace(settled.sweep, lambdas=lambdas))
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[Config]:
+    return TypeAdapter(Config)
+
+
+def _settled(data: Any, hint: Any) -> Any:
+    """YAML's values as the types of their settings want them: text where that holds text, an empty section for null."""
+    bare, _ = bare_type(hint)
+    if isinstance(data, Scalar):
+        return data.text if _holds_text(hint) else data.value
+    if isinstance(data, dict):
+        return {key: _settled(value, entry_type(hint, key)) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_settled(entry, entry_type(hint, i)) for i, entry in enumerate(data)]
+    return {} if data is None and (dataclasses.is_dataclass(bare) or get_origin(bare) is dict) else data
+
+
+def _holds_text(hint: Any) -> bool:
+    bare, _ = bare_type(hint)
+    return bare is str or (get_origin(bare) is Literal and isinstance(get_args(bare)[0], str))
+
+
+def _parse_override(override: str) -> tuple[str, Any]:
+    """`section.key=value` -> dotted key and value."""
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise InputError(f"--set {override}: write section.key=value")
+    hint = type_at(_parts_of(key))
+    if _holds_text(hint):
+        may_be_null = without_null(hint) is not hint
+        return key, None if may_be_null and text in ("", "null") else text
+    try:
+        return key, _settled(parse_value(text), hint)
+    except ValueError as error:
+        raise InputError(f"--set {override}: {error}") from error
+
+
+def _parts_of(key: str) -> list[str]:
+    """Sections and name of a dotted key. Keys of a free section may have dots: sweep.space.adapt.lr has three parts."""
+    parts = key.split(".")
+    for i in range(len(parts)):
+        if get_origin(bare_type(type_at(parts[:i]))[0]) is dict:
+            return [*parts[:i], ".".join(parts[i:])]
+    return parts
+
+
+def _put(data: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = _parts_of(key)
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise InputError(f"--set {key}: '{section}' is a value, not a section")
+    data[name] = value
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections of both, with the values of `above` where both have one."""
+    sections = {key for key, value in below.items() if isinstance(value, dict) and isinstance(above.get(key), dict)}
+    return {**below, **above, **{key: _merged(below[key], above[key]) for key in sections}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -1,22 +1,24 @@
 """The one configuration of a run: typed sections, filled from `ray_config.yaml` and `--set section.key=value`.
 
-A section lives beside the code that owns it; the ones of the Ray workloads live here. Every field has a default, so an
-empty file is a valid configuration (the embedded demo).
+A section lives beside the code that owns it; those of the Ray workloads are in `workloads`. Every field has a default,
+so an empty file is a valid configuration.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from grmp_core.errors import InputError
+from annotated_types import Ge, MinLen
+from pydantic import ConfigDict
+
 from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.learning.few_shot import AdaptConfig
 from grmp_core.learning.meta_pretraining import MetaConfig
-from grmp_core.model.backbone import BackboneConfig, dtype_of
+from grmp_core.model.backbone import BackboneConfig
 from grmp_core.model.prompts import PromptConfig
+from grmp_core.settings import PathText, Settings
 from pipelines.configuration.workloads import (
     AblateConfig,
     PretrainConfig,
@@ -32,15 +34,24 @@ from pipelines.configuration.workloads import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    output: str = "runs/demo"
+class Config(Settings):
+    """One run: every command reads the sections that it needs."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    """Holds for all sections below, too."""
+
+    output: Annotated[PathText, MinLen(1)] = "runs/demo"
     """Folder or s3://… prefix under which every command keeps its results."""
     seed: int = 0
+    """Start of all that is drawn at random; sweep.split_seeds draw the splits."""
+    preset: Literal["auto", "none", "grmp-nano", "vit-b-16"] = "auto"
+    """Values of prompts, views, meta and adapt that suit a backbone; a file and --set override them. `auto`: the one of
+    backbone.name; `none`: the built-in defaults."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Type of frozen weights and activations; what is learned is always float32. On a CPU without units for bf16 that
     takes many times as long as fp32; `grmp doctor` measures it."""
-    wait_for_nodes_s: float = 0
-    """Seconds to wait for an autoscaler to bring the nodes that a workload needs; 0: what is there must do."""
+    wait_for_nodes_s: Annotated[float, Ge(0)] = 0
+    """Seconds to wait for an autoscaler to bring the nodes that a workload needs; 0: those that are there must do."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
     views: ViewConfig = field(default_factory=ViewConfig)
@@ -57,8 +68,3 @@ class Config:
     report: ReportConfig = field(default_factory=ReportConfig)
     register: RegisterConfig = field(default_factory=RegisterConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
-
-    def __post_init__(self) -> None:
-        dtype_of(self.precision)
-        if not (math.isfinite(self.wait_for_nodes_s) and self.wait_for_nodes_s >= 0):
-            raise InputError(f"wait_for_nodes_s {self.wait_for_nodes_s}: use a number of seconds, 0 or more")

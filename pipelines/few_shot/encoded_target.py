@@ -16,9 +16,8 @@ from grmp_core.imaging.decoding import decode_image, image_bytes, image_id
 from grmp_core.imaging.views import scoring_views, training_views, whole_grid
 from grmp_core.learning.few_shot import LabelledViews, prepare_views
 from grmp_core.model.bundle import Bundle
-from pipelines.configuration.loading import as_dict, build
 from pipelines.configuration.schema import Config
-from pipelines.few_shot.labelled_target import check_rejects
+from pipelines.few_shot.labelled_target import bad_rows, check_rejects
 from pipelines.few_shot.starting_model import compute_device, process_model
 
 
@@ -50,13 +49,13 @@ class EncodedTarget:
 def encode_target(config: Config, target: LabelledSet, start: Bundle, gpus_per_worker: float = 0) -> EncodedTarget:
     """Decode every image and run the frozen part of the model over its views, on all CPUs or GPUs of the cluster.
 
-    Unreadable images are left out and listed. InputError when they are more than target.max_rejects allows.
+    Unreadable images are left out and listed. InputError as of `check_rejects`.
     """
     columns = target.table.to_pydict()
     rows = [{"row": i, "path": path, "quality": columns["quality"][i]} for i, path in enumerate(columns["image_path"])]
     resources = ray.cluster_resources()
     pool = int(resources["GPU"] / gpus_per_worker) if gpus_per_worker else int(resources["CPU"])
-    given = (as_dict(config), start)
+    given = (config, start)
     how: dict[str, Any]
     if gpus_per_worker:  # a task would load the model anew: Ray ends a worker that has used a GPU
         how = {"fn": _Encoder, "fn_constructor_args": given, "compute": ActorPoolStrategy(size=pool)}
@@ -68,7 +67,7 @@ def encode_target(config: Config, target: LabelledSet, start: Bundle, gpus_per_w
     kept = sorted(encoded, key=lambda row: row["row"])
     good = [row for row in kept if not row["error"]]
     rejected = tuple({"path": row["path"], "reason": row["error"]} for row in kept if row["error"])
-    check_rejects(config.target, target.table.num_rows, rejected)
+    check_rejects(config.target, len(target), rejected, bad_rows(target))
     if not good:
         raise InputError(f"none of the {len(kept)} target images can be used (first: {rejected[0]['reason']})")
     order = [row["row"] for row in good]
@@ -83,16 +82,16 @@ def encode_target(config: Config, target: LabelledSet, start: Bundle, gpus_per_w
     )
 
 
-def _encode_batch(batch: dict[str, np.ndarray], config: dict[str, Any], start: Bundle) -> dict[str, Any]:
+def _encode_batch(batch: dict[str, np.ndarray], config: Config, start: Bundle) -> dict[str, Any]:
     return _Encoder(config, start)(batch)
 
 
 class _Encoder:
     """Makes of rows with a path what an `EncodedTarget` holds of them."""
 
-    def __init__(self, config: dict[str, Any], start: Bundle) -> None:
+    def __init__(self, config: Config, start: Bundle) -> None:
         torch.set_num_threads(1)
-        self.config: Config = build(Config, config, "")
+        self.config = config
         self.start = start.parameters
         self.model = process_model(self.config, start, compute_device(self.config.sweep.gpus_per_trial))
 

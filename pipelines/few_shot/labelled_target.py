@@ -1,4 +1,4 @@
-"""The labelled images of a configuration, and what was left out of them."""
+"""The labelled images of a configuration, and those that are left out of them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from collections.abc import Sequence
 
 from grmp_core import datasets
 from grmp_core.datasets.labelled_set import LabelledSet
+from grmp_core.datasets.rejects import refuse_too_many
 from grmp_core.errors import InputError
 from pipelines.configuration.workloads import TargetConfig
 from pipelines.runtime.console import say
 
 
 def load_target(config: TargetConfig) -> LabelledSet:
-    """The labelled set a configuration names. InputError as the loaders raise it."""
+    """The labelled set that a configuration names. InputError as `datasets.load` raises it.
+
+    Notes of the loader, and how many label rows are left out, are said once.
+    """
     if not config.path:
         raise InputError("target.path is not set: give the folder or file of the labelled images (target.dataset, too)")
     labelled = datasets.load(
@@ -24,11 +28,14 @@ def load_target(config: TargetConfig) -> LabelledSet:
         score_min=config.score_min,
         score_max=config.score_max,
         higher_is_better=config.higher_is_better,
-        max_rejects=config.max_rejects,
-        max_missing_fraction=config.max_missing_fraction,
+        image_folder=config.image_folder,
+        max_reject_fraction=config.max_reject_fraction,
     )
     for note in labelled.notes:
         say(f"target: {note}")
+    if labelled.rejected:
+        first = labelled.rejected[0]
+        say(f"target: {len(labelled.rejected)} label rows left out; the first: {first.reason} ({first.path})")
     return labelled
 
 
@@ -37,12 +44,17 @@ def bad_rows(target: LabelledSet) -> tuple[dict[str, str], ...]:
     return tuple({"path": reject.path, "reason": reject.reason} for reject in target.rejected)
 
 
-def check_rejects(config: TargetConfig, num_images: int, rejected: Sequence[dict[str, str]]) -> None:
-    """Say what is left out. InputError when that is more than target.max_rejects allows."""
-    for reject in rejected:
+def check_rejects(
+    config: TargetConfig,
+    num_images: int,
+    unreadable: Sequence[dict[str, str]],
+    left_out: Sequence[dict[str, str]] = (),
+) -> None:
+    """Say which of the images cannot be read. InputError when they and the label rows that loading has left out
+    (`bad_rows`) are a larger share of all rows than target.max_reject_fraction."""
+    for reject in unreadable:
         say(f"target: skipped {reject['path']}: {reject['reason']}")
-    if len(rejected) > config.max_rejects * num_images:
-        raise InputError(
-            f"{len(rejected)} of {num_images} target images cannot be used (first: {rejected[0]['path']}: "
-            f"{rejected[0]['reason']}); repair them or raise target.max_rejects"
-        )
+    reasons = [f"{reject['path']}: {reject['reason']}" for reject in (*unreadable, *left_out)]
+    refuse_too_many(
+        reasons, num_images + len(left_out), config.max_reject_fraction, "target images", "target.max_reject_fraction"
+    )

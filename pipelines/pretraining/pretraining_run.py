@@ -15,7 +15,6 @@ from grmp_core.model.backbone import Backbone, load_backbone
 from grmp_core.model.bundle import Bundle, write_bundle
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.tasks.task_store import TaskStore
-from pipelines.configuration.loading import as_dict
 from pipelines.configuration.schema import Config
 from pipelines.pretraining.checkpoints import History, read_state, state_folder
 from pipelines.pretraining.episode_sources import check_store
@@ -74,7 +73,7 @@ def pretrain_prompts(config: Config) -> Pretraining:
         if reached is not None and reached[0].step >= config.meta.outer_steps:
             say_where(reached)
         else:
-            arguments = {"config": as_dict(config), "source": source, "kept": kept.uri}
+            arguments = {"config": config, "source": source, "kept": kept.uri}
             if config.pretrain.workers == 0:
                 learn_here(arguments)
             else:

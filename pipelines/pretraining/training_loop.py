@@ -20,7 +20,6 @@ from grmp_core.learning.meta_pretraining import MetaState, meta_train
 from grmp_core.model.backbone import load_backbone
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.storage import Location, locate
-from pipelines.configuration.loading import build
 from pipelines.configuration.schema import Config
 from pipelines.pretraining.checkpoints import History, read_state, write_state
 from pipelines.pretraining.episode_sources import stored_episodes, streamed_episodes
@@ -93,7 +92,7 @@ def learn(
 
 
 def learn_here(arguments: dict[str, Any]) -> None:
-    config, kept = build(Config, arguments["config"], ""), locate(arguments["kept"])
+    config, kept = arguments["config"], locate(arguments["kept"])
     device = torch.device("cuda" if torch.cuda.is_available() and config.pretrain.gpus_per_worker else "cpu")
     restored = read_state(kept)
     say_where(restored)
@@ -130,7 +129,7 @@ def learn_on_workers(arguments: dict[str, Any], config: Config, run: Location) -
 
 def _worker(arguments: dict[str, Any]) -> None:
     """The train loop of Ray Train."""
-    config, kept = build(Config, arguments["config"], ""), locate(arguments["kept"])
+    config, kept = arguments["config"], locate(arguments["kept"])
     context, device = ray.train.get_context(), ray.train.torch.get_device()
     logging.getLogger().setLevel(logging.WARNING)
     rank, world_size = context.get_world_rank(), context.get_world_size()

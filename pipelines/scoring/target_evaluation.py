@@ -72,7 +72,7 @@ def evaluate_target(config: Config) -> Evaluation:
             f"the model {model} has learned from all {int(seen.sum())} images of {target.root} that can be read; "
             "evaluate it on others, or evaluate one of a sweep, which holds images back"
         )
-    check_rejects(config.target, len(target), unreadable)
+    check_rejects(config.target, len(target), unreadable, bad_rows(target))
     good = frame[frame["error"].isna()]
     predicted = np.asarray(target.score_range.to_mos(good["quality"].to_numpy()))  # on the target's scale, whatever
     human = good["mos"].to_numpy()  # scale the model learned from

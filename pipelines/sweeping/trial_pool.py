@@ -17,7 +17,6 @@ from grmp_core.datasets.labelled_set import LabelledSet, relative
 from grmp_core.errors import InputError
 from grmp_core.identity import Identity
 from grmp_core.model.bundle import Bundle
-from pipelines.configuration.loading import as_dict
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.encoded_target import encode_target
 from pipelines.results.sweep_folder import Rejects, SweepFolder
@@ -66,7 +65,7 @@ class Runner:
         root = self.target.root
         self._keep_unreadable([{**reject, "path": relative(reject["path"], root)} for reject in encoded.unreadable])
         return Shared(
-            as_dict(self.config),
+            self.config,
             self.start,
             ray.put(encoded),
             self.target.score_range,
@@ -106,7 +105,7 @@ class Runner:
 
     def shared_as(self, config: Config, identity: Identity) -> Shared:
         """For trials whose numbers depend on other settings, too."""
-        return dataclasses.replace(self.shared, config=as_dict(config), identity=identity)
+        return dataclasses.replace(self.shared, config=config, identity=identity)
 
     def run(self, group: TrialGroup) -> list[tuple[dict[str, Any], str]]:
         """-> parameters and error of the trials that kept failing.

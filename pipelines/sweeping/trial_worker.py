@@ -31,7 +31,7 @@ from grmp_core.model.bundle import LEARNED_FROM, Bundle, write_bundle
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
-from pipelines.configuration.loading import LAMBDA, build, with_settings
+from pipelines.configuration.loading import LAMBDA, with_settings
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.adapted_bundle import adapted_bundle
 from pipelines.few_shot.encoded_target import EncodedTarget
@@ -48,7 +48,7 @@ _MEASURED_IMAGES = 64  # their views fill a batch of predict_quality
 class Shared:
     """Inputs that all trials of a sweep have in common; the encoded target once in the object store."""
 
-    config: dict[str, Any]
+    config: Config
     start: Bundle
     encoded: ray.ObjectRef
     score_range: ScoreRange
@@ -61,15 +61,12 @@ class Shared:
     def folder(self) -> SweepFolder:
         return SweepFolder(locate(self.folder_uri))
 
-    def settings(self) -> Config:
-        return build(Config, self.config, "")
-
 
 def grid_trial(params: dict[str, Any], shared: Shared, trials: Mapping[str, Trial]) -> None:
     """Adapt to the labels of `params["trial"]` with its lambda, score the test images of its split, write its files."""
     began = time.perf_counter()
     trial = trials[params["trial"]]
-    config = with_settings(shared.settings(), {**trial.settings, LAMBDA: trial.strength})
+    config = with_settings(shared.config, {**trial.settings, LAMBDA: trial.strength})
     encoded, model = _prepare(shared, config)
     split, rows, labelled = _labelled(trial, encoded, config, model)
     result = adapt(model, model.adaptable_parameters(shared.start.parameters), labelled, config.adapt, split.seed)
@@ -115,7 +112,7 @@ def search_trial(params: dict[str, Any], shared: Shared, trial: Trial) -> None:
     A setting that diverges is a finding, not a failure: it is kept with its error and not tried again.
     """
     began = time.perf_counter()
-    config = with_settings(shared.settings(), params["settings"])
+    config = with_settings(shared.config, params["settings"])
     folder = shared.folder.setting(params["settings"])
     before = folder.setting_result(shared.identity)
     if before is not None:  # a sampler may suggest the same again
@@ -148,7 +145,7 @@ def search_trial(params: dict[str, Any], shared: Shared, trial: Trial) -> None:
 
 def measure_trial(shared: Shared, trial: Trial) -> tuple[int, float]:
     """(bytes of main memory, share of a GPU's memory) of a worker that holds the trial and made one step."""
-    config = shared.settings()
+    config = shared.config
     _forget_peak()
     encoded, model = _prepare(shared, config)
     split, _, labelled = _labelled(trial, encoded, config, model)

@@ -16,6 +16,7 @@ from ray.data import TaskPoolStrategy
 
 from grmp_core import datasets
 from grmp_core.datasets.kadid_tid import KADID10K_TYPES, TID2013_TYPES
+from grmp_core.datasets.rejects import refuse_too_many
 from grmp_core.distortions import KADID_NAMES, REGISTRY
 from grmp_core.errors import ImageError, InputError
 from grmp_core.imaging.decoding import ImageLimits, image_bytes, read_image
@@ -212,7 +213,7 @@ def rated_references(config: Config) -> tuple[list[Reference], Rejects]:
     """
     wanted, tasks = config.synthesize, set(task_names(config))
     # Rejects of loading and of decoding count together, so the loader is to refuse none on its own.
-    labelled = datasets.load(wanted.source, wanted.path or "", max_rejects=1.0, max_missing_fraction=1.0)
+    labelled = datasets.load(wanted.source, wanted.path or "", max_reject_fraction=1.0)
     by_reference: dict[str, dict[tuple[str, int], Rated]] = defaultdict(dict)
     for row in labelled.table.to_pylist():
         if row["distortion"] in tasks:
@@ -279,11 +280,9 @@ def _index(row: dict[str, Any]) -> int:
 
 
 def _check_rejects(config: Config, rejected: Sequence[dict[str, str]], count: int) -> None:
-    """Say what is left out. InputError when that is more than synthesize.max_reject_fraction allows."""
-    if len(rejected) > config.synthesize.max_reject_fraction * count:
-        raise InputError(
-            f"{len(rejected)} of {count} pictures in {config.synthesize.path} cannot be used (first: "
-            f"{rejected[0]['path']}: {rejected[0]['reason']}); repair them or raise synthesize.max_reject_fraction"
-        )
+    """Say which pictures are left out. InputError when they are more than synthesize.max_reject_fraction allows."""
+    reasons = [f"{reject['path']}: {reject['reason']}" for reject in rejected]
+    what, setting = f"pictures in {config.synthesize.path}", "synthesize.max_reject_fraction"
+    refuse_too_many(reasons, count, config.synthesize.max_reject_fraction, what, setting)
     for reject in rejected:
         say(f"synthesize: skipped {reject['path']}: {reject['reason']}")

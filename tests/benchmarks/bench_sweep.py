@@ -26,7 +26,6 @@ from grmp_core.model.backbone import load_backbone
 from grmp_core.model.bundle import Bundle, write_bundle
 from grmp_core.model.quality_model import QualityModel, TrainableConfig
 from grmp_core.storage import locate
-from pipelines.configuration.loading import as_dict
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import SweepConfig, TargetConfig, TrackingConfig
 from pipelines.few_shot.encoded_target import EncodedTarget, _Encoder
@@ -57,7 +56,7 @@ def encode_plainly(config: Config) -> tuple[EncodedTarget, float]:
     """The target as the sweep encodes it, in this process; -> it, and the seconds that took."""
     start, target = initial_prompts(config), load_target(config.target)
     columns = target.table.to_pydict()
-    encoder = _Encoder(as_dict(config), start)
+    encoder = _Encoder(config, start)
     began = time.perf_counter()
     rows = {"row": np.arange(target.table.num_rows), "path": columns["image_path"], "quality": columns["quality"]}
     output = encoder(rows)
@@ -92,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shared = os.environ.get("GRMP_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(shared) / "livec" / "ChallengeDB_release")
-    parser.add_argument("--max-missing", type=float, default=1.0, help="share of the photos that may be absent")
+    parser.add_argument("--max-reject-fraction", type=float, default=1.0, help="share of the photos that may be absent")
     parser.add_argument("--shots", type=int, nargs="+", default=[10, 25, 50, 100, 200])
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=20)
@@ -102,7 +101,7 @@ def main() -> None:
         config = Config(
             output=folder,
             target=TargetConfig(
-                dataset="livec", path=str(arguments.data), max_missing_fraction=arguments.max_missing, max_rejects=1.0
+                dataset="livec", path=str(arguments.data), max_reject_fraction=arguments.max_reject_fraction
             ),
             precision="bf16",
             adapt=AdaptConfig(

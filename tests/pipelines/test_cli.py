@@ -14,8 +14,9 @@ from ray.exceptions import RayTaskError
 from grmp_core.errors import InputError
 from grmp_core.evaluation.metrics import bootstrap_interval, evaluate, srcc
 from pipelines import cli, report, score
-from pipelines.cli import COMMANDS, _yaml_of, main
-from pipelines.configuration.loading import MOVED, load_config
+from pipelines.cli import COMMANDS, main
+from pipelines.configuration.loading import load_config
+from pipelines.configuration.problems import MOVED
 from pipelines.scoring.target_evaluation import Evaluation
 
 
@@ -26,13 +27,24 @@ def test_every_command_shows_its_settings(name, capsys):
     assert left.value.code == 0
     shown = capsys.readouterr().out
     assert COMMANDS[name].summary in shown or name == "train_backbone"
-    assert "output: runs/demo" in shown or name == "train_backbone"
+    settings = [f"\n{section}: " in shown for section in ("backbone", *COMMANDS[name].sections)]
+    assert all(settings) or name == "train_backbone"
 
 
 def test_no_command_shows_all_of_them(capsys):
     assert main([]) == 2
     shown = capsys.readouterr().out
     assert all(name in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], [], ["swep"]])
+def test_the_overview_imports_nothing_that_takes_time(arguments):
+    code = (
+        "import sys; from pipelines.cli import main; main(sys.argv[1:])\n"
+        "print(sorted({'torch', 'ray', 'mlflow', 'numpy', 'pydantic', 'yaml'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +68,7 @@ def test_a_file_s_name_arrives_as_it_is(capsys):
     assert main(["score", "no-such-\N{GRINNING FACE}.jpg", "--model", "/tmp/grmp-nothing-here"]) == 2
     name = "\N{GRINNING FACE} 'x': [#] \x85 \x7f \udce9 " + 300 * "long " + ".jpg"
     given = score.overrides(argparse.Namespace(images=[name], model=name, output=None))
-    parsed = load_config(None, [f"{key}={_yaml_of(value)}" for key, value in given.items()])
+    parsed = load_config(None, arguments=given)
     assert parsed.score.images == (name,)
     assert parsed.score.model == name
 

@@ -24,7 +24,6 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from grmp_core.datasets.label_table import load_table
-from grmp_core.datasets.labelled_set import RejectLimits
 from grmp_core.errors import InputError
 from grmp_core.model.bundle import read_bundle
 from grmp_core.procedural import scenes
@@ -173,7 +172,7 @@ def test_the_sweep_wrote_its_trial_and_report(ran, s3):
 
 
 def test_labels_in_a_bucket_are_read_and_missing_images_are_listed(ran, s3):
-    found = load_table(TARGET, RejectLimits(), score_range=ScoreRange(mos_min=0, mos_max=10))
+    found = load_table(TARGET, 0.0, score_range=ScoreRange(mos_min=0, mos_max=10))
     assert found.image_paths[3] == f"{TARGET}/3.png"
     assert found.reference_ids[3] == "3.png"
     assert len(found) == NUM_IMAGES
@@ -181,13 +180,13 @@ def test_labels_in_a_bucket_are_read_and_missing_images_are_listed(ran, s3):
     locate(f"{TARGET}-2/labels.csv").write_bytes(rows.encode())
     (locate(f"{TARGET}-2") / "a é 0.png").write_bytes(b"x")
     with pytest.raises(InputError, match=r"line 3: image not found"):
-        load_table(f"{TARGET}-2/labels.csv", RejectLimits())
-    kept = load_table(f"{TARGET}-2/labels.csv", RejectLimits(max_missing_fraction=0.5))
+        load_table(f"{TARGET}-2/labels.csv", 0.0)
+    kept = load_table(f"{TARGET}-2/labels.csv", 0.5)
     odd = (locate(f"{TARGET}-2") / "a é 0.png").uri
     assert kept.image_paths == [odd, f"{TARGET}/1.png", f"{TARGET}/2.png"]
     assert locate(odd).read_bytes() == b"x"
     with pytest.raises(InputError, match=r"nothing\.csv: cannot be read"):
-        load_table("s3://runs/nothing.csv", RejectLimits())
+        load_table("s3://runs/nothing.csv", 0.0)
 
 
 def test_the_scores_can_be_read_back(ran, s3):

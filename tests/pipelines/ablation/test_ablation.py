@@ -106,7 +106,7 @@ def test_baselines_see_the_images_of_the_sweep(tmp_path, monkeypatch):
     labels = noisy_folder(tmp_path / "target")
     (tmp_path / "target" / "3.png").write_bytes(b"no picture")
     config = small_config(tmp_path, labels)
-    config = dataclasses.replace(config, target=dataclasses.replace(config.target, max_rejects=0.1))
+    config = dataclasses.replace(config, target=dataclasses.replace(config.target, max_reject_fraction=0.1))
     worker = baselines._Features(config.backbone, config.views, config.images, config.precision)
     monkeypatch.setattr(
         baselines,
