@@ -1,4 +1,4 @@
-"""The base of every configuration section: what a field may hold stands in its type, and holds wherever it is made.
+"""The base of every configuration section, and what it reads from the types of its fields.
 
 A range is written beside the type, as in `epochs: Annotated[int, Ge(1)] = 30`. The loader (`pipelines.configuration`),
 the help of every command and the constructor of the section all read it there.
@@ -75,7 +75,7 @@ def bare_type(hint: Any) -> tuple[Any, Sequence[Any]]:
 
 
 def allowed(hint: Any) -> str:
-    """What a field of this type may hold, in words: "a whole number, 1 or more"."""
+    """The values of a type in words, such as "a whole number, 1 or more"."""
     bare, constraints = bare_type(hint)
     origin, arguments = get_origin(bare), get_args(bare)
     if dataclasses.is_dataclass(bare) or dict in (bare, origin):

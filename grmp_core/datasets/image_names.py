@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 from grmp_core.storage import Location
 
 _NOTES = {
-    "separator": "{} images are there under the name with / in the place of \\",
-    "ending": "{} images are there under a name whose ending is in another case, such as .JPG for .jpg",
-    "unicode": "{} images are there under a name in another Unicode form (NFC or NFD)",
+    "separator": "{} image names have \\ between folders and were read with /",
+    "ending": "{} images have an ending in another case than their name in the table, such as .JPG for .jpg",
+    "unicode": "{} images have their name in another Unicode form (NFC or NFD) than the table",
 }
 
 

@@ -53,8 +53,9 @@ def load_table(
         _to_row(where, values, root, images, label_file.uri, reference=reference_column is not None)
         for where, values in read(label_file.uri, columns)
     ]
-    if not any(images.exists(row.image_path) for row in rows):
-        _hint_at_subfolder(root, images, rows)
+    named = [row for row in rows if not row.problem]
+    if not any(images.exists(row.image_path) for row in named):
+        _hint_at_subfolder(root, images, named)
     notes = images.notes
     if reference_column is None and images.folder.is_local:
         rows, equal = _join_equal_files(rows)
@@ -139,7 +140,7 @@ def _hint_at_subfolder(root: Location, images: ImageNames, rows: list[LabelRow])
     """InputError when no image is where the names say, but the first one is in a folder beside the label file or beside
     the label file's folder."""
     if not rows or not root.is_local:
-        return
+        return  # of an object store the listing of every folder would take its time
     name = os.path.basename(rows[0].image_path)
     for folder in sorted(
         [*glob.glob(f"{glob.escape(root.path)}/*/"), *glob.glob(f"{glob.escape(root.parent.path)}/*/")]
@@ -181,9 +182,10 @@ def _to_row(
 ) -> LabelRow:
     image = values[0]
     if not isinstance(image, str) or not image:
-        raise InputError(f"{label_file}: {where}: the image name is {image!r}; it must be a path")
+        return LabelRow(where, label_file, values[1], "", problem=f"the image name is {image!r}; it must be a path")
     if reference and (values[2] is None or str(values[2]) == ""):
-        raise InputError(f"{label_file}: {where}: the reference is empty; name one, or load without a reference column")
+        problem = "the reference is empty; name one, or load without a reference column"
+        return LabelRow(where, images.find(image), values[1], "", problem=problem)
     image_path = images.find(image)
     reference_id = str(values[2]) if reference else relative(image_path, root.uri)
     return LabelRow(where, image_path, values[1], reference_id)

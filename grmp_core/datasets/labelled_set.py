@@ -55,6 +55,8 @@ class LabelRow:
     reference_id: str
     distortion: str | None = None
     level: int | None = None
+    problem: str = ""
+    """Why the row cannot be used whatever its score, empty where it can; `image_path` may be the label file then."""
 
 
 @dataclass
@@ -149,7 +151,8 @@ def _refuse_several_raters(rows: Sequence[LabelRow]) -> None:
     """To take one of several scores would be a silent choice; which mean is right, the people who asked know."""
     rows_of: dict[str, list[LabelRow]] = {}
     for row in rows:
-        rows_of.setdefault(row.image_path, []).append(row)
+        if not row.problem:
+            rows_of.setdefault(row.image_path, []).append(row)
     several = [same for same in rows_of.values() if len(same) > 1]
     if several:
         first = several[0]
@@ -168,9 +171,11 @@ def _sort_out(
     rejected: list[Reject] = []
     for row in rows:
         score, problem = _parse_score(row.score, score_range)
-        if not exists(row.image_path):
-            rejected.append(Reject(row.image_path, f"{row.where}: image not found"))
-        elif problem:
+        if row.problem:
+            problem = row.problem
+        elif not exists(row.image_path):
+            problem = "image not found"
+        if problem:
             rejected.append(Reject(row.image_path, f"{row.where}: {problem}"))
         else:
             usable.append((row, score))

@@ -29,13 +29,11 @@ from grmp_core.imaging.samples import Box, Samples, bands, load_samples
 from grmp_core.settings import Settings
 from grmp_core.storage import locate
 
-__all__ = ["DEFAULT_LIMITS", "DecodedImage", "ImageError", "ImageLimits", "decode_image", "image_bytes", "image_id"]
-
 _MAX_PX = 2**29 - 1
 """At 4 bytes each, pixels still have sizes of 31 bits in the libraries that decode them."""
 _REASON_CHARACTERS = 200
 _TRANSPOSED, _ROWS_TURNED, _COLUMNS_TURNED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)
-"""What each of the eight orientations does to a stored picture: first transposed, then turned round."""
+"""The eight orientations by their effect on a stored picture: first transposed, then mirrored in rows or columns."""
 
 _PILLOW = threading.Lock()
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs of damaged files goes to stderr
@@ -46,8 +44,9 @@ class ImageLimits(Settings):
     """Images that are decoded; checked against the header before any pixel is."""
 
     max_pixels: Annotated[int, Ge(1), Le(_MAX_PX)] = 250_000_000
-    """Largest width x height, in pixels (4 bytes each while decoded, one picture a process at a time). The default
-    takes the 200-megapixel photos of phones in 1 GB of memory."""
+    """Largest width x height, in pixels. The default takes the 200-megapixel photos of phones. A process decodes one
+    picture at a time, in 4 bytes a pixel for JPEG, PNG and TIFF (8 with 16-bit colour), 10 for AVIF, 16 for WebP and
+    20 for JPEG 2000."""
     min_side_px: Annotated[int, Ge(1)] = 2
     """Smallest width and height, in pixels."""
 

@@ -67,7 +67,7 @@ def kind_of_head(head: bytes) -> str | None:
         return _kind_of_brands(head)
     if len(head) > 2 and head[:1] == b"P" and head[1:2] in b"123456f" and head[2:3] in b" \t\r\n#":
         return "PPM"
-    if head[:2] == b"BM" and _is_dib(head[14:]):
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _DIB_HEADER_BYTES:
         return "BMP"
     return "DIB" if _is_dib(head) else None
 
@@ -87,7 +87,7 @@ def _kind_of_brands(head: bytes) -> str | None:
 
 
 def _is_dib(header: bytes) -> bool:
-    """Whether a Windows bitmap's header begins here: its length, one plane, and a number of bits that exists."""
+    """True where a Windows bitmap's header begins: its length, one plane, a number of bits that exists."""
     if len(header) < 16:
         return False
     (length,) = struct.unpack_from("<I", header)

@@ -39,7 +39,7 @@ class NotTaken:
     path: str
     reason: str
     group: str
-    """What a summary counts it under: its ending, or `folder`."""
+    """Its ending, or `folder`; a summary counts by it."""
 
     def as_row(self) -> dict[str, str]:
         """As a manifest has it."""
@@ -48,7 +48,7 @@ class NotTaken:
 
 @dataclass(frozen=True)
 class Listing:
-    """What was found, both sorted by path."""
+    """Images and other files, both sorted by path."""
 
     paths: tuple[str, ...]
     not_taken: tuple[NotTaken, ...] = ()

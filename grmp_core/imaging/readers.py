@@ -187,5 +187,5 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def _is_ancillary(chunk: bytes) -> bool:
-    """Whether a PNG can be shown without that chunk: its name begins with a small letter."""
+    """True where a PNG can be shown without that chunk: its name begins with a small letter."""
     return chunk[:1].islower()

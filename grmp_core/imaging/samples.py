@@ -29,7 +29,7 @@ _MODES_WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _COLOUR_16 = re.compile(r"(RGB|RGBA|RGBX|RGBa);16([BLN])")
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 _LOW_BIT_GREY = {"L;2": 85, "L;4": 17}
-"""What Pillow multiplies grey samples of 2 and 4 bits with, but not the transparent one."""
+"""Pillow's factor for grey samples of 2 and 4 bits, which it leaves out for the transparent one."""
 
 
 class Box(NamedTuple):
@@ -93,7 +93,7 @@ def bands(box: Box) -> Iterator[Box]:
 
 @dataclass(frozen=True, kw_only=True)
 class _EightBit:
-    """What Pillow converts to RGB. Palettes and transparency are resolved region by region."""
+    """A picture that Pillow converts to RGB. Palettes and transparency are resolved region by region."""
 
     image: Image.Image
     stored_16: bool

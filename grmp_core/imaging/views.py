@@ -95,7 +95,7 @@ def at_most(image_HW3: np.ndarray, size_px: int) -> np.ndarray:
 
 
 def _canvas(image: Pixels, config: ViewConfig, size_px: int) -> Pixels:
-    """What views are cut from. At native resolution no more than they need is asked of `image`."""
+    """The picture that views are cut from. At native resolution no more than they need is asked of `image`."""
     if config.mode == "official":
         side = round(size_px * OFFICIAL_STRETCH)
         return cv2.resize(image[:, :], (side, side), interpolation=cv2.INTER_CUBIC)

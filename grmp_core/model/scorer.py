@@ -34,7 +34,7 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class _Views:
-    """What is kept of an image: its views, or why there are none."""
+    """The views of an image, or why there are none."""
 
     grid_GHW3: np.ndarray | tuple[()] = ()
     error: str | None = None

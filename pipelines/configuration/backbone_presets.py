@@ -43,8 +43,8 @@ def resolve_preset(data: Mapping[str, Any], say: Callable[[str], None]) -> tuple
     """
     name = data.get("preset", "auto")
     if name != "auto":
-        known = isinstance(name, str) and name in presets()
-        return name, presets()[name].settings if known else {}
+        exists = isinstance(name, str) and name in presets()
+        return name, presets()[name].settings if exists else {}
     section = data.get("backbone")
     backbone = str((section if isinstance(section, Mapping) else {}).get("name", BackboneConfig.name))
     for name, preset in presets().items():

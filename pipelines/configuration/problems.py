@@ -35,7 +35,7 @@ def entry_type(hint: Any, key: str | int) -> Any:
 
 
 def type_at(location: Sequence[str | int]) -> Any:
-    """Type of the setting at a place such as (sweep, shots, 0); Any where there is none."""
+    """Type of the setting at a location such as (sweep, shots, 0); Any where there is none."""
     hint: Any = Config
     for key in location:
         hint = entry_type(hint, key)

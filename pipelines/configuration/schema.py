@@ -35,7 +35,10 @@ from pipelines.configuration.workloads import (
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """One run: every command reads the sections that it needs."""
+    """One run: every command reads the sections that it needs.
+
+    Presets are applied by `loading.load_config`; the constructor knows the built-in defaults only.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     """Holds for all sections below, too."""

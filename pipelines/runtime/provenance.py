@@ -43,7 +43,9 @@ def write_manifest(
     not_taken: Sequence[dict[str, str]] = (),
     name: str = "manifest.json",
 ) -> None:
-    """What made this folder. rejected, not_taken: path and reason of images, and of other files, that are left out."""
+    """A manifest: all that made this folder. rejected, not_taken: path and reason of images, and of other files, that
+    are left out.
+    """
     from pipelines.configuration.loading import as_dict  # brings torch, which a worker that makes pictures does without
 
     (place / name).write_json(

@@ -287,6 +287,19 @@ def test_what_is_no_label_file(tmp_path: Path) -> None:
         load("table", str(tmp_path / "noimage.csv"))
 
 
+def test_a_row_without_a_name_costs_itself_only(make_table: Callable[..., Path]) -> None:
+    rows = [("a.png", "s", 1), ("b.png", "", 2), ("c.png", "t", 3), ("d.png", "t", 4)]
+    path = make_table(rows, ("image", "scene", "mos"))
+    path.write_text(path.read_text().replace("d.png", "") + ",t,5\n")
+    labelled = load("table", str(path), reference_column="scene", max_reject_fraction=0.6)
+    assert labelled.reference_ids == ["s", "t"]
+    assert [reject.reason.partition(";")[0] for reject in labelled.rejected] == [
+        "labels.csv line 3: the reference is empty",
+        "labels.csv line 5: the image name is ''",
+        "labels.csv line 6: the image name is ''",
+    ]
+
+
 def test_unknown_names_and_bad_settings(make_table: Callable[..., Path]) -> None:
     path = str(make_table([("a.png", 1), ("b.png", 2)]))
     with pytest.raises(InputError, match="did you mean 'livec'"):

@@ -75,7 +75,7 @@ def _try(tried: Case) -> tuple[str, str | None]:
 
 
 def _unfit(error: ImageError) -> str | None:
-    """What is wrong with a reason that stands in a table's cell."""
+    """The fault of a reason that does not fit into a table's cell."""
     return None if 0 < len(error.reason) < 300 and error.reason.isprintable() else f"reason: {error.reason!r}"
 
 

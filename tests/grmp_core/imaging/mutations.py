@@ -17,7 +17,7 @@ from tests.grmp_core.imaging import pictures
 from tests.grmp_core.imaging.originals import HEIGHT, WIDTH, originals
 
 NUMBERS = (0, 1, 2, 3, 7, 8, 12, 16, 64, 127, 128, 255, 256, 4095, 4096, 32767, 32768, 65535, 65536, 2**24, 2**31 - 1)
-"""What sizes, counts and offsets are damaged to, and their negatives."""
+"""Sizes, counts and offsets are damaged to these and their negatives."""
 _AVIF_EXIF_BYTES = 26
 """Of the EXIF that Pillow puts into an AVIF: its head and one tag."""
 Spans = list[tuple[int, int]]

@@ -46,7 +46,7 @@ def originals() -> Mapping[str, bytes]:
         "bmp-palette": encoded(image.quantize(16), "BMP"),
         "dib": encoded(photo, "DIB"),
         "ppm": encoded(photo, "PPM"),
-        "pgm-plain": b"P2 4 3 1000\n" + b" ".join(b"%d" % (i * 80) for i in range(12)),
+        "pgm-16-plain": b"P2 4 3 1000\n" + b" ".join(b"%d" % (i * 80) for i in range(12)),
         "pbm": encoded(image.convert("1"), "PPM"),
         "webp": encoded(photo, "WEBP", exif=told),
         "webp-lossless": encoded(alpha, "WEBP", lossless=True),

@@ -10,10 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 from grmp_core.errors import ImageError, InputError
 from grmp_core.imaging.decoding import ImageLimits, read_image
+from tests.grmp_core.imaging.originals import originals
 
 EXIF_ORIENTATION = 0x0112
 
@@ -69,6 +70,16 @@ def test_multi_picture_jpeg_and_animation_give_the_first_frame() -> None:
     for fmt in ("MPO", "GIF"):
         decoded = read_image(encode(frames[0], fmt, save_all=True, append_images=frames[1:])).astype(int)
         assert np.abs(decoded - [200, 30, 30]).max() < 5
+
+
+@pytest.mark.parametrize("name", [name for name in originals() if "-16" not in name and "-12" not in name])
+def test_ordinary_files_are_pillows_pixels_to_the_last_bit(name: str) -> None:
+    with Image.open(io.BytesIO(originals()[name])) as image:
+        turned = ImageOps.exif_transpose(image)
+        if turned.has_transparency_data:
+            turned = turned.convert("RGBA")
+            turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned)
+        np.testing.assert_array_equal(read_image(originals()[name]), np.asarray(turned.convert("RGB")))
 
 
 def test_path_and_bytes_give_the_same(photo: np.ndarray, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whatever a file holds, decoding it costs no more than its row, and leaves the process as it was."""
+"""Decoding costs no more than its row, whatever a file holds, and leaves the process as it was."""
 
 from __future__ import annotations
 

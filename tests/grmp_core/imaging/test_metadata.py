@@ -21,7 +21,7 @@ HARMLESS_TAGS = (256, 271, 282, 305, 306, 532, 700, 34665, 34853, 37500, 40965, 
 
 @pytest.fixture(autouse=True)
 def no_warnings():
-    """What Pillow warns of stays inside."""
+    """Warnings of Pillow stay inside."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield

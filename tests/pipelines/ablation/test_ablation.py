@@ -85,7 +85,7 @@ def test_a_method_without_a_finished_trial_is_left_out_of_the_tests():
     ("settings", "message"),
     [
         ({"lambdas": (0.0,)}, r"sweep\.lambdas"),
-        ({"search": "random", "space": {"adapt.qgr.strength": {"low": 1, "high": 10}}}, r"out of sweep\.space"),
+        ({"search": "random", "space": {"adapt.qgr.strength": {"low": 1, "high": 10}}}, r"from sweep\.space"),
     ],
 )
 def test_an_ablation_that_cannot_compare_lambdas_is_refused(settings, message):

@@ -1,4 +1,4 @@
-"""What a scoring says of files that it does not take, and of pixels that it doubts. Without Ray."""
+"""A scoring tells which files it does not take, and which pixels it doubts. Without Ray."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_trials_become_nested_runs_with_what_they_measured(config, sweep) -> Non
     table = pd.read_parquet(sweep / "results.parquet").set_index("trial")
     assert set(trials) == set(table.index)
     run, row = trials["lambda=1-shots=10-seed=0"], table.loc["lambda=1-shots=10-seed=0"]
-    assert run.data.params["lambda"] == "1"
+    assert run.data.params["lambda"] == "1.0"
     assert run.data.params["shots"] == "10"
     for metric in ("srcc", "plcc", "krcc", "rmse", "val_srcc", "seconds"):
         assert run.data.metrics[metric] == pytest.approx(row[metric])
