@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grmp_core.errors import InputError
-from grmp_core.storage import json_text
+from grmp_core.strict_json import json_text
 
 VERSION = 1
 _SHOWN = 5  # differences that a message names

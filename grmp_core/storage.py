@@ -8,7 +8,6 @@ tries three times, with a second to connect: an unreachable server is an error a
 from __future__ import annotations
 
 import json
-import math
 import os
 import secrets
 import string
@@ -23,6 +22,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from grmp_core.errors import InputError
+from grmp_core.strict_json import json_text
 
 
 @dataclass(frozen=True)
@@ -145,19 +145,6 @@ class Location:
                 raise
             reason = _local_reason(error) if self.is_local else _remote_reason(error)
             raise InputError(f"cannot {doing} {self.uri}: {reason}") from error
-
-
-def json_text(content: object, **options: Any) -> str:
-    """`json.dumps` with its `options`, as strict JSON: NaN and infinities, which JSON does not know, become null."""
-    return json.dumps(_finite(content), allow_nan=False, **options)
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def locate(uri: str | os.PathLike[str]) -> Location:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from grmp_core.errors import InputError
-from grmp_core.storage import json_text
+from grmp_core.strict_json import json_text
 
 
 @dataclass(frozen=True)

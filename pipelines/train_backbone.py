@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from grmp_core.errors import InputError
-from grmp_core.storage import json_text
+from grmp_core.strict_json import json_text
 from pipelines.backbone_training.loop import Rank, check_recipe, log, recipe_of, train, train_on_workers
 from pipelines.backbone_training.measurements import measure
 

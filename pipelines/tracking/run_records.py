@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from grmp_core.storage import Location, json_text
+from grmp_core.storage import Location
+from grmp_core.strict_json import json_text
 from pipelines.results.statistics import cells
 from pipelines.results.sweep_folder import SweepResults
 from pipelines.results.trial import METRICS

@@ -20,7 +20,8 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from grmp_core.errors import InputError
-from grmp_core.storage import json_text, locate
+from grmp_core.storage import locate
+from grmp_core.strict_json import json_text
 
 BUCKET = "storage"
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from grmp_core.learning.few_shot import AdaptConfig
 from pipelines import adapt
 from pipelines.cli import run_command
+from pipelines.configuration.loading import load_config
 from pipelines.configuration.schema import Config
 from pipelines.results.sweep_folder import SweepFolder
 from pipelines.results.tables import results_frame
@@ -64,5 +64,5 @@ def test_what_the_command_line_sets_stays(tmp_path, ran_with, setting, expected)
 
 def test_without_a_choice_the_configuration_s_lambda_is_taken(tmp_path, ran_with, capsys):
     assert run_command("adapt", ["--set", f"output={tmp_path}"]) == 0
-    assert ran_with[0].adapt == AdaptConfig()
+    assert ran_with[0].adapt == load_config(None).adapt
     assert capsys.readouterr().err == ""

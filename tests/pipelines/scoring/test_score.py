@@ -156,5 +156,5 @@ def test_a_worker_s_good_rows_have_no_error_beside_a_bad_one(config, tmp_path):
 
 @pytest.mark.parametrize("wrong", [{"grid": -1}, {"batch_size": 0}, {"workers": -2}])
 def test_impossible_settings_are_refused(wrong):
-    with pytest.raises(InputError, match="score:"):
+    with pytest.raises(InputError, match="ScoreConfig"):
         ScoreConfig(**wrong)
