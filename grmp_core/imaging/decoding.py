@@ -82,7 +82,8 @@ class DecodedImage:
             if self._orientation in _TRANSPOSED:
                 stored, top, bottom, left, right = stored.swapaxes(0, 1), left, right, top, bottom
             for band in bands(Box(left, top, right, bottom)):
-                stored[band.top - top : band.bottom - top] = self._samples.rgb(band)
+                rows, columns = slice(band.top - top, band.bottom - top), slice(band.left - left, band.right - left)
+                stored[rows, columns] = self._samples.rgb(band)
         return upright
 
 

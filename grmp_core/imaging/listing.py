@@ -108,10 +108,11 @@ def sort_out(files: Sequence[tuple[str, Opener]], threads: Executor | None = Non
 def check_some(listing: Listing, where: str, place: str) -> None:
     """InputError when nothing was taken."""
     if not listing.paths:
-        summary = listing.summary()
+        first = next((f"; {left.path}: {left.reason}" for left in listing.not_taken), "")
+        found = f" ({listing.summary()}{first})" if listing.not_taken else ""
         raise InputError(
-            f"{where}: no image found{f' ({summary})' if summary else ''}; give a {place} with JPEG, PNG, WebP, AVIF, "
-            "TIFF, BMP, GIF, PPM or JPEG 2000 files"
+            f"{where}: no image found{found}; give a {place} with JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF, PPM or JPEG "
+            "2000 files"
         )
 
 

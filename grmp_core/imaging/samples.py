@@ -85,10 +85,12 @@ def load_samples(image: ImageFile, reopen: Callable[[], ImageFile]) -> Samples:
 
 
 def bands(box: Box) -> Iterator[Box]:
-    """The box cut into bands of rows, from the top."""
-    rows = max(1, _BAND_PX // max(1, box.right - box.left))
+    """The box cut into bands of rows, from the top; rows that are longer than a band into pieces."""
+    width = max(1, min(box.right - box.left, _BAND_PX))
+    rows = _BAND_PX // width
     for top in range(box.top, box.bottom, rows):
-        yield Box(box.left, top, box.right, min(top + rows, box.bottom))
+        for left in range(box.left, box.right, width):
+            yield Box(left, top, min(left + width, box.right), min(top + rows, box.bottom))
 
 
 @dataclass(frozen=True, kw_only=True)

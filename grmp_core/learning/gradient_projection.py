@@ -45,7 +45,7 @@ def regularize(
 
     Projects on agreement, unlike ProGrad, which projects on conflict. A zero g_s changes nothing. Inner products are
     accumulated in float64. Source: paper, eq. of QGR; finetune.py of the published code (which pairs the two gradient
-    lists by position and loses the pairing when one entry is None; here they are paired by name).
+    lists by position and so stops on torch 2, where an entry can be None; here they are paired by name).
 
     Args:
         quality_gradients, semantic_gradients: the same names, tensors of the same shapes.

@@ -61,7 +61,7 @@ def settings_of_sweep(config: Config, given: Sequence[str]) -> dict[str, Any]:
         text = ", ".join(
             f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in taken.items()
         )
-        say(f"adapt: {text}, as the sweep at {folder.uri} chose; --set gives others")
+        say(f"adapt: {text}, as the sweep at {folder.uri} chose; override it with --set")
     return taken
 
 

@@ -21,8 +21,8 @@ _ARROW = {"str": pa.string(), "str | None": pa.string(), "float": pa.float64(), 
 
 
 @dataclass(frozen=True)
-class Table:
-    """Columns of a table. Those of a search's settings, whose names have a dot, stand behind `before`."""
+class Schema:
+    """Columns of a table with their types. Settings of a search, whose names have a dot, follow `before`."""
 
     before: Mapping[str, pa.DataType]
     after: Mapping[str, pa.DataType] = dataclasses.field(default_factory=dict)
@@ -72,11 +72,11 @@ _TRIAL = {
     "budget": pa.int64(),
     "split_seed": pa.int64(),
 }
-RESULTS = Table(_TRIAL, _types(TrialResult))
+RESULTS = Schema(_TRIAL, _types(TrialResult))
 """One row a trial."""
-SEARCH = Table({"trial": pa.string()}, {**_types(SettingResult), "won": pa.bool_()})
+SEARCH = Schema({"trial": pa.string()}, {**_types(SettingResult), "won": pa.bool_()})
 """One row a setting that a search tried."""
-PREDICTIONS = Table(
+PREDICTIONS = Schema(
     {"image_path": pa.string(), "mos": pa.float64(), "quality": pa.float64(), "mos_scale_score": pa.float64()}
 )
 """One row a test image of a trial: its human score, the predicted quality in [0, 1], and that on the score's scale."""

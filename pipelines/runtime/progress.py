@@ -17,6 +17,8 @@ LINES = 20
 """A job log gets a line whenever another 1 / LINES of the work is done,"""
 SILENCE_S = 300.0
 """and after this many seconds without one."""
+MEASURED_S = 10.0
+"""Shortest time that a rate is measured over: trials that run side by side end side by side."""
 TERMINAL_OF_DRIVER = "GRMP_TERMINAL"
 """Variable of Ray workers whose driver shows bars on a terminal; Ray draws their bars there."""
 
@@ -38,8 +40,8 @@ class Progress:
         self, name: str, total: float, unit: str, *, start: float = 0, timed: bool = False, shown: bool = True
     ) -> None:
         self.name, self.total, self.unit, self.start, self.timed = name, total, unit, start, timed
-        self._done, self._told, self._began_s = start, -1, time.monotonic()
-        self._told_s = self._began_s
+        self._done = start
+        self._lines = [(start, time.monotonic())]  # amount and time of the lines so far, after that of the beginning
         self._shown = shown and total > start
         self._bar = self._make_bar() if self._shown else None
 
@@ -77,18 +79,23 @@ class Progress:
         )  # fmt: skip
 
     def _log(self, done: float, note: str) -> None:
-        now_s, twentieths = time.monotonic(), int(LINES * done / self.total)
-        if twentieths > self._told or now_s - self._told_s >= SILENCE_S:
-            self._told, self._told_s = twentieths, now_s
+        now_s, (told, told_s) = time.monotonic(), self._lines[-1]
+        first = len(self._lines) == 1
+        more = int(LINES * done / self.total) > int(LINES * told / self.total)
+        if first or more or now_s - told_s >= SILENCE_S:
             where = f"{done:.1f}/{self.total:g}" if self.timed else f"{done:.0f}/{self.total:.0f}"
-            parts = [f"{self.unit} {where}", note, self._speed(done, now_s - self._began_s)]
+            parts = [f"{self.unit} {where}", note, self._speed(done, now_s)]
             say(f"{self.name}: {', '.join(part for part in parts if part)}")
+            self._lines.append((done, now_s))
 
-    def _speed(self, done: float, elapsed_s: float) -> str:
-        """Rate so far, and the time left if it stays the same."""
-        if done <= self.start or elapsed_s <= 0:
+    def _speed(self, done: float, now_s: float) -> str:
+        """Rate over the second half of the work so far, which leaves out the start of workers, and the time left."""
+        half = (self.start + done) / 2
+        settled = [line for line in self._lines[1:] if line[0] <= half and now_s - line[1] >= MEASURED_S]
+        before, before_s = settled[-1] if settled else self._lines[0]
+        if done <= before or now_s <= before_s:
             return ""
-        rate = (done - self.start) / elapsed_s
+        rate = (done - before) / (now_s - before_s)
         speed = f"{rate:.1f} {self.unit}s/s" if rate >= 1 else f"{1 / rate:.1f} s/{self.unit}"
         left = f"{tqdm.format_interval((self.total - done) / rate)} left" if done < self.total else ""
         return ", ".join(part for part in ("" if self.timed else speed, left) if part)

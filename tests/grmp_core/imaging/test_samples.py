@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from grmp_core.errors import ImageError
+from grmp_core.imaging import samples as depths
 from grmp_core.imaging.decoding import decode_image, read_image
 from tests.grmp_core.imaging import pictures
 
@@ -186,6 +187,16 @@ def test_a_region_is_that_part_of_the_whole(orientation):
             region = image[rows, columns]
             assert region.flags.writeable
             np.testing.assert_array_equal(region, whole[rows, columns])
+
+
+@pytest.mark.parametrize("band_px", [1, 7, 100])
+def test_bands_of_any_size_make_the_same_picture(band_px, monkeypatch):
+    files = [pictures.png_of(drawn(channels), kind, 16) for channels, kind in ((1, 0), (3, 2), (4, 6))]
+    expected = [(read_image(data), decode_image(data).notes) for data in files]
+    monkeypatch.setattr(depths, "_BAND_PX", band_px)
+    for data, (pixels, notes) in zip(files, expected, strict=True):
+        np.testing.assert_array_equal(read_image(data), pixels)
+        assert decode_image(data).notes == notes
 
 
 def _png_with_exif(png: bytes, metadata: bytes) -> bytes:

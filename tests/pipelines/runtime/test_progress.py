@@ -80,6 +80,28 @@ def test_rate_leaves_out_the_work_of_an_earlier_run(clock, capsys):
     assert capsys.readouterr().err.splitlines()[0] == "make: block 91/100, 910 rows, 2.0 s/block, 00:18 left"
 
 
+def test_rate_leaves_out_the_start_of_the_workers(clock, capsys):
+    with Progress("make", 100, "block") as shown:
+        clock.now_s += 60
+        for done in range(1, 101):
+            shown.to(done)
+            clock.now_s += 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "make: block 1/100, 60.0 s/block, 1:39:00 left"
+    assert told[-6] == "make: block 75/100, 2.0 s/block, 00:50 left"
+
+
+def test_rate_of_work_that_ends_in_waves(clock, capsys):
+    """Two at a time, 30 s each: the second of a pair, at once after the first, says nothing about the rate."""
+    with Progress("make", 8, "trial") as shown:
+        for done in range(1, 9):
+            clock.now_s += 30 if done % 2 else 0.01
+            shown.to(done)
+    left = [int(m) * 60 + int(s) for m, s in re.findall(r"(\d\d):(\d\d) left", capsys.readouterr().err)]
+    for told_s, true_s in zip(left[1::2], (90, 60, 30), strict=True):
+        assert true_s / 1.6 < told_s < 1.6 * true_s
+
+
 def test_work_by_the_clock_has_no_rate(clock, capsys):
     with Progress("train", 40, "minute", timed=True) as shown:
         clock.now_s += 120

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import os
 from pathlib import Path
 
@@ -45,7 +47,9 @@ def test_evaluation_leaves_out_what_the_model_has_learned_from(config, swept):
     evaluation = evaluate_target(dataclasses.replace(config, score=ScoreConfig(model=trial["bundle"])))
     assert evaluation.learned_from == trial["shots"] == 6
     assert evaluation.scores.n == NUM_IMAGES - 6
-    assert evaluation.srcc_low <= evaluation.scores.srcc <= evaluation.srcc_high
+    assert math.isnan(evaluation.srcc_low)  # from fewer than ten images
+    written = (locate(config.output) / "evaluate" / "evaluation.json").read_bytes().decode()
+    assert json.loads(written, parse_constant=pytest.fail)["srcc_interval"] == [None, None]
 
 
 def test_evaluation_says_when_a_model_does_not_name_its_labels(config, swept, output):
@@ -78,6 +82,7 @@ def test_prompts_that_were_adapted_to_nothing_have_learned_from_no_image(config,
     evaluation = evaluate_target(dataclasses.replace(config, score=ScoreConfig(model=model)))
     assert evaluation.learned_from == 0
     assert evaluation.scores.n == NUM_IMAGES
+    assert evaluation.srcc_low <= evaluation.scores.srcc <= evaluation.srcc_high
 
 
 def test_a_name_that_is_not_utf8_costs_its_own_row_only(config, prompts, tmp_path):

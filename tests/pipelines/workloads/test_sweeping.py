@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import signal
 import subprocess
@@ -66,7 +67,7 @@ def test_labels_where_less_is_better_give_the_same_model_and_the_same_numbers(co
     evaluation = evaluate_target(
         dataclasses.replace(dmos, score=ScoreConfig(model=dmos_sweep.results.iloc[0]["bundle"]))
     )
-    assert evaluation.srcc_low <= evaluation.scores.srcc <= evaluation.srcc_high
+    assert math.isnan(evaluation.srcc_low)  # from fewer than ten images
     rising = dataclasses.replace(config, score=ScoreConfig(model=dmos_sweep.results.iloc[0]["bundle"]))
     assert evaluate_target(rising).scores.srcc == pytest.approx(evaluation.scores.srcc)
     chosen = dmos_sweep.results[dmos_sweep.results["lambda"] == dmos_sweep.chosen.strength].iloc[0]
