@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
+from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow import fs
 
 from grmp_core.errors import InputError
@@ -61,6 +62,25 @@ class Location:
         with self._explained("look for"):
             return self.filesystem.get_file_info(self.path).type != fs.FileType.NotFound
 
+    def is_folder(self) -> bool:
+        with self._explained("look for"):
+            return self.filesystem.get_file_info(self.path).type == fs.FileType.Directory
+
+    def reason_missing(self) -> str:
+        """Why there is nothing here, and the fix: also an object store's missing bucket looks like a missing file."""
+        if not self.is_local and not self.at(self.path.lstrip("/").partition("/")[0]).exists():
+            return _REASONS["NO_SUCH_BUCKET"]
+        return "there is nothing of that name; correct it"
+
+    def glob(self, *, folders: bool = False) -> list[Location]:
+        """Files, or also folders, that this path matches as a pattern (`*`, `**`, `[…]`), sorted.
+
+        In a URI `?` is no wildcard: it begins the options.
+        """
+        with self._explained("list"):
+            matches = ArrowFSWrapper(self.filesystem).glob(self.path, detail=True)
+        return [self.at(path) for path, info in sorted(matches.items()) if folders or info["type"] == "file"]
+
     def list(self, suffix: str = "", recursive: bool = False) -> list[Location]:
         """Files below this folder whose names end with `suffix`, sorted; empty when the folder is missing."""
         selector = fs.FileSelector(self.path, allow_not_found=True, recursive=recursive)
@@ -90,6 +110,15 @@ class Location:
                 stream.write(whole)
             if temporary != self.path:
                 self.filesystem.move(temporary, self.path)
+
+    def check_writable(self) -> None:
+        """Write and delete a file beside this one. InputError where `write_bytes` would fail, hours before it does."""
+        with self._explained("write"):
+            if self.is_folder():
+                raise InputError(f"cannot write {self.uri}: it is a folder; name a file")
+        trial = self.at(f"{self.path}.{secrets.token_hex(4)}.tmp")
+        trial.write_bytes(b"")
+        trial.delete()
 
     def delete(self) -> None:
         """Delete this file."""
@@ -141,15 +170,20 @@ class Location:
         except FileNotFoundError:
             raise
         except OSError as error:
-            if self.is_local and doing != "write":
+            if self.is_local and doing not in ("write", "look for"):
                 raise
-            reason = _local_reason(error) if self.is_local else _remote_reason(error)
+            reason = _local_reason(error, doing) if self.is_local else _remote_reason(error)
             raise InputError(f"cannot {doing} {self.uri}: {reason}") from error
 
 
 def locate(uri: str | os.PathLike[str]) -> Location:
-    """The place a path or URI names. Local paths become absolute. InputError for a URI of an unknown kind."""
+    """The place a path or URI names. Local paths become absolute.
+
+    InputError for a URI of an unknown kind, and for a name that is not UTF-8, which pyarrow cannot open.
+    """
     text = os.fspath(uri)
+    if not is_utf8(text):
+        raise InputError(f"cannot open '{readable(text)}': its name is not UTF-8; rename it")
     if "://" not in text:
         path = os.path.abspath(os.path.expanduser(text))
         return Location(fs.LocalFileSystem(), path, path)
@@ -158,8 +192,10 @@ def locate(uri: str | os.PathLike[str]) -> Location:
             "an s3:// address with credentials in it would end up in manifests and logs; "
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead"
         )
-    text = quote(text, safe=string.punctuation)
+    text = quote(text, safe=_AS_WRITTEN)
     try:
+        if text.partition("://")[0] not in _SCHEMES:
+            raise pa.ArrowInvalid("unknown kind of address")
         filesystem, path = fs.FileSystem.from_uri(text)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise InputError(
@@ -172,6 +208,21 @@ def local_size_bytes(uri: str | None) -> int | None:
     """Of a local file, null for a place elsewhere or none: tells most other pictures under the same name apart."""
     return None if uri is None or "://" in uri else os.path.getsize(uri)
 
+
+def is_utf8(name: str) -> bool:
+    """Whether a file's name has no bytes that Python holds as lone surrogates."""
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def readable(name: str) -> str:
+    """A file's name for tables and messages: bytes that are not UTF-8 become escapes such as `\\xe9`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+_AS_WRITTEN = string.punctuation.translate(str.maketrans("", "", "#[]"))
+"""Characters that a user's URI keeps: `[` and `]` are a pattern's and no URI's, `#` would cut off the rest."""
+
+_SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 
 _SAFE = "/=:,+@"
 """Characters that a URI may keep as they are: none of them ends its path."""
@@ -197,5 +248,6 @@ def _remote_reason(error: OSError) -> str:
     return f"{message[:300]}; check the address, AWS_REGION, and the credentials"
 
 
-def _local_reason(error: OSError) -> str:
-    return f"{error.strerror or error}; free it or choose another output place"
+def _local_reason(error: OSError, doing: str) -> str:
+    fix = "free it or choose another output place" if doing == "write" else "correct the name, or the rights there"
+    return f"{os.strerror(error.errno) if error.errno else error}; {fix}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -60,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Parse `arguments`, run one command, print its result; -> exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter must not end a run that is done
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     command = importlib.import_module(f"pipelines.{name}")
     if hasattr(command, "main"):
         return int(command.main(arguments))

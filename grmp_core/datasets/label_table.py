@@ -155,7 +155,8 @@ def _hint_at_subfolder(root: Location, images: ImageNames, rows: list[LabelRow])
 
 def _refuse_other_separator(header: list[str], columns: list[str], label_file: str) -> None:
     for separator, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "|")):
-        if len(header) == 1 and set(columns) & {cell.strip() for cell in header[0].split(separator)}:
+        cells = [cell.strip() for cell in header[0].split(separator)] if len(header) == 1 else []
+        if len(cells) > 1 and set(columns) & set(cells):
             raise InputError(
                 f"{label_file}: the columns are separated by {word}; save it with commas between them, and a point in "
                 "decimal numbers"

@@ -14,8 +14,9 @@ UNREAD_KINDS: dict[str, str] = {
     "HEIC": "HEIC, which is not decoded without the extra (pip install 'grmp-iqa[heic]'); or convert it to JPEG",
     "JPEG XL": "JPEG XL, which is not decoded; convert it to PNG",
     "camera raw": "raw data of a camera, which are not decoded; develop it to JPEG, PNG or TIFF",
+    "Parquet": "a table, whose images grmp score takes when it is named itself, or by a pattern such as '*.parquet'",
 }
-"""Kinds of pictures that are recognized and not decoded, with what a person can do."""
+"""Kinds of files that are recognized and not decoded, with what a person can do."""
 
 _DIB_HEADER_BYTES = (12, 16, 40, 52, 56, 64, 108, 124)
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
@@ -35,12 +36,13 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
     (b"MMOR", "camera raw"),
     (b"IIU\x00", "camera raw"),  # Panasonic
     (b"FOVb", "camera raw"),  # Sigma
+    (b"PAR1", "Parquet"),
 )
 _TIFF_STARTS = (b"II*\x00", b"MM\x00*", b"II\x00*", b"MM*\x00", b"II+\x00", b"MM\x00+")
 
 
 def kind_of(stream: IO[bytes]) -> str | None:
-    """The kind of picture that a file is, from its begin; None where it is none that is known.
+    """The kind of a file, from its begin; None where it is none that is known.
 
     Most raw files of cameras are TIFF files whose first picture is a small preview: they are told by their tags.
     """

@@ -8,7 +8,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import IO
@@ -18,6 +18,7 @@ import numpy as np
 from grmp_core.errors import InputError
 from grmp_core.imaging.kinds import UNREAD_KINDS, kind_of
 from grmp_core.imaging.readers import READERS
+from grmp_core.storage import Location, locate
 
 _SUFFIXES = """
 .jpg .jpeg .jpe .jfif .mpo .png .apng .bmp .dib .webp .tif .tiff .gif .ppm .pgm .pbm .pnm .avif
@@ -30,6 +31,8 @@ another ending, or none, a file's content decides."""
 Opener = Callable[[], AbstractContextManager[IO[bytes]]]
 _SUMMED_UP = 8
 """Endings that a summary names, the most frequent ones."""
+_REMOTE_READS = 16
+"""Files of an object store whose first bytes are fetched at a time."""
 
 
 @dataclass(frozen=True)
@@ -67,27 +70,49 @@ class Listing:
 
 
 def list_images(path_or_glob: str) -> Listing:
-    """Image files of a folder with its sub-folders, linked ones, too; of a glob pattern; or one file.
+    """Image files of a folder with its sub-folders, linked ones, too; of a glob pattern; or one file; by path or URI.
 
     Of folders and patterns those are taken that end as in `IMAGE_SUFFIXES` or hold an image by their content; a file
     named directly is taken as it is. Names that begin with a dot are left out, as a shell does. A folder that several
     links lead to is listed once.
 
     Raises:
-        InputError: no image was found.
+        InputError: there is nothing of that name, or no image was found.
     """
-    if os.path.isfile(path_or_glob):
-        return Listing((path_or_glob,))
-    if os.path.isdir(path_or_glob):
+    location = locate(path_or_glob) if "://" in path_or_glob else None
+    if location is not None and not location.is_local:
+        return _list_remote(location)
+    return _list_local(path_or_glob if location is None else location.path)
+
+
+def _list_local(path: str) -> Listing:
+    if os.path.isfile(path):
+        return Listing((path,))
+    if os.path.isdir(path):
         left_out: list[NotTaken] = []
-        files = list(_walk(path_or_glob, left_out))
+        files = list(_walk(path, left_out))
         place = "folder"
-    else:
-        files, left_out = _matching(path_or_glob)
+    elif os.path.lexists(path) or glob.has_magic(path):
+        files, left_out = _matching(path)
         place = "file, folder or pattern"
+    else:
+        raise InputError(f"{path}: there is no such file or folder; correct the name")
     listing = sort_out([(file, _local_opener(file)) for file in files])
     listing = Listing(listing.paths, tuple(sorted([*listing.not_taken, *left_out], key=lambda left: left.path)))
-    check_some(listing, path_or_glob, place)
+    check_some(listing, path, place)
+    return listing
+
+
+def _list_remote(location: Location) -> Listing:
+    is_folder = location.is_folder()
+    if not is_folder and location.exists():
+        return Listing((location.uri,))
+    files = location.list(recursive=True) if is_folder else location.glob()
+    if not is_folder and not files:
+        raise InputError(f"{location.uri}: {location.reason_missing()}")
+    with ThreadPoolExecutor(_REMOTE_READS) as threads:
+        listing = sort_out([(file.uri, file.open) for file in files if not file.name.startswith(".")], threads)
+    check_some(listing, location.uri, "folder or pattern")
     return listing
 
 

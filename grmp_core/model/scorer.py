@@ -1,6 +1,8 @@
 """Score images with a bundle: any sizes in one call, a bad image costs its own row only.
 
-An image's score does not depend on the images that are scored with it, to the last bit.
+Images are decoded and scored one by one, so one decoded image is in memory at a time, and a forward pass has views of
+one image only. So the score of an image does not depend, to the last bit, on what is scored with it: in a batch of
+another size, or at another place of a batch, the kernels add up in another order.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +21,9 @@ from grmp_core.imaging.decoding import ImageLimits, decode_image
 from grmp_core.imaging.views import Pixels, scoring_views
 from grmp_core.model.backbone import Backbone
 from grmp_core.model.bundle import Bundle, load_predictor
+
+Source = bytes | str | os.PathLike[str] | np.ndarray | ImageError
+"""An encoded image, the local path of one, its pixels (H, W, 3) uint8 RGB, or why there is none."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,11 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Views:
+class ImageViews:
     """The views of an image, or why there are none."""
 
-    grid_GHW3: np.ndarray | tuple[()] = ()
+    views_GHW3: np.ndarray | None = None
+    """(G, size, size, 3) uint8; null where there is an error."""
     error: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -55,64 +61,46 @@ class Scorer:
         batch_size: int = 16,
         score_grid: int = 0,
     ) -> None:
-        """score_grid: views a side whose quality is averaged; 0: as many as the bundle was adapted with."""
+        """batch_size: views in a forward pass, at most; an image with more takes several.
+        score_grid: views a side whose quality is averaged; 0: as many as the bundle was adapted with.
+        """
         self.bundle = bundle
         self.views = dataclasses.replace(bundle.views, score_grid=score_grid) if score_grid else bundle.views
         self.limits = limits or ImageLimits()
         self.predictor = load_predictor(bundle, where, backbone, device)
         self.batch_size = batch_size
 
-    def score(self, sources: Iterable[bytes | str | os.PathLike[str] | ImageError]) -> list[Score]:
-        """One Score for each encoded image or path, in order; an ImageError in its place becomes that row's error.
+    def score(self, sources: Iterable[Source]) -> list[Score]:
+        """One Score a source, in order; each is decoded when its turn comes."""
+        return [self.score_views(self.views_of(source)) for source in sources]
 
-        One image is decoded at a time, and only its views are kept.
-        """
-        return self._scores([self._views_of_file(source) for source in sources])
-
-    def score_images(self, images: Sequence[np.ndarray | ImageError]) -> list[Score]:
-        """One Score for each (H, W, 3) uint8 image; an ImageError in its place becomes that row's error."""
-        return self._scores([self._views_of(image) for image in images])
-
-    def _views_of_file(self, source: bytes | str | os.PathLike[str] | ImageError) -> _Views:
-        if isinstance(source, ImageError):
-            return _Views(error=source.reason)
+    def views_of(self, source: Source) -> ImageViews:
+        """Decode an image and cut its views. Whatever is raised by that costs this image only."""
+        notes: tuple[str, ...] = ()
         try:
-            image = decode_image(source, self.limits)
+            if isinstance(source, ImageError):
+                raise source
+            pixels: Pixels
+            if isinstance(source, np.ndarray):
+                pixels = source
+            else:
+                pixels = image = decode_image(source, self.limits)
+                notes = image.notes
+            views_GHW3 = scoring_views(pixels, self.views, self.predictor.model.image_size_px)
         except ImageError as error:
-            return _Views(error=error.reason)
-        return dataclasses.replace(self._views_of(image), notes=image.notes)
+            return ImageViews(error=error.reason, notes=notes)
+        except Exception as error:  # OpenCV and NumPy have errors of their own
+            reason = f"cannot be decoded ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+            return ImageViews(error=reason, notes=notes)
+        return ImageViews(views_GHW3=views_GHW3, notes=notes)
 
-    def _views_of(self, image: Pixels | ImageError) -> _Views:
-        if isinstance(image, ImageError):
-            return _Views(error=image.reason)
-        try:
-            return _Views(grid_GHW3=scoring_views(image, self.views, self.predictor.model.image_size_px))
-        except ImageError as error:
-            return _Views(error=error.reason)
-
-    def _scores(self, images: Sequence[_Views]) -> list[Score]:
-        qualities = self._predict([view for image in images for view in image.grid_GHW3])
-        scores, first = [], 0
-        for image in images:
-            if image.error is not None:
-                scores.append(Score(math.nan, math.nan, image.error, image.notes))
-                continue
-            quality = float(qualities[first : first + len(image.grid_GHW3)].mean())
-            first += len(image.grid_GHW3)
-            scores.append(Score(quality, self._on_mos_scale(quality), notes=image.notes))
-        return scores
-
-    def _predict(self, views: list[np.ndarray]) -> np.ndarray:
-        """Every batch is filled up to `batch_size`: in another size, other kernels round otherwise, and an image's
-        score would depend on how many come with it."""
-        qualities = np.zeros(0, dtype=np.float32)
-        for first in range(0, len(views), self.batch_size):
-            part = np.stack(views[first : first + self.batch_size])
-            filled = np.zeros((self.batch_size, *part.shape[1:]), dtype=part.dtype)
-            filled[: len(part)] = part
-            found = self.predictor(torch.from_numpy(filled)).cpu().numpy()[: len(part)]
-            qualities = np.concatenate([qualities, found])
-        return qualities
+    def score_views(self, image: ImageViews) -> Score:
+        """The Score of one image."""
+        if image.views_GHW3 is None:
+            return Score(math.nan, math.nan, image.error, image.notes)
+        batches = torch.from_numpy(image.views_GHW3).split(self.batch_size)
+        quality = float(np.concatenate([self.predictor(batch).cpu().numpy() for batch in batches]).mean())
+        return Score(quality, self._on_mos_scale(quality), notes=image.notes)
 
     def _on_mos_scale(self, quality: float) -> float:
         return math.nan if self.bundle.score_range is None else float(self.bundle.score_range.to_mos(quality))

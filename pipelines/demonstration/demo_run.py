@@ -17,8 +17,7 @@ from pipelines.registry.registration import register_model
 from pipelines.reporting.sweep_report import write_report
 from pipelines.runtime.console import say
 from pipelines.runtime.ray_session import ray_session
-from pipelines.scoring import scoring_run
-from pipelines.scoring.scoring_run import score_images
+from pipelines.scoring.scoring_run import score_images, scores_as_text
 from pipelines.sweeping import sweep_run
 from pipelines.sweeping.sweep_run import run_sweep
 from pipelines.task_making.synthesis import synthesize
@@ -44,14 +43,13 @@ class Demo:
         }
 
     def as_text(self) -> str:
-        scored = scoring_run.Scoring(self.scores, None, 0.0).as_text().rsplit("\n", 1)[0]
         return "\n".join(
             [
                 f"Few-shot sweep, test scores ({LABELS}):",
                 self.sweep.as_text(),
                 "",
                 "Scores of new pictures by the registered model (a clean one, then increasing blur):",
-                scored,
+                scores_as_text(self.scores),
                 "",
                 f"model     models:/{self.registration.name}/{self.registration.version}"
                 f"{' @champion' if self.registration.is_champion else ''}",

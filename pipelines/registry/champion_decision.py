@@ -96,9 +96,7 @@ def _note(seen: list[str] | None, left_out: int) -> str:
 def _score(bundle: Location, paths: list[str], limits: ImageLimits) -> np.ndarray:
     """(N,) quality, nan where an image cannot be read."""
     scorer = Scorer(read_bundle(bundle), bundle.uri, limits=limits)
-    batches = [paths[first : first + 16] for first in range(0, len(paths), 16)]
-    parts = [scorer.score(picture_of(path) for path in batch) for batch in batches]
-    return np.array([score.quality for part in parts for score in part])
+    return np.array([score.quality for score in scorer.score(picture_of(path) for path in paths)])
 
 
 def _srcc_of_rows(a_RN: np.ndarray, b_RN: np.ndarray) -> np.ndarray:

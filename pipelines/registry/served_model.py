@@ -31,7 +31,6 @@ from grmp_core.storage import locate
 
 MAX_ENCODED_BYTES = 96 * 1024 * 1024
 """Longest base64 text of one image."""
-_CHUNK = 16  # rows that are decoded at a time: the memory of a request does not grow with its length
 _MAX_PATH = 4096
 _URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 _DATA_URI = re.compile(r"^data:image/[a-zA-Z0-9.+-]+;base64,")
@@ -55,7 +54,7 @@ class ServedModel(PythonModel):
         limits = ImageLimits(**{name: value for name, value in settings.items() if name in names})
         self.allow_local_paths = settings.get("allow_local_paths") is True
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.scorer = Scorer(bundle, "of the registered model", limits=limits, device=device, batch_size=_CHUNK)
+        self.scorer = Scorer(bundle, "of the registered model", limits=limits, device=device)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -63,21 +62,20 @@ class ServedModel(PythonModel):
         """One row out for each row of `model_input`, with its index. InputError without a column `image`."""
         if not isinstance(model_input, pd.DataFrame) or "image" not in model_input.columns:
             raise InputError("the input needs a column 'image': base64 of an encoded image in every row")
-        scores: list[Score] = []
-        rows = model_input["image"].tolist()
-        for first in range(0, len(rows), _CHUNK):
-            scores += self.scorer.score(self._source_or_error(row) for row in rows[first : first + _CHUNK])
+        scores = self.scorer.score(self._source(row) for row in model_input["image"])
         return _frame(scores, model_input.index)
 
-    def _source_or_error(self, row: object) -> bytes | str | ImageError:
+    def _source(self, row: object) -> bytes | str | ImageError:
+        """An encoded image, or the allowed path of one, or why there is neither."""
         try:
-            return self._source(row)
+            return self._encoded(row)
         except ImageError as error:
             return error
 
-    def _source(self, row: object) -> bytes | str:
+    def _encoded(self, row: object) -> bytes | str:
         if not isinstance(row, str) or not row:
-            raise ImageError(f"expected base64 text, got {'nothing' if row is None else type(row).__name__}")
+            empty = row is None or (isinstance(row, float) and math.isnan(row))  # pandas has NaN for a missing text
+            raise ImageError(f"expected base64 text, got {'nothing' if empty else type(row).__name__}")
         if _URL.match(row):
             raise ImageError("URLs are not fetched; send the image itself as base64")
         if self.allow_local_paths and len(row) <= _MAX_PATH and os.path.isfile(row):
@@ -108,9 +106,9 @@ def _frame(scores: list[Score], index: pd.Index) -> pd.DataFrame:
 
 def _column(values: list[Any], index: pd.Index) -> pd.Series:
     """Missing values as None: MLflow's server would write NaN, which is not JSON."""
-    known = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
-    plain = all(isinstance(value, float) for value in known) and known
-    return pd.Series(known, index=index, dtype="float64" if plain else "object")
+    cells = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
+    complete = all(isinstance(value, float) for value in cells) and cells
+    return pd.Series(cells, index=index, dtype="float64" if complete else "object")
 
 
 mlflow.models.set_model(ServedModel())

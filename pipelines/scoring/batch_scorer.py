@@ -9,19 +9,20 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 import torch
 from ray import ObjectRef
 from ray.data import ActorPoolStrategy
 
-from grmp_core.imaging.decoding import ImageLimits, picture_of
+from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.model.bundle import Bundle
 from grmp_core.model.scorer import Score, Scorer
 from grmp_core.storage import Location, locate
@@ -32,111 +33,146 @@ from pipelines.runtime.console import say
 from pipelines.runtime.progress import Progress
 from pipelines.runtime.provenance import config_hash
 from pipelines.runtime.ray_session import ray_session
+from pipelines.scoring.image_tables import ImageInput, ImageReader
 
-COLUMNS = ("image_path", "quality", "mos_scale_score", "error")
-
-
+SCORES = pa.schema(
+    {"image_path": pa.string(), "quality": pa.float64(), "mos_scale_score": pa.float64(), "error": pa.string()}
+)
+"""Columns of a scores file: the error is null where there is a score, the scores are null where there is an error."""
+SCORED = SCORES.append(pa.field("key", pa.string())).append(pa.field("notes", pa.list_(pa.string())))
+"""A row of it while others are scored, with `ImageInput.key` and `Score.notes`."""
+ROWS_OF_A_CALL = 16
+"""Images of one call of a worker, which reads and decodes them one by one."""
 PART_ROWS = 512
 """Rows that a scoring which dies may have to make again, beside those in flight."""
-
-
-_NOTES = "notes"
-"""Column of a worker's rows, beside COLUMNS: what `_say_notes` counts, a note a line."""
-
-
 FEW = 16
 """Up to so many single files are scored in this process: starting Ray would take longer."""
 
 
-def score_paths(
-    config: Config, bundle: Bundle, where: str, paths: Sequence[str], parts: _Parts | None = None
-) -> pd.DataFrame:
-    """One row a path, in the order of `paths`: image_path, quality, mos_scale_score, error.
+def score_paths(config: Config, bundle: Bundle, where: str, paths: Sequence[str]) -> pd.DataFrame:
+    """Scores of image files by path or URI: see `score_inputs`."""
+    return score_inputs(config, bundle, where, [ImageInput.file(path) for path in paths])
 
-    A name that is not UTF-8 fits into no table: its row has the name with escapes, and an error.
+
+def score_inputs(
+    config: Config, bundle: Bundle, where: str, images: Sequence[ImageInput], parts: Parts | None = None
+) -> pd.DataFrame:
+    """One row an image, in their order: image_path, quality, mos_scale_score, error (None where there is a score).
 
     parts: where rows are kept while the rest is scored, for a run that dies; what is there is not scored again.
     """
-    names = {path: os.fsencode(path).decode("utf-8", "backslashreplace") for path in paths}
-    if any(name != path for path, name in names.items()):
-        told = score_paths(config, bundle, where, [path for path in paths if names[path] == path], parts)
-        rows = iter(told.to_dict("records"))
-        error = "its name is not UTF-8; rename it"
-        unnamed = {"quality": math.nan, "mos_scale_score": math.nan, "error": error}
-        return as_scores(
-            [next(rows) if names[path] == path else {"image_path": names[path], **unnamed} for path in paths]
-        )
-    wanted = config.score
-    if len(paths) <= FEW:
-        scorer = Scorer(bundle, where, limits=config.images, batch_size=wanted.batch_size, score_grid=wanted.grid)
-        few = scorer.score(picture_of(path) for path in paths)
-        _say_notes(note for score in few for note in score.notes)
-        return as_scores(_rows(paths, few))
-    done = [row for row in parts.read() if not row["error"]] if parts else []  # what failed may work by now
-    known = {row["image_path"] for row in done}
-    todo = [path for path in dict.fromkeys(paths) if path not in known]
-    if done:
-        say(f"score: {len(known)} of {len(set(paths))} images were scored before")
-    waiting: list[dict[str, Any]] = []
-    notes: list[str] = []
-    with Progress("score", len(todo), "image") as progress:
-        for count, row in enumerate(_score_on_cluster(config, bundle, where, todo), start=1):
-            notes += filter(None, row.pop(_NOTES, "").split("\n"))
-            waiting.append(row)
-            if parts and len(waiting) == PART_ROWS:
-                parts.add(waiting)
-                done += waiting
-                waiting = []
-            progress.to(count)
-    _say_notes(notes)
-    by_path = {row["image_path"]: row for row in done + waiting}
-    return as_scores([by_path[path] for path in paths])
+    pending = list({image.key: image for image in images if not image.problem}.values())
+    rows = {image.key: _row(image, Score(math.nan, math.nan, image.problem)) for image in images if image.problem}
+    if len(pending) <= FEW:
+        fresh = {row["key"]: row for row in _score_here(config, bundle, where, pending)}
+    else:
+        kept = {row["key"]: row for row in parts.read()} if parts else {}
+        unscored = [image for image in pending if image.key not in kept]
+        if kept:
+            say(f"score: {len(pending) - len(unscored)} of {len(pending)} images were scored before")
+        rows |= kept
+        fresh = _score_in_parts(_score_on_cluster(config, bundle, where, unscored), len(unscored), parts)
+    notes = Counter(note for row in fresh.values() for note in row["notes"])
+    for note, count in notes.most_common():
+        say(f"score: {count} image{'s' if count > 1 else ''}: {note}")
+    rows |= fresh
+    return scores_frame([rows[image.key] for image in images])
 
 
-def _score_on_cluster(config: Config, bundle: Bundle, where: str, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Rows of COLUMNS and notes, in any order."""
-    if not paths:
+def scores_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The columns of a scores table. Of a good row the error is None, not the NaN that pandas makes of it."""
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in SCORES.names}
+    return pd.DataFrame(columns | {"error": pd.Series(columns["error"], dtype=object)})
+
+
+def _score_in_parts(scored: Iterable[dict[str, Any]], count: int, parts: Parts | None) -> dict[str, dict[str, Any]]:
+    """Rows by key; every PART_ROWS of them are kept in `parts` when they are there."""
+    rows: dict[str, dict[str, Any]] = {}
+    with Progress("score", count, "image") as progress:
+        for done, row in enumerate(scored, start=1):
+            rows[row["key"]] = row
+            if parts and done % PART_ROWS == 0:
+                parts.add(list(rows.values())[-PART_ROWS:])
+            progress.to(done)
+    return rows
+
+
+def _score_here(config: Config, bundle: Bundle, where: str, images: Sequence[ImageInput]) -> Iterator[dict[str, Any]]:
+    """Rows of SCORED, in order, by this process: images are decoded one by one while others are computed.
+
+    A forward pass has one thread, as a worker of the cluster has: with more, kernels may add up in another order.
+    """
+    if not images:
         return
-    wanted, weights = config.score, bundle.backbone.checkpoint
+    scorer = Scorer(
+        bundle, where, limits=config.images, batch_size=config.score.batch_size, score_grid=config.score.grid
+    )
+    reader, threads = ImageReader(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            views = (scorer.views_of(reader.read(image)) for image in images)
+            for image, score in zip(images, pool.map(scorer.score_views, views), strict=True):
+                yield _row(image, score)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _score_on_cluster(
+    config: Config, bundle: Bundle, where: str, images: Sequence[ImageInput]
+) -> Iterator[dict[str, Any]]:
+    """Rows of SCORED, in any order."""
+    if not images:
+        return
+    settings, weights = config.score, bundle.backbone.checkpoint
     with ray_session():
         shipped = [ray.put(Path(weights).read_bytes())] if weights else []
-        piece = {"GPU": wanted.gpus_per_worker} if wanted.gpus_per_worker else {"CPU": 1.0}
+        share = {"GPU": settings.gpus_per_worker} if settings.gpus_per_worker else {"CPU": 1.0}
         fix = "lower score.workers or score.gpus_per_worker (0 scores on CPUs)"
-        require(piece, wanted.workers or 1, config.wait_for_nodes_s, "scoring wants", fix)
-        pool = wanted.workers or how_many_fit(piece)
-        blocks = max(min(len(paths), 8 * pool), len(paths) // PART_ROWS)  # rows of a block come when all are done
-        scored = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=blocks)
-        yield from scored.map_batches(
+        require(share, settings.workers or 1, config.wait_for_nodes_s, "scoring wants", fix)
+        pool = settings.workers or how_many_fit(share)
+        blocks = max(min(len(images), 8 * pool), len(images) // PART_ROWS)  # rows of a block come when all are done
+        rows = ray.data.from_items([dataclasses.asdict(image) for image in images], override_num_blocks=blocks)
+        yield from rows.map_batches(
             _Worker,
-            fn_constructor_args=(bundle, where, config.images, wanted, shipped),
-            batch_size=wanted.batch_size,
+            fn_constructor_args=(bundle, where, config.images, settings, shipped),
+            batch_size=ROWS_OF_A_CALL,
+            batch_format="pyarrow",
             compute=ActorPoolStrategy(size=pool),
-            num_gpus=wanted.gpus_per_worker or None,
+            num_gpus=settings.gpus_per_worker or None,
         ).iter_rows()
 
 
 @dataclass(frozen=True)
-class _Parts:
+class Parts:
     """Rows of a scoring that is not over, in files beside its output."""
 
-    place: Location
+    folder: Location
 
     @classmethod
-    def of(cls, output: Location, bundle: Bundle, config: Config) -> _Parts:
+    def of(cls, output: Location, bundle: Bundle, config: Config) -> Parts:
         """Another model, grid or size limit has parts of its own."""
         model = (bundle.digest, bundle.views, bundle.precision, bundle.score_range)
-        identity = config_hash(*model, config.images, config.score.grid)
+        identity = config_hash(*model, config.images, config.score.grid, SCORED.names)
         return cls(output.at(f"{output.path}.parts-{identity}"))
 
     def read(self) -> list[dict[str, Any]]:
-        return [row for file in self.place.list(".parquet") for row in _from_parquet(file.read_bytes())]
+        """Rows of SCORED with a score: what failed may work by now."""
+        tables = [pq.read_table(io.BytesIO(file.read_bytes())) for file in self.folder.list(".parquet")]
+        return [row for table in tables for row in table.to_pylist() if row["error"] is None]
 
     def add(self, rows: list[dict[str, Any]]) -> None:
-        name = f"part-{len(self.place.list('.parquet')):05d}.parquet"
-        (self.place / name).write_bytes(pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(index=False))
+        name = f"part-{len(self.folder.list('.parquet')):05d}.parquet"
+        (self.folder / name).write_bytes(parquet_of(pa.Table.from_pylist(rows, schema=SCORED)))
 
     def delete(self) -> None:
-        self.place.delete_folder()
+        self.folder.delete_folder()
+
+
+def parquet_of(table: pa.Table) -> bytes:
+    data = io.BytesIO()
+    pq.write_table(table, data)
+    return data.getvalue()
 
 
 class _Worker:
@@ -147,7 +183,7 @@ class _Worker:
         bundle: Bundle,
         where: str,
         limits: ImageLimits,
-        wanted: ScoreConfig,
+        settings: ScoreConfig,
         weights: list[ObjectRef[bytes]],
     ) -> None:
         """weights: content of the backbone's own file, where it has one, for nodes that do not see it."""
@@ -156,18 +192,22 @@ class _Worker:
             _with_weights(bundle, weights),
             where,
             limits=limits,
-            device="cuda" if wanted.gpus_per_worker else "cpu",
-            batch_size=wanted.batch_size,
-            score_grid=wanted.grid,
+            device="cuda" if settings.gpus_per_worker else "cpu",
+            batch_size=settings.batch_size,
+            score_grid=settings.grid,
         )
+        self.reader = ImageReader()
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        paths = [str(path) for path in batch["path"]]
-        scores = self.scorer.score(picture_of(path) for path in paths)
-        rows = _rows(paths, scores)
-        columns: dict[str, Any] = {name: [row[name] for row in rows] for name in COLUMNS}
-        notes = ["\n".join(score.notes) for score in scores]
-        return columns | {"error": [error or "" for error in columns["error"]], _NOTES: notes}
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Inputs -> SCORED; one image is read and decoded at a time."""
+        images = [ImageInput(**row) for row in rows.to_pylist()]
+        scores = self.scorer.score(self.reader.read(image) for image in images)
+        return pa.Table.from_pylist([_row(*pair) for pair in zip(images, scores, strict=True)], schema=SCORED)
+
+
+def _row(image: ImageInput, score: Score) -> dict[str, Any]:
+    """A row of SCORED."""
+    return {"key": image.key, "image_path": image.name, **dataclasses.asdict(score), "notes": list(score.notes)}
 
 
 def _with_weights(bundle: Bundle, weights: list[ObjectRef[bytes]]) -> Bundle:
@@ -180,27 +220,3 @@ def _with_weights(bundle: Bundle, weights: list[ObjectRef[bytes]]) -> Bundle:
     if not file.exists():
         file.write_bytes(ray.get(weights[0]))
     return dataclasses.replace(bundle, backbone=dataclasses.replace(bundle.backbone, checkpoint=file.path))
-
-
-def _say_notes(notes: Iterable[str]) -> None:
-    """Doubts about pixels, each kind with the number of its images."""
-    for note, count in Counter(notes).most_common():
-        say(f"score: {count} image{'s' if count > 1 else ''}: {note}")
-
-
-def _from_parquet(data: bytes) -> list[dict[str, Any]]:
-    return pq.read_table(io.BytesIO(data)).to_pylist()
-
-
-def _rows(paths: Sequence[str], scores: Sequence[Score]) -> list[dict[str, Any]]:
-    return [
-        {"image_path": path, "quality": s.quality, "mos_scale_score": s.mos_scale_score, "error": s.error}
-        for path, s in zip(paths, scores, strict=True)
-    ]
-
-
-def as_scores(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """The scores table. `error` holds text or None: left to itself, pandas makes NaN of None beside text."""
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    errors = [None if pd.isna(error) or not error else str(error) for error in frame["error"]]
-    return frame.assign(error=pd.Series(errors, index=frame.index, dtype=object))

@@ -1,38 +1,54 @@
-"""From what a user names to the paths of single images."""
+"""From what a user names to single images: files, folders, patterns and tables, on this machine or an object store."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-
-import pyarrow.parquet as pq
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from grmp_core.errors import InputError
 from grmp_core.imaging.listing import NotTaken
-from grmp_core.storage import locate
+from grmp_core.storage import Location, locate
+from pipelines.scoring.image_tables import TABLE_SUFFIXES, ImageInput, images_in_table
 from pipelines.task_making.picture_sources import list_photos
 
 
-def paths_of(images: Sequence[str]) -> tuple[list[str], list[NotTaken]]:
-    """The images, and what else is in the folders and patterns that were named."""
-    paths: list[str] = []
+@dataclass(frozen=True)
+class ScoreInputs:
+    """Images that are to be scored, entry by entry, sorted within a folder or pattern; and what else is there."""
+
+    images: list[ImageInput]
+    not_taken: list[NotTaken]
+
+
+def find_images(entries: Sequence[str]) -> ScoreInputs:
+    """The images of `score.images`.
+
+    An entry is a file, a folder, a pattern, or a table (a name that ends in .parquet or .csv, also a folder or pattern
+    of that name), as a path, file://… or s3://….
+
+    Raises:
+        InputError: an entry names nothing, holds no image, or is a table that cannot be read.
+    """
+    images: list[ImageInput] = []
     not_taken: list[NotTaken] = []
-    for entry in images:
-        if entry.endswith(".parquet"):
-            paths += _paths_in_parquet(entry)
+    for entry in entries:
+        name = locate(entry).name if "://" in entry else entry.rstrip("/")  # without the options of a URI
+        if name.lower().endswith(TABLE_SUFFIXES):
+            images += [image for table in _tables(locate(entry)) for image in images_in_table(table)]
         else:
             listing = list_photos(entry)
-            paths += listing.paths
+            images += [ImageInput.file(path) for path in listing.paths]
             not_taken += listing.not_taken
-    return paths, not_taken
+    return ScoreInputs(images, not_taken)
 
 
-def _paths_in_parquet(entry: str) -> list[str]:
-    place = locate(entry)
-    if not place.exists():
-        raise InputError(f"score.images: {entry} does not exist")
-    names = pq.read_schema(io.BytesIO(place.read_bytes())).names
-    column = next((name for name in ("image_path", "image", "path") if name in names), None)
-    if column is None:
-        raise InputError(f"score.images: {entry} has no column image_path, image or path, but {', '.join(names)}")
-    return [str(path) for path in pq.read_table(io.BytesIO(place.read_bytes()), columns=[column])[column].to_pylist()]
+def _tables(location: Location) -> list[Location]:
+    """The table of this name, or those that match the pattern, without the files of those that are folders."""
+    if location.exists():
+        return [location]
+    matches = location.glob(folders=True)
+    if not matches:
+        raise InputError(f"score.images: {location.uri}: {location.reason_missing()}")
+    paths = {PurePosixPath(match.path) for match in matches}
+    return [match for match in matches if paths.isdisjoint(PurePosixPath(match.path).parents)]

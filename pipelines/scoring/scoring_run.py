@@ -1,4 +1,4 @@
-"""Score images with Ray Data: folders, globs, Parquet, s3 in; one row an image out, bad ones with their reason."""
+"""Score images with Ray Data: files, folders, patterns and tables in, one row an image out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from grmp_core.errors import InputError
 from grmp_core.imaging.listing import NotTaken
@@ -15,9 +16,12 @@ from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
 from pipelines.runtime.console import table
 from pipelines.runtime.provenance import output_place, write_manifest
-from pipelines.scoring.batch_scorer import FEW, _Parts, score_paths
-from pipelines.scoring.inputs import paths_of
+from pipelines.scoring.batch_scorer import FEW, SCORES, Parts, parquet_of, score_inputs
+from pipelines.scoring.inputs import find_images
 from pipelines.scoring.model_lookup import open_model
+
+_EXTREMES = 3
+"""Worst and best images that stand for many on the terminal."""
 
 
 @dataclass(frozen=True)
@@ -27,69 +31,107 @@ class Scoring:
     scores: pd.DataFrame
     output: str | None
     seconds: float
+    not_taken: Sequence[NotTaken] = ()
+    """Files of the named folders and patterns that are no images."""
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """Rows without a score."""
+        return self.scores[self.scores["error"].notna()]
+
+    @property
+    def exit_code(self) -> int:
+        """1 when no image at all has a score."""
+        return int(len(self.failed) == len(self.scores))
 
     def as_json(self) -> dict[str, Any]:
-        records = self.scores.astype(object).where(self.scores.notna(), None).to_dict("records")
-        return {"scores": records, "output": self.output}
+        counts = {"scored": len(self.scores) - len(self.failed), "failed": len(self.failed)}
+        not_taken = [left.as_row() for left in self.not_taken]
+        return {"scores": _records(self.scores), "output": self.output, **counts, "not_taken": not_taken}
 
     def as_text(self) -> str:
-        failed = self.scores["error"].notna()
-        extremes = self.scores.sort_values("quality").iloc[[0, 1, 2, -3, -2, -1]] if len(self.scores) > FEW else None
-        shown = self.scores if extremes is None else extremes
-        rows = [
-            {"image": r.image_path, "quality": r.quality, "score": r.mos_scale_score, "error": r.error or ""}
-            for r in shown.itertuples()
-        ]
-        summary = f"{len(self.scores)} images, {int(failed.sum())} without a score, {self.seconds:.1f} s"
-        return "\n".join(filter(None, [table(rows), summary, self.output]))
+        return "\n".join(filter(None, [scores_as_text(self.scores), self._summary(), self.output]))
+
+    def _summary(self) -> str:
+        scored, failed = len(self.scores) - len(self.failed), len(self.failed)
+        first = next((f" (first: {row.image_path}: {row.error})" for row in self.failed.itertuples()), "")
+        counts = (
+            f"scored {scored}, {failed} failed{first}" if scored else f"no image has a score: {failed} failed{first}"
+        )
+        return f"{counts}, {self.seconds:.1f} s"
+
+
+def scores_as_text(scores: pd.DataFrame) -> str:
+    """A table for the terminal: all of a few images, the worst and best of many."""
+    shown = scores
+    if len(scores) > FEW:
+        by_quality = scores.dropna(subset="quality").sort_values("quality")
+        shown = (
+            by_quality
+            if len(by_quality) <= 2 * _EXTREMES
+            else pd.concat([by_quality[:_EXTREMES], by_quality[-_EXTREMES:]])
+        )
+    columns = {"image": "image_path", "quality": "quality", "score": "mos_scale_score", "error": "error"}
+    return table([{title: row[column] for title, column in columns.items()} for row in _records(shown)])
 
 
 def score_images(config: Config) -> Scoring:
-    """Score `score.images` with `score.model`; write a Parquet or CSV file for more than a few files."""
+    """Score `score.images` with `score.model`; write a Parquet or CSV file for more than a few images.
+
+    InputError, before any image is scored, for images, an output or a model that cannot be used.
+    """
     started = time.time()
     if not config.score.images:
         raise InputError("nothing to score: name images (grmp score a.jpg folder/), or set score.images")
+    if config.score.output is not None and not config.score.output.endswith((".parquet", ".csv")):
+        raise InputError(f"score.output {config.score.output}: end it in .parquet or .csv")
+    inputs = find_images(config.score.images)
+    output = _output(config, len(inputs.images))
+    if output is not None:
+        output.check_writable()
     model, bundle = open_model(config)
-    paths, not_taken = paths_of(config.score.images)
-    output = _output(config, paths)
-    if output is not None and not output.name.endswith((".parquet", ".csv")):
-        raise InputError(f"score.output {output.uri}: end it in .parquet or .csv")
-    parts = None if output is None else _Parts.of(output, bundle, config)
-    scores = score_paths(config, bundle, model, paths, parts)
+    parts = None if output is None else Parts.of(output, bundle, config)
+    scores = score_inputs(config, bundle, model, inputs.images, parts)
+    result = Scoring(scores, output.uri if output else None, time.time() - started, inputs.not_taken)
     if output is not None and parts is not None:
         _write(output, scores)
-        _write_manifest(output, config, model, scores, not_taken, started)
+        _write_manifest(config, output, model, result, started)
         parts.delete()
-    return Scoring(scores, output.uri if output else None, time.time() - started)
+    return result
 
 
-def _output(config: Config, paths: Sequence[str]) -> Location | None:
+def _output(config: Config, num_images: int) -> Location | None:
     if config.score.output is not None:
         return locate(config.score.output)
-    if len(paths) <= FEW:
-        return None
-    return output_place(config, "scores") / "scores.parquet"
+    return None if num_images <= FEW else output_place(config, "scores") / "scores.parquet"
 
 
-def _write_manifest(
-    output: Location, config: Config, model: str, scores: pd.DataFrame, not_taken: Sequence[NotTaken], started: float
-) -> None:
+def _write(output: Location, scores: pd.DataFrame) -> None:
+    if output.name.endswith(".csv"):
+        output.write_bytes(scores.to_csv(index=False).encode())
+    else:
+        output.write_bytes(parquet_of(pa.Table.from_pandas(scores, schema=SCORES, preserve_index=False)))
+
+
+def _write_manifest(config: Config, output: Location, model: str, result: Scoring, started: float) -> None:
     """`<name of the output>.manifest.json` beside it: a folder of the user's may hold the scores of several runs."""
-    failed = scores[scores["error"].notna()]
     write_manifest(
         output.parent,
         "score",
         config,
         started,
         inputs={"model": model},
-        counts={"images": len(scores), "without_score": len(failed), "not_taken": len(not_taken)},
-        rejected=[{"path": row.image_path, "reason": row.error} for row in failed.itertuples()],
-        not_taken=[left.as_row() for left in not_taken],
+        counts={
+            "images": len(result.scores),
+            "without_score": len(result.failed),
+            "not_taken": len(result.not_taken),
+        },
+        rejected=[{"path": row.image_path, "reason": row.error} for row in result.failed.itertuples()],
+        not_taken=[left.as_row() for left in result.not_taken],
         name=f"{output.name}.manifest.json",
     )
 
 
-def _write(output: Location, scores: pd.DataFrame) -> None:
-    output.write_bytes(
-        scores.to_csv(index=False).encode() if output.name.endswith(".csv") else scores.to_parquet(index=False)
-    )
+def _records(scores: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows with None for what is missing: pandas has NaN, which JSON does not know."""
+    return scores.astype(object).where(scores.notna(), None).to_dict("records")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,12 +19,11 @@ from grmp_core.datasets.rejects import refuse_too_many
 from grmp_core.distortions import KADID_NAMES, REGISTRY
 from grmp_core.errors import ImageError, InputError
 from grmp_core.imaging.decoding import ImageLimits, image_bytes, read_image
-from grmp_core.imaging.listing import Listing, check_some, list_images, sort_out
+from grmp_core.imaging.listing import Listing, list_images
 from grmp_core.imaging.views import at_least
 from grmp_core.labels.visibility import Appearance
 from grmp_core.procedural import scenes
 from grmp_core.seeds import seed_of
-from grmp_core.storage import locate
 from grmp_core.tasks.distortion_tasks import (
     LEVELS,
     Labels,
@@ -44,8 +42,6 @@ if TYPE_CHECKING:
 
 RATED_TYPES = {"kadid10k": KADID10K_TYPES, "tid2013": TID2013_TYPES}
 """Sources that bring distorted pictures with human scores, and the types they have."""
-_REMOTE_READS = 16
-"""Objects of a store that are looked into at the same time."""
 Rejects = list[dict[str, str]]
 """Files that cannot be used: path and reason."""
 
@@ -190,17 +186,11 @@ def photo_references(config: Config, listing: Listing | None = None) -> list[Ref
 
 
 def list_photos(path: str) -> Listing:
-    """Image files of a folder, glob, or remote folder, sorted, and a line of what is not taken there.
+    """Image files of a folder, glob or file, by path or URI, and a line of what is not taken there.
 
     InputError when there are none.
     """
-    if "://" in path:
-        files = locate(path).list(recursive=True)
-        with ThreadPoolExecutor(_REMOTE_READS) as pool:  # of what has no image's ending, the first bytes are fetched
-            listing = sort_out([(file.uri, file.open) for file in files], pool)
-        check_some(listing, path, "folder")
-    else:
-        listing = list_images(path)
+    listing = list_images(path)
     if summary := listing.summary():
         say(f"{path}: {summary}")
     return listing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
 import socket
 import time
@@ -16,37 +17,27 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
-from pyarrow import fs
 
 from grmp_core.errors import InputError
-from grmp_core.storage import locate
+from grmp_core.storage import is_utf8, locate, readable
 from grmp_core.strict_json import json_text
+from tests.s3_server import s3_server
 
 BUCKET = "storage"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """Address of an S3 server with one bucket."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
-    keys = {"access_key": "someone", "secret_key": "secret", "region": "us-east-1"}
-    fs.S3FileSystem(endpoint_override=address, allow_bucket_creation=True, **keys).create_dir(BUCKET)
-    yield address
-    server.stop()
+def environment() -> Iterator[dict[str, str]]:
+    with s3_server(BUCKET) as variables:
+        yield variables
 
 
 @pytest.fixture
-def s3(server, monkeypatch) -> str:
+def s3(environment, monkeypatch) -> str:
     """The environment of a user of the server; -> its address."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    return server
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return environment["AWS_ENDPOINT_URL"]
 
 
 def test_files_and_folders(tmp_path):
@@ -177,7 +168,7 @@ def test_a_folder_is_no_file_to_write(tmp_path):
         locate(tmp_path).write_bytes(b"x")
 
 
-@pytest.mark.parametrize("uri", ["ftp://host/x", "nonsense://x"])
+@pytest.mark.parametrize("uri", ["ftp://host/x", "nonsense://x", "https://host/x.png", "hf://datasets/a/b/x.png"])
 def test_unknown_kinds_of_uri_are_refused(uri):
     with pytest.raises(InputError, match="use a local path"):
         locate(uri)
@@ -223,3 +214,63 @@ def test_local_places_beside_and_above(tmp_path):
     place = locate(tmp_path / "x.csv")
     assert place.parent.uri == str(tmp_path)
     assert place.at(str(tmp_path / "y")).uri == str(tmp_path / "y")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*.png", ["1.png", "[x].png", "é .png"]),
+        ("**/*.png", ["1.png", "[x].png", "sub/2.png", "é .png"]),
+        ("[12].png", ["1.png"]),
+        ("[[]x].png", ["[x].png"]),
+        ("*/2.png", ["sub/2.png"]),
+        ("none*", []),
+        ("s*", []),
+    ],
+)
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_pattern_names_files(tmp_path, request, remote, pattern, names):
+    if remote:
+        request.getfixturevalue("s3")
+    folder = locate(f"s3://{BUCKET}/glob" if remote else tmp_path)
+    for name in ("1.png", "é .png", "[x].png", "sub/2.png", "sub/3.txt"):
+        (folder / name).write_bytes(name.encode())
+    matches = locate(f"{folder.uri}/{pattern}").glob()
+    assert [match.read_bytes().decode() for match in matches] == names
+    assert [locate(match.uri).path for match in matches] == [match.path for match in matches]
+    assert [match.name for match in locate(f"{folder.uri}/s*").glob(folders=True)] == ["sub"]
+
+
+def test_why_nothing_is_there(s3, tmp_path):
+    assert "there is no such bucket" in locate("s3://nowhere/x").reason_missing()
+    assert "nothing of that name" in locate(f"s3://{BUCKET}/nothing").reason_missing()
+    assert "nothing of that name" in locate(tmp_path / "nothing").reason_missing()
+
+
+def test_an_output_is_tried_and_nothing_stays(s3, tmp_path):
+    for place in (locate(tmp_path / "new" / "scores.csv"), locate(f"s3://{BUCKET}/tried/scores.csv")):
+        place.check_writable()
+        assert place.parent.list() == []
+
+
+@pytest.mark.parametrize("name", ["file/below.csv", "file/two/below.csv", "folder", f"{300 * 'x'}.csv"])
+def test_an_output_that_cannot_be_written_is_refused_in_one_line(tmp_path, name):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=r"^cannot [^\n]*$"):
+        locate(tmp_path / name).check_writable()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_an_output_in_a_missing_bucket_is_refused(s3):
+    with pytest.raises(InputError, match="there is no such bucket"):
+        locate("s3://nowhere/scores.csv").check_writable()
+
+
+def test_a_name_that_is_not_utf8_is_refused_where_pyarrow_cannot_open_it(tmp_path):
+    name = os.fsdecode(b"caf\xe9.csv")
+    assert not is_utf8(name)
+    assert is_utf8("caf\u00e9 \U0001f600.csv")
+    assert readable(name) == "caf\\xe9.csv"
+    with pytest.raises(InputError, match=r"caf\\xe9\.csv': its name is not UTF-8; rename it"):
+        locate(tmp_path / name)

@@ -188,9 +188,12 @@ def test_patterns_and_single_files(tmp_path, monkeypatch):
 
 
 def test_nothing_found_is_said_with_what_is_there(tmp_path):
-    for nothing in (tmp_path, tmp_path / "absent", tmp_path / "*.png"):
+    for nothing in (tmp_path, tmp_path / "*.png"):
         with pytest.raises(InputError, match="no image found; give a"):
             list_images(str(nothing))
+    for absent in (tmp_path / "absent", f"file://{tmp_path}/absent.png", ""):
+        with pytest.raises(InputError, match="there is no such file or folder"):
+            list_images(str(absent))
     (tmp_path / "a.heic").write_bytes(b"x")
     with pytest.raises(InputError, match=r"no image found \(1 file not taken: \.heic 1; .*a\.heic: no image by"):
         list_images(str(tmp_path))

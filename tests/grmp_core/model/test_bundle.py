@@ -63,7 +63,7 @@ def test_a_bundle_from_before_the_prompts_norm_has_none(written, tmp_path):
     content = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     edit(tmp_path / "bundle", prompts={n: v for n, v in content["prompts"].items() if n != "prompt_norm"})
     assert read_bundle(place).prompts == plain
-    assert 0 < Scorer(read_bundle(place), place.uri).score_images([np.zeros((40, 40, 3), np.uint8)])[0].quality < 1
+    assert 0 < Scorer(read_bundle(place), place.uri).score([np.zeros((40, 40, 3), np.uint8)])[0].quality < 1
 
 
 def test_the_digest_follows_the_learned_model_and_nothing_else(written):
@@ -114,12 +114,12 @@ def test_an_image_s_score_depends_on_no_other_image(written, precision):
     scorer = Scorer(dataclasses.replace(bundle, precision=precision), place.uri, batch_size=16)
     rng = np.random.default_rng(0)
     image, *others = rng.integers(0, 256, (12, 40, 48, 3), np.uint8)
-    (alone,) = scorer.score_images([image])
+    (alone,) = scorer.score([image])
     for count in (1, 2, 3, 7, 11):
         broken = [ImageError("torn")] * (count % 3)
-        assert scorer.score_images([*others[:count], *broken, image])[-1] == alone
-        assert scorer.score_images([image, *broken, *others[:count]])[0] == alone
-    assert {s.quality for s in scorer.score_images([image] * 6)} == {alone.quality}
+        assert scorer.score([*others[:count], *broken, image])[-1] == alone
+        assert scorer.score([image, *broken, *others[:count]])[0] == alone
+    assert {s.quality for s in scorer.score([image] * 6)} == {alone.quality}
 
 
 @pytest.mark.parametrize(

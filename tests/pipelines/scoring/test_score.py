@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from grmp_core.errors import InputError
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model.bundle import read_bundle, write_bundle
 from grmp_core.model.prompts import PromptConfig
-from grmp_core.model.scorer import Scorer
+from grmp_core.model.scorer import Score, Scorer
 from grmp_core.procedural import scenes
 from grmp_core.storage import locate
 from pipelines.ablation import arms
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import ScoreConfig
 from pipelines.scoring import batch_scorer, model_lookup
+from pipelines.scoring.image_tables import ImageInput
 from pipelines.scoring.scoring_run import score_images
 
 NUM_IMAGES = 30
@@ -54,7 +55,7 @@ def test_a_node_that_does_not_see_the_weights_file_gets_its_content(make_backbon
     for shipped in (["shipped"], []):  # a second worker of the node finds the file there
         brought = batch_scorer._with_weights(dataclasses.replace(bundle, backbone=gone), shipped)
         assert Path(brought.backbone.checkpoint).is_relative_to(tmp_path)
-        scored = Scorer(brought, "test").score_images([scenes.reference(0, 230, 300)])
+        scored = Scorer(brought, "test").score([scenes.reference(0, 230, 300)])
         assert 0 < scored[0].quality < 1
 
 
@@ -75,12 +76,15 @@ def scored(monkeypatch) -> list[str]:
     """Paths that were scored, instead of a cluster that scores them; the 13th row of the first run kills it."""
     seen: list[str] = []
 
-    def on_cluster(config: Config, bundle: object, where: str, paths: Sequence[str]) -> Iterator[dict[str, object]]:
-        for count, path in enumerate(reversed(paths)):
-            if count == 12 and len(paths) == NUM_IMAGES:
+    def on_cluster(
+        config: Config, bundle: object, where: str, images: Sequence[ImageInput]
+    ) -> Iterator[dict[str, object]]:
+        for count, image in enumerate(reversed(images)):
+            if count == 12 and len(images) == NUM_IMAGES:
                 raise RuntimeError("the driver dies")
-            seen.append(path)
-            yield {"image_path": path, "quality": int(Path(path).stem) / 100, "mos_scale_score": 1.0, "error": ""}
+            seen.append(image.path)
+            quality = int(Path(image.path).stem) / 100
+            yield batch_scorer._row(image, Score(quality, 1.0))
 
     monkeypatch.setattr(batch_scorer, "_score_on_cluster", on_cluster)
     monkeypatch.setattr(batch_scorer, "PART_ROWS", 5)
@@ -96,7 +100,7 @@ def test_a_scoring_that_dies_goes_on_where_it_was(config, scored):
     assert len(scored) == 12 + NUM_IMAGES - 10  # two parts of five rows were kept
     assert done.scores["image_path"].tolist() == sorted(set(scored))
     assert np.allclose(done.scores["quality"], np.arange(NUM_IMAGES) / 100)
-    pd.testing.assert_frame_equal(pd.read_parquet(config.score.output), done.scores)
+    assert pq.read_table(config.score.output).to_pylist() == done.as_json()["scores"]
     assert not list(Path(config.output).glob("*.parts-*"))
 
 
@@ -104,8 +108,8 @@ def test_a_finer_grid_averages_more_views(config):
     paths = sorted(str(path) for path in Path(config.score.images[0]).iterdir())[:2]
     bundle = read_bundle(locate(config.score.model))
     wide = [cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB) for path in paths]
-    one, two = (Scorer(bundle, "test", score_grid=grid).score_images(wide) for grid in (1, 2))
-    as_adapted = Scorer(bundle, "test").score_images(wide)
+    one, two = (Scorer(bundle, "test", score_grid=grid).score(wide) for grid in (1, 2))
+    as_adapted = Scorer(bundle, "test").score(wide)
     assert [s.quality for s in as_adapted] == [s.quality for s in one]
     assert [s.quality for s in two] != [s.quality for s in one]
 
@@ -116,42 +120,28 @@ def test_what_cannot_be_fetched_costs_its_own_row(config):
     frame = batch_scorer.score_paths(config, read_bundle(locate(config.score.model)), "test", [remote, good])
     assert "cannot be read" in frame["error"][0]
     assert np.isnan(frame["quality"][0])
-    assert pd.isna(frame["error"][1])
+    assert frame["error"][1] is None
     assert 0 <= frame["quality"][1] <= 1
 
 
-def on_cluster_with_one_bad(config: Config, bundle: object, where: str, paths: Sequence[str]):
-    for path in paths:
-        error = "torn" if path == paths[3] else ""
-        yield {"image_path": path, "quality": math.nan if error else 0.5, "mos_scale_score": 1.0, "error": error}
-
-
-def test_good_rows_beside_a_bad_one_have_no_error(config, monkeypatch):
-    """pandas makes NaN of None beside text, which then would be shown as an error."""
-    monkeypatch.setattr(batch_scorer, "_score_on_cluster", on_cluster_with_one_bad)
-    done = score_images(config)
-    good = [i for i in range(NUM_IMAGES) if i != 3]
-    assert done.scores["error"].tolist() == ["torn" if i == 3 else None for i in range(NUM_IMAGES)]
-    shown = dataclasses.replace(done, scores=done.scores.iloc[:6]).as_text().splitlines()
-    assert [line.rstrip().endswith("torn") for line in shown[1:7]] == [False, False, False, True, False, False]
-    assert all(line.split()[-1] == "1.000" for i, line in enumerate(shown[1:7]) if i != 3)
-    assert [row["error"] for row in done.as_json()["scores"]] == done.scores["error"].tolist()
-    assert pd.read_parquet(config.score.output)["error"].isna().tolist() == [i in good for i in range(NUM_IMAGES)]
-    as_csv = dataclasses.replace(config, score=dataclasses.replace(config.score, output=f"{config.output}/scores.csv"))
-    score_images(as_csv)
-    assert pd.read_csv(as_csv.score.output)["error"].isna().tolist() == [i in good for i in range(NUM_IMAGES)]
-    assert "nan" not in Path(as_csv.score.output).read_text()
-
-
-def test_a_worker_s_good_rows_have_no_error_beside_a_bad_one(config, tmp_path):
-    """What a dying run leaves is scored again only where it failed."""
+def test_what_a_worker_could_not_score_is_scored_again(config, tmp_path):
     good = sorted(str(path) for path in Path(config.score.images[0]).iterdir())[0]
-    (tmp_path / "torn.png").write_bytes(b"no picture")
-    worker = batch_scorer._Worker(read_bundle(locate(config.score.model)), "test", config.images, config.score, [])
-    batch = worker({"path": np.array([good, str(tmp_path / "torn.png")])})
-    assert batch["error"][0] == ""
-    assert batch["error"][1]
-    assert 0 <= batch["quality"][0] <= 1
+    torn = tmp_path / "torn.png"
+    torn.write_bytes(b"no picture")
+    bundle = read_bundle(locate(config.score.model))
+    worker = batch_scorer._Worker(bundle, "test", config.images, config.score, [])
+    images = [ImageInput.file(good), ImageInput.file(str(torn))]
+    rows = worker(pa.Table.from_pylist([dataclasses.asdict(image) for image in images]))
+    assert rows.schema == batch_scorer.SCORED
+    first, second = rows.to_pylist()
+    assert first["error"] is None
+    assert 0 <= first["quality"] <= 1
+    assert "not an image" in second["error"]
+    parts = batch_scorer.Parts.of(locate(tmp_path / "scores.csv"), bundle, config)
+    parts.add(rows.to_pylist())
+    assert [row["key"] for row in parts.read()] == [good]
+    parts.delete()
+    assert parts.read() == []
 
 
 @pytest.mark.parametrize("wrong", [{"grid": -1}, {"batch_size": 0}, {"workers": -2}])

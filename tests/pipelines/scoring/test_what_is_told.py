@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from grmp_core.imaging.views import ViewConfig
@@ -16,6 +17,7 @@ from pipelines.ablation import arms
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import ScoreConfig
 from pipelines.scoring import batch_scorer
+from pipelines.scoring.image_tables import ImageInput
 from pipelines.scoring.scoring_run import score_images
 from tests.grmp_core.imaging import pictures
 
@@ -70,13 +72,14 @@ def test_the_manifest_lists_what_was_not_taken_and_what_failed(config, tmp_path)
 
 
 def test_doubts_of_workers_are_counted(config, monkeypatch, capsys):
-    def on_cluster(config: Config, bundle: object, where: str, paths: Sequence[str]) -> Iterator[dict[str, object]]:
+    def on_cluster(
+        config: Config, bundle: object, where: str, images: Sequence[ImageInput]
+    ) -> Iterator[dict[str, object]]:
         worker = batch_scorer._Worker(bundle, where, config.images, config.score, [])
-        columns = worker({"path": np.array(paths)})
-        yield from (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+        yield from worker(pa.Table.from_pylist([dataclasses.asdict(image) for image in images])).to_pylist()
 
     monkeypatch.setattr(batch_scorer, "FEW", 2)
     monkeypatch.setattr(batch_scorer, "_score_on_cluster", on_cluster)
     scored = score_images(config)
-    assert list(scored.scores.columns) == list(batch_scorer.COLUMNS)
+    assert list(scored.scores.columns) == batch_scorer.SCORES.names
     assert f"score: 3 images: {NOTE}" in told(capsys)
