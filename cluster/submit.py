@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fnmatch
 import logging
 import os
+import re
 import shlex
 import sys
 import time
@@ -43,7 +45,7 @@ PATIENCE_S = 60
 
 
 class LostConnectionError(RuntimeError):
-    """The head does not answer any more. One line, like InputError; the job may go on."""
+    """The head no longer answers. One line, like InputError; the job may go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def split_at_dashes(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Arguments before and after the first `--`."""
+    """The arguments before and after the first `--`."""
     at = list(arguments).index("--") if "--" in arguments else len(arguments)
     return list(arguments[:at]), list(arguments[at + 1 :])
 
@@ -100,15 +102,45 @@ def request_of(options: argparse.Namespace, command: Sequence[str], environment:
     working_dir = None if options.no_working_dir else options.working_dir
     if working_dir is not None and not Path(working_dir).is_dir():
         raise InputError(f"working dir {working_dir} is no folder; correct --working-dir, or use --no-working-dir")
+    special = special_files(Path(working_dir), (*EXCLUDES, *options.exclude)) if working_dir is not None else []
+    if special:
+        _say(f"left out of the upload, since no ordinary files: {', '.join(special)}")
     handed_on = {name: environment[name] for name in HANDED_ON if name in environment}
     return Request(
         address=address.rstrip("/"),
         token=find_token(options.token_file, environment),
         command=tuple(command),
         working_dir=working_dir,
-        excludes=(*EXCLUDES, *options.exclude),
+        excludes=(*EXCLUDES, *options.exclude, *(_exactly(path) for path in special)),
         environment={**handed_on, **dict(_variable(text, environment) for text in options.env)},
     )
+
+
+def special_files(folder: Path, excludes: Sequence[str]) -> list[str]:
+    """Pipes, sockets and devices below `folder`, also by links: Ray would wait for ever to read one.
+
+    -> their paths below `folder`. Folders and files that a pattern of `excludes` leaves out by name are not looked at.
+    """
+    paths: list[str] = []
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else [name for name in folders if not _is_excluded(name, excludes)]
+        for name in () if real in seen else files:
+            path = Path(place, name)
+            if not _is_excluded(name, excludes) and path.exists() and not path.is_file():
+                paths.append(path.relative_to(folder).as_posix())
+        seen.add(real)
+    return sorted(paths)
+
+
+def _is_excluded(name: str, excludes: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in excludes)
+
+
+def _exactly(path: str) -> str:
+    """The pattern of .gitignore that this path alone matches."""
+    return "/" + re.sub(r"([\\*?\[\]!# ])", r"\\\1", path)
 
 
 def find_token(token_file: str | None, environment: Mapping[str, str]) -> str | None:
@@ -252,7 +284,7 @@ def _say(message: str) -> None:
 
 
 def options_parser() -> argparse.ArgumentParser:
-    """Options before the `--`."""
+    """Parser of the options before the `--`."""
     parser = argparse.ArgumentParser(
         prog="python -m cluster.submit",
         usage="%(prog)s [options] -- COMMAND ...",

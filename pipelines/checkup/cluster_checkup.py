@@ -1,17 +1,16 @@
 """Check a cluster and a configuration before a long run: `grmp doctor`. One line a check, each with its fix.
 
-The same worker is sent to every node by name, so that a node that cannot run it is found now and not in the middle of a
-run. `visit.py` gathers facts there, `diagnosis.py` judges them.
+The driver's machine comes first (`driver_checks`): what keeps Ray from starting is told without starting it. Then the
+same worker is sent to every node by name, so that a node that cannot run it is found now and not in the middle of a
+run; `node_probe` gathers facts there, `verdicts` judges them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -19,23 +18,21 @@ import ray
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 
 from grmp_core.errors import InputError
-from grmp_core.model.backbone import BackboneConfig
 from grmp_core.storage import locate
-from pipelines.checkup import verdicts
+from pipelines.checkup import driver_checks, verdicts
 from pipelines.checkup.node_probe import Errand, compared_versions
-from pipelines.checkup.questions import ask_nodes, leave_mark, node, problem_within, unwritable
+from pipelines.checkup.questions import ask_nodes, leave_mark, node
 from pipelines.checkup.verdicts import Finding
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.labelled_target import load_target
 from pipelines.runtime.console import one_line, say
+from pipelines.runtime.environment import cluster_address
 from pipelines.runtime.ray_session import ray_session
-from pipelines.tracking.tracker import open_tracking
 
 ANSWER_SECONDS = 180.0
 """A node's first worker imports torch, which takes long on a busy machine."""
-TRACKING_SECONDS = 20.0
 OF_NODES = ("versions", "storage", "inputs", "weights", "precision", "disk")
-"""Checks that nothing can be said about when no node answers."""
+"""Checks that need the answer of a node."""
 SIGNS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 
@@ -63,21 +60,35 @@ class Checkup:
 
 
 def check_cluster(config: Config, answer_seconds: float = ANSWER_SECONDS) -> Checkup:
-    """Check everything; a check that cannot be made is a failed check."""
-    try:
-        with ray_session():
-            return Checkup(tuple(_cluster_findings(config, answer_seconds)))
-    except (InputError, ray.exceptions.RayError, RuntimeError, ConnectionError, ValueError) as error:  # of ray.init
-        fix = "correct RAY_ADDRESS and the token, or unset RAY_ADDRESS to use this machine"
-        unreachable = Finding("nodes", "fail", one_line(error), fix)
-        return Checkup((unreachable, checked("tracking", lambda: _tracking(config))))
+    """Check everything; a check that cannot be made is a failed check. Ray is started only where it can start."""
+    address = cluster_address()
+    findings = [checked(name, judge) for name, judge in _driver_checks(address).items()]
+    if all(finding.state != "fail" for finding in findings):
+        try:
+            with ray_session():
+                return Checkup((*findings, *_cluster_findings(config, answer_seconds, address)))
+        except Exception as error:  # of Ray's start, which has kinds of its own; a checkup reports what it meets
+            findings.append(Finding("nodes", "fail", one_line(error), "correct that, or unset RAY_ADDRESS"))
+    return Checkup((*findings, checked("tracking", lambda: driver_checks.check_tracking(config, 1))))
 
 
-def _cluster_findings(config: Config, answer_seconds: float) -> list[Finding]:
+def _driver_checks(address: str | None) -> dict[str, Callable[[], Finding]]:
+    checks: dict[str, Callable[[], Finding]] = {
+        "address": lambda: driver_checks.check_address(address),
+        "temp dir": driver_checks.check_temp_dir,
+        "home": driver_checks.check_home,
+        "search path": lambda: driver_checks.check_search_path(address),
+    }
+    if address is not None:  # the temporary folder is that of the cluster's own start
+        checks.pop("temp dir")
+    return checks
+
+
+def _cluster_findings(config: Config, answer_seconds: float, address: str | None) -> list[Finding]:
     raw = ray.nodes()
     nodes = [node(entry) for entry in raw]
     living = {node.name: entry["NodeID"] for node, entry in zip(nodes, raw, strict=True) if node.alive}
-    output = locate(config.output)
+    output, backbone = locate(config.output), config.backbone
     say(f"doctor: asking {len(living)} node(s)")
     mark, problem = leave_mark(output)
     try:
@@ -85,7 +96,7 @@ def _cluster_findings(config: Config, answer_seconds: float) -> list[Finding]:
     finally:
         with suppress(InputError, OSError):  # the line about storage says what is wrong there
             mark.delete()
-    address = os.environ.get("RAY_ADDRESS")
+    weights = " ".join(filter(None, [backbone.name, backbone.pretrained, backbone.checkpoint]))
     judges: dict[str, Callable[[], Finding]] = {
         "nodes": lambda: verdicts.judge_nodes(nodes),
         "token": lambda: verdicts.judge_authentication(address, nodes, is_token_auth_enabled()),
@@ -93,12 +104,12 @@ def _cluster_findings(config: Config, answer_seconds: float) -> list[Finding]:
         "versions": lambda: verdicts.judge_versions(answers, compared_versions()),
         "storage": lambda: verdicts.judge_storage(answers, output.uri, output.is_local, problem),
         "inputs": lambda: verdicts.judge_paths(answers),
-        "weights": lambda: verdicts.judge_weights(answers, _backbone_name(config.backbone)),
+        "weights": lambda: verdicts.judge_weights(answers, weights),
         "precision": lambda: verdicts.judge_precision(config, answers),
         "disk": lambda: verdicts.judge_disks(answers),
         "object store": lambda: verdicts.judge_object_store(nodes, needed_object_store(config)),
         "resources": lambda: verdicts.judge_resources(config, nodes),
-        "tracking": lambda: _tracking(config, len(living)),
+        "tracking": lambda: driver_checks.check_tracking(config, len(living)),
     }
     if all(isinstance(answer, str) for answer in answers.values()):
         judges = {name: judge for name, judge in judges.items() if name not in OF_NODES}
@@ -121,16 +132,3 @@ def checked(check: str, judge: Callable[[], Finding]) -> Finding:
         return judge()
     except Exception as error:  # of any library below; a checkup reports what it meets
         return Finding(check, "fail", one_line(error))
-
-
-def _tracking(config: Config, num_nodes: int = 1) -> Finding:
-    tracker = open_tracking(config)
-    if tracker.uri.startswith("sqlite:///"):
-        problem = unwritable(Path(tracker.uri.removeprefix("sqlite:///")).parent)
-    else:
-        problem = problem_within(TRACKING_SECONDS, lambda: tracker.client)
-    return verdicts.judge_tracking(tracker.uri, problem, num_nodes)
-
-
-def _backbone_name(backbone: BackboneConfig) -> str:
-    return " ".join(filter(None, [backbone.name, backbone.pretrained, backbone.checkpoint]))

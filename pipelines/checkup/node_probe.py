@@ -1,4 +1,4 @@
-"""What `grmp doctor` does on every node. Imports little: on a busy node that is most of the time it takes."""
+"""The worker that `grmp doctor` sends to every node. It imports little: on a busy node that takes most of its time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 @dataclass(frozen=True)
 class Errand:
-    """Questions that a worker answers about its node."""
+    """The task of a worker on its node."""
 
     config: Config
     mark: str
@@ -51,9 +51,9 @@ def visit(errand: Errand) -> NodeFacts:
 
 
 def compared_versions() -> dict[str, str]:
-    """What must be the same everywhere, this package by the content of its source files."""
-    known = versions()
-    return {"grmp-iqa": _source_hash(), **{name: known[name] for name in ("python", "torch", "ray")}}
+    """Versions that must be the same everywhere, of this package as a hash of its source files."""
+    installed = versions()
+    return {"grmp-iqa": _source_hash(), **{name: installed[name] for name in ("python", "torch", "ray")}}
 
 
 def storage_problem(output: Location) -> str | None:
@@ -95,7 +95,7 @@ def bf16_slowdown() -> float:
 
 def existing(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
-    return next(place for place in (path, *path.parents) if place.exists())
+    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def _product_seconds(dtype: torch.dtype) -> float:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from grmp_core.errors import InputError
 from grmp_core.storage import Location
-from pipelines.checkup.node_probe import Errand, existing, visit
+from pipelines.checkup.node_probe import Errand, visit
 from pipelines.checkup.verdicts import Answers, Node, NodeFacts
 from pipelines.runtime.console import one_line
 
@@ -65,14 +63,9 @@ def leave_mark(output: Location) -> tuple[Location, str | None]:
     mark = output / f".doctor-{secrets.token_hex(8)}"
     try:
         mark.write_bytes(mark.name.encode())
-    except InputError as error:
+    except (InputError, OSError) as error:
         return mark, one_line(error)
     return mark, None
-
-
-def unwritable(folder: Path) -> str | None:
-    there = existing(folder)
-    return None if os.access(there, os.W_OK) else f"{there} cannot be written"
 
 
 def node(entry: dict[str, Any]) -> Node:

@@ -1,4 +1,4 @@
-"""What `grmp doctor` makes of the facts it gathered: facts in, findings out. Nothing here asks Ray, a disk or a server.
+"""The findings of `grmp doctor` about nodes: facts in, findings out. Nothing here asks Ray, a disk or a server.
 
 A finding about nodes is one line however many nodes there are: all of them, or the ones that have the problem.
 """
@@ -35,7 +35,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Node:
-    """What Ray says about a node."""
+    """A node as Ray lists it."""
 
     name: str
     address: str
@@ -56,7 +56,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What a worker on a node found there."""
+    """The answer of a worker on a node."""
 
     versions: Mapping[str, str]
     storage_problem: str | None
@@ -72,7 +72,7 @@ class NodeFacts:
 
 
 Answers = Mapping[str, NodeFacts | str]
-"""By node: what was found there, or why there was no answer."""
+"""By node: its facts, or why there was no answer."""
 
 
 def judge_nodes(nodes: Sequence[Node]) -> Finding:
@@ -82,7 +82,7 @@ def judge_nodes(nodes: Sequence[Node]) -> Finding:
     if not alive:
         return Finding("nodes", "fail", "Ray has no living node", "start the cluster again")
     if dead:
-        return Finding("nodes", "warn", f"{seen}; dead: {_some(dead)}", "start new ones where they are still wanted")
+        return Finding("nodes", "warn", f"{seen}; dead: {_some(dead)}", "start new ones if they are still needed")
     return Finding("nodes", "ok", seen)
 
 
@@ -123,7 +123,7 @@ def judge_storage(answers: Answers, output: str, is_local: bool, problem_here: s
         return Finding("storage", "fail", f"{output} is another folder on {_some(apart)}", _SHARED)
     done = f"{output} written, read and deleted from {_count(len(facts), 'node')}"
     if is_local and len(answers) > 1:
-        return Finding("storage", "warn", f"{done}; a local path, shared as it seems", _SHARED)
+        return Finding("storage", "warn", f"{done}; a local path that the nodes seem to share", _SHARED)
     return Finding("storage", "ok", done)
 
 
@@ -134,15 +134,6 @@ def judge_paths(answers: Answers) -> Finding:
         fix = "correct the path in the configuration, or put the files where every node sees them"
         return Finding("inputs", "fail", _some(absent), fix)
     return Finding("inputs", "ok", "every node has the files that the configuration names")
-
-
-def judge_tracking(uri: str, problem: str | None, num_nodes: int) -> Finding:
-    if problem:
-        return Finding("tracking", "fail", problem, "start the MLflow server or correct tracking.uri")
-    if uri.startswith("sqlite") and num_nodes > 1:
-        fix = "set tracking.uri or MLFLOW_TRACKING_URI to an MLflow server"
-        return Finding("tracking", "warn", f"{uri} is a file that only the driver's node has", fix)
-    return Finding("tracking", "ok", f"{uri} {'can be written' if uri.startswith('sqlite') else 'answers'}")
 
 
 def judge_weights(answers: Answers, backbone: str) -> Finding:
@@ -161,8 +152,8 @@ def judge_precision(config: Config, answers: Answers) -> Finding:
     slowdowns = {node: f.bf16_slowdown or 0 for node, f in _answered(answers).items()}
     slow = {node: slowdown for node, slowdown in slowdowns.items() if slowdown > LITTLE_SLOWDOWN}
     if slow and min(gpus) == 0:
-        found = [f"{node}: {slowdown:.0f} times as long" for node, slowdown in slow.items()]
-        return Finding("precision", "warn", f"products in bf16, against fp32: {_some(found)}", "set precision: fp32")
+        times = [f"{node}: {slowdown:.0f} times as long" for node, slowdown in slow.items()]
+        return Finding("precision", "warn", f"products in bf16, against fp32: {_some(times)}", "set precision: fp32")
     return Finding("precision", "ok", config.precision)
 
 
@@ -197,7 +188,7 @@ def judge_object_store(nodes: Sequence[Node], needed_bytes: int | None) -> Findi
 
 
 def judge_resources(config: Config, nodes: Sequence[Node]) -> Finding:
-    """Ray would wait without a word for what the cluster does not have."""
+    """Ray would wait silently for resources that the cluster does not have."""
     alive = [n for n in nodes if n.alive]
     wants = [
         ("pretrain", config.pretrain.workers, config.pretrain.cpus_per_worker, config.pretrain.gpus_per_worker),
@@ -205,9 +196,9 @@ def judge_resources(config: Config, nodes: Sequence[Node]) -> Finding:
         ("score", 1, 1.0, config.score.gpus_per_worker),
     ]
     lacking = [
-        f"{name} wants {_count(copies, 'process')} of {cpus:g} CPUs and {gpus:g} GPUs, {places} fit"
+        f"{name} wants {_count(copies, 'process')} of {cpus:g} CPUs and {gpus:g} GPUs, {fitting} fit"
         for name, copies, cpus, gpus in wants
-        if (places := sum(_places(node, cpus, gpus) for node in alive)) < copies
+        if (fitting := sum(_fitting(node, cpus, gpus) for node in alive)) < copies
     ]
     cpus = sum(n.cpus for n in alive)
     if config.pretrain.episodes == "stream" and config.pretrain.workers * config.pretrain.cpus_per_worker >= cpus > 0:
@@ -237,7 +228,7 @@ def _answered(answers: Answers) -> dict[str, NodeFacts]:
     return {node: answer for node, answer in answers.items() if not isinstance(answer, str)}
 
 
-def _places(node: Node, cpus: float, gpus: float) -> int:
+def _fitting(node: Node, cpus: float, gpus: float) -> int:
     """Processes of this size that a node holds; many when they ask for nothing."""
     room = [have / want for have, want in ((node.cpus, cpus), (node.gpus, gpus)) if want > 0]
     return int(min(room) + 1e-9) if room else 1_000_000

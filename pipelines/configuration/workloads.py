@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -216,6 +217,16 @@ class TrackingConfig(Settings):
     experiment: Text = "grmp-iqa"
     """MLflow experiment that runs are logged to."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = self.experiment
+        if not name.strip() or len(name) > 256 or not name.isprintable():
+            raise InputError(f"tracking.experiment {name!r}: use 1 to 256 printable characters")
+
+
+MODEL_NAME = re.compile(r"[\w-](?:[\w .-]{0,78}[\w-])?")
+"""Names of registered models that `models:/name@alias` can hold and that a folder can have."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RegisterConfig(Settings):
@@ -229,6 +240,13 @@ class RegisterConfig(Settings):
     """SRCC by which a candidate must beat the champion on the same held-out images to take its place."""
     allow_local_paths: bool = False
     """Let a served model read image files of its own machine by path; base64 images always work."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not MODEL_NAME.fullmatch(self.name):
+            raise InputError(
+                f"register.name {self.name!r}: use at most 80 letters, digits, '_', '-', and '.' or spaces inside"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

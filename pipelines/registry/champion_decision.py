@@ -31,9 +31,9 @@ def judge(
 ) -> tuple[bool, str]:
     """Whether the bundle at `candidate` is to replace version `champion`, and why or why not.
 
-    The held-out images, their human scores and the candidate's predictions stand in `predictions.parquet` beside the
-    bundle, as a sweep writes it; `open_champion` fetches the champion's bundle, which scores those of the images that
-    it has not learned from.
+    The held-out images, their human scores and the candidate's predictions are read from `predictions.parquet` beside
+    the bundle, as a sweep writes it; `open_champion` fetches the champion's bundle, which scores those of the images
+    that it has not learned from.
     """
     stays = f"champion version {champion} stays"
     folder = TrialFolder(candidate.parent)
@@ -42,7 +42,7 @@ def judge(
         return False, f"{stays}: there are no held-out predictions to compare on ({folder.predictions.uri} is missing)"
     scale = read_bundle(candidate).score_range
     if scale is None:
-        return False, f"{stays}: {candidate.uri} does not give the scale of its scores"
+        return False, f"{stays}: {candidate.uri} does not record the scale of its scores"
     rival = open_champion()
     seen = read_bundle(rival).provenance.get(LEARNED_FROM)
     table = held_out[[not seen or id_of_file(path) not in seen for path in held_out["image_path"]]]
@@ -87,7 +87,7 @@ def verdict(result: Comparison, margin: float, champion: str) -> tuple[bool, str
 
 
 def _note(seen: list[str] | None, left_out: int) -> str:
-    """On the images that the champion had learned from: its split may have been another one."""
+    """On the images that the champion had learned from: its own split may have been another one."""
     if seen is None:
         return "; the champion does not say what it has learned from: some of these images would favour it"
     return f"; {left_out} held-out images took no part, since the champion has learned from them" if left_out else ""

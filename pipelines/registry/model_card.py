@@ -1,4 +1,4 @@
-"""The text that stands beside a registered model: what it is, what it was made of, how good it is, how to call it."""
+"""The description of a registered model: its kind, its origin, its measured quality, and how to call it."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def model_card(name: str, bundle: Bundle, allow_local_paths: bool, decision: str
 
 
 def _metrics(metrics: dict[str, float]) -> list[str]:
-    known = {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
-    if not known:
+    measured = {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
+    if not measured:
         return ["Not measured."]
     lines = ["| measure | value |", "|:--|--:|"]
-    lines += [f"| {name} | {value:.4f} |" for name, value in sorted(known.items())]
+    lines += [f"| {name} | {value:.4f} |" for name, value in sorted(measured.items())]
     note = "On held-out test images of its split; names with `val` were measured inside the labelled budget."
     return [*lines, "", note]
 

@@ -1,4 +1,4 @@
-"""What a registered model consists of: the bundle, its backbone's weights, the code that runs it, pinned packages."""
+"""Parts of a registered model: the bundle, its backbone's weights, the code that runs it, pinned packages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REQUIREMENTS = (
     "torch", "torchvision", "open_clip_torch", "safetensors", "opencv-python-headless", "pillow", "scipy", "pandas",
     "pyarrow", "numpy",
 )  # fmt: skip
-"""What grmp_core needs; pinned to the installed versions."""
+"""Packages that grmp_core needs, pinned to the installed versions."""
 
 
 def content_hash(config: Config, bundle: Bundle) -> str:
@@ -39,18 +39,18 @@ def content_hash(config: Config, bundle: Bundle) -> str:
     return digest_of(bundle.digest, described, model_config(config), *code)
 
 
-def stage(folder: Path, place: Location, bundle: Bundle) -> dict[str, str]:
+def stage(folder: Path, source: Location, bundle: Bundle) -> dict[str, str]:
     """The artifacts under names that do not depend on where they came from."""
     target = folder / "bundle"
     target.mkdir()
     for name in (DESCRIPTION, TENSORS):
-        (target / name).write_bytes((place / name).read_bytes())
+        (target / name).write_bytes((source / name).read_bytes())
     artifacts = {"bundle": str(target)}
     if bundle.backbone.checkpoint is not None:
         checkpoint = Path(bundle.backbone.checkpoint)
         if not checkpoint.is_file():
             raise InputError(
-                f"bundle {place.uri} needs its backbone's weights, but {checkpoint} is gone; restore it, or set "
+                f"bundle {source.uri} needs its backbone's weights, but {checkpoint} is gone; restore it, or set "
                 "backbone.checkpoint to where it is now"
             )
         staged = folder / f"backbone{checkpoint.suffix}"
@@ -70,16 +70,13 @@ def copy_package(folder: Path) -> Path:
     return target
 
 
-def _pinned(package: str) -> str:
-    return f"{package}=={metadata.version(package).split('+')[0]}"  # a local suffix such as +cpu is on no index
-
-
 def requirements() -> list[str]:
-    return [_pinned(package) for package in REQUIREMENTS]
+    """Without a local suffix such as +cpu, which is on no package index."""
+    return [f"{package}=={metadata.version(package).partition('+')[0]}" for package in REQUIREMENTS]
 
 
 def model_config(config: Config) -> dict[str, Any]:
-    """What may be switched when a model is registered; `served_model` reads it."""
+    """Settings that are fixed when a model is registered; `served_model` reads them."""
     limits = config.images
     return {
         "allow_local_paths": config.register.allow_local_paths,

@@ -22,8 +22,9 @@ from pipelines.registry import model_package
 from pipelines.registry.champion_decision import judge
 from pipelines.registry.model_card import model_card
 from pipelines.results.sweep_folder import SweepFolder
-from pipelines.scoring.model_lookup import as_current, cause, resolve_model
-from pipelines.tracking.tracker import OUTAGE, Tracker, open_tracking
+from pipelines.scoring.model_lookup import as_current, resolve_model
+from pipelines.tracking.store_check import OUTAGE, reason
+from pipelines.tracking.tracker import Tracker, open_tracking
 
 CHAMPION, CANDIDATE = "champion", "candidate"
 _CONTENT, _DECISION = "grmp.content", "grmp.decision"
@@ -49,33 +50,33 @@ def register_model(config: Config) -> Registration:
 
     Raises InputError when there is no bundle, it is not an adapted model, or MLflow does not answer.
     """
-    folder = _candidate_place(config)
+    folder = _candidate_folder(config)
     bundle = with_weights_at(read_bundle(folder), config.backbone, folder.uri)
     if bundle.kind != "model":
         raise InputError(
             f"bundle {folder.uri} holds pre-trained prompts, not a model; adapt them to labelled images first"
         )
-    tracker = open_tracking(config)
     name = config.register.name
+    tracker = open_tracking(config, needed_for=f"model {name} cannot be registered")
     content = model_package.content_hash(config, bundle)
     try:
         version = _find(tracker.client, name, content) or _log(config, tracker, folder, bundle, content)
         tracker.client.set_registered_model_alias(name, CANDIDATE, str(version))
-        is_champion, reason = _judge(config, tracker.client, folder, version)
+        is_champion, decision = _judge(config, tracker.client, folder, version)
         if is_champion:
             tracker.client.set_registered_model_alias(name, CHAMPION, str(version))
-        tracker.client.set_model_version_tag(name, str(version), _DECISION, reason)
-        card = model_card(name, bundle, config.register.allow_local_paths, reason)
+        tracker.client.set_model_version_tag(name, str(version), _DECISION, decision)
+        card = model_card(name, bundle, config.register.allow_local_paths, decision)
         tracker.client.update_model_version(name, str(version), description=card)
     except OUTAGE as error:
         raise InputError(
-            f"MLflow at {tracker.uri} did not take the model ({type(error).__name__}: {cause(error)}); "
-            "bring it back and run the same command again"
+            f"MLflow at {tracker.address.shown} did not take the model ({reason(error)}); "
+            "see to it and run the same command again"
         ) from error
-    return Registration(name, version, is_champion, reason)
+    return Registration(name, version, is_champion, decision)
 
 
-def _candidate_place(config: Config) -> Location:
+def _candidate_folder(config: Config) -> Location:
     if config.register.bundle is not None:
         return locate(config.register.bundle)
     folder = SweepFolder.of(config.output)

@@ -107,8 +107,8 @@ def _frame(scores: list[Score], index: pd.Index) -> pd.DataFrame:
 def _column(values: list[Any], index: pd.Index) -> pd.Series:
     """Missing values as None: MLflow's server would write NaN, which is not JSON."""
     cells = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
-    complete = all(isinstance(value, float) for value in cells) and cells
-    return pd.Series(cells, index=index, dtype="float64" if complete else "object")
+    plain = all(isinstance(value, float) for value in cells) and cells
+    return pd.Series(cells, index=index, dtype="float64" if plain else "object")
 
 
 mlflow.models.set_model(ServedModel())

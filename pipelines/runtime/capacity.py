@@ -1,4 +1,4 @@
-"""What the cluster has, and whether a workload's pieces fit on it: Ray itself waits for room without a word."""
+"""Resources of the cluster, and whether a workload's pieces fit on it: Ray itself waits for room silently."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ POLL_S = 2.0
 
 
 def how_many_fit(piece: Mapping[str, float]) -> int:
-    """How many pieces of work the nodes that are there can hold, each on one node."""
+    """The number of pieces of work that the present nodes can hold, each on one node."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    wanted = {name: amount for name, amount in piece.items() if amount > 0}
-    return sum(min(int(node.get(name, 0) / amount + 1e-9) for name, amount in wanted.items()) for node in nodes)
+    needed = {name: amount for name, amount in piece.items() if amount > 0}
+    return sum(min(int(node.get(name, 0) / amount + 1e-9) for name, amount in needed.items()) for node in nodes)
 
 
 def require(piece: Mapping[str, float], count: int, wait_s: float, why: str, fix: str) -> None:
-    """Return once `count` pieces fit. For up to `wait_s` seconds, an autoscaler is asked for the nodes that lack.
+    """Return once `count` pieces fit. For up to `wait_s` seconds, an autoscaler is asked for the missing nodes.
 
-    `why` and `fix` are for the message: what wants them, and which keys to lower.
+    `why` and `fix` are for the message: the work that needs them, and the keys to lower.
 
     InputError when they still do not fit.
     """
@@ -48,7 +48,7 @@ def require(piece: Mapping[str, float], count: int, wait_s: float, why: str, fix
 
 
 def require_trial(config: Config, why: str) -> None:
-    """`require` for one adaptation, as `sweep.cpus_per_trial` and `sweep.gpus_per_trial` have it."""
+    """`require` for one adaptation of `sweep.cpus_per_trial` and `sweep.gpus_per_trial`."""
     piece = {"CPU": config.sweep.cpus_per_trial, "GPU": config.sweep.gpus_per_trial}
     require(piece, 1, config.wait_for_nodes_s, why, "lower sweep.cpus_per_trial or sweep.gpus_per_trial")
 
@@ -65,5 +65,5 @@ def _refusal(piece: Mapping[str, float], count: int, wait_s: float, why: str, fi
     nodes = sum(node["Alive"] for node in ray.nodes())
     return (
         f"{why} {_words(piece, count)}; the cluster{waited} has {present} on {nodes} node{'s' * (nodes != 1)}: "
-        f"{fix}, or have wait_for_nodes_s let an autoscaler bring more"
+        f"{fix}, or set wait_for_nodes_s so that an autoscaler can add nodes"
     )

@@ -31,6 +31,6 @@ def _cell(value: Any) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The cause a person can act on: the last line of what Ray wraps around it."""
+    """The last line of an error's text: Ray puts a worker's traceback before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Where a command's results go, and the manifest that says what made them."""
+"""The folders of a command's results, and the manifest that tells how they were made."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def output_place(config: Config, name: str) -> Location:
 
 
 def config_hash(*parts: object) -> str:
-    """Ten hex digits that differ when any part of what determines a result differs."""
+    """Ten hex digits that differ when any of the parts that determine a result differs."""
     return f"{seed_of(*parts):016x}"[:10]
 
 
 def write_manifest(
-    place: Location,
+    folder: Location,
     command: str,
     config: Config,
     started: float,
@@ -48,7 +48,7 @@ def write_manifest(
     """
     from pipelines.configuration.loading import as_dict  # brings torch, which a worker that makes pictures does without
 
-    (place / name).write_json(
+    (folder / name).write_json(
         {
             "command": command,
             "config": as_dict(config),
@@ -78,10 +78,10 @@ def git_commit() -> str | None:
 
 def versions() -> dict[str, str]:
     """Python and the packages that decide about results."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "source tree"
-    return found
+            installed[name] = "source tree"
+    return installed

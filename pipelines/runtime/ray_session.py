@@ -9,10 +9,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
+from ray.job_config import JobConfig
 
 from grmp_core.errors import InputError
+from pipelines.runtime import environment
+from pipelines.runtime.console import one_line, say
 from pipelines.runtime.progress import TERMINAL_OF_DRIVER
 
 QUIET = {
@@ -23,43 +27,46 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 ON_ONE_MACHINE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
-"""Nobody takes a node away there; the watcher costs seconds."""
+"""A single machine is never preempted; the watcher costs seconds."""
 WORKER_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "OPENCV_FOR_THREADS_NUM": "1"}
-WHERE_THINGS_ARE = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
+PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 """Variables that workers get from the driver. Keys are not among them: nodes have rights of their own."""
+
+
+class OwnSearchPath(JobConfig):
+    """Keeps the driver's current folder and script folder off the workers' search path.
+
+    Ray would put them first, where any `pipelines.py` or `utils.py` of a user hides this package's or a library's.
+    """
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        """Ray leaves the search path alone where this is true."""
+        return True
 
 
 @contextmanager
 def ray_session() -> Iterator[None]:
     """Join the cluster of RAY_ADDRESS (set inside `ray job submit`), or start Ray on this machine for the time.
 
-    A session that is already there is used and left running.
+    A session that is already there is used and left running. InputError, within seconds, where Ray cannot start or no
+    cluster answers.
     """
     if ray.is_initialized():
         yield
         return
-    settings = QUIET if "RAY_ADDRESS" in os.environ else {**QUIET, **ON_ONE_MACHINE}
+    address = environment.cluster_address()
+    settings = QUIET if address is not None else {**QUIET, **ON_ONE_MACHINE}
     os.environ.update({key: os.environ.get(key, value) for key, value in settings.items()})
-    root = str(Path(__file__).resolve().parents[2])
-    places = {name: os.environ[name] for name in WHERE_THINGS_ARE if name in os.environ}
-    environment = {**settings, **WORKER_ENVIRONMENT, **places}
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    variables = {**settings, **WORKER_ENVIRONMENT, **passed_on}
     if sys.stderr.isatty():
-        environment[TERMINAL_OF_DRIVER] = "1"
+        variables[TERMINAL_OF_DRIVER] = "1"
     for name in _given_by_job():  # workers have them; Ray refuses to be told twice
-        environment.pop(name, None)
-    if os.environ.get("RAY_ADDRESS") is None:  # a cluster's workers have the package or get it by the working dir
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    try:
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS", "local"),  # without a name, Ray would join any cluster it finds here
-            runtime_env={"env_vars": environment},
-            logging_level=logging.WARNING,
-            log_to_driver=True,
-        )
-    except ConnectionError as error:
-        raise InputError(
-            f"no Ray cluster answers at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}; correct or unset it ({error})"
-        ) from error
+        variables.pop(name, None)
+    if address is None:
+        _start(variables)
+    else:
+        _join(address, variables)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that there are no bars
@@ -67,6 +74,39 @@ def ray_session() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(variables: dict[str, str]) -> None:
+    """Ray on this machine, whose workers import this package from where the driver has it."""
+    folder = environment.temp_dir()
+    if isinstance(folder, environment.Fault):
+        raise InputError(f"Ray cannot start: {folder}")
+    for note in filter(None, (folder.note, environment.token_without_home())):
+        say(f"ray: {note}")
+    root = str(Path(__file__).resolve().parents[2])
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    try:
+        with environment.short_tmpdir():
+            _init(variables, address="local", _temp_dir=str(folder.path), job_config=OwnSearchPath())
+    except OSError as error:
+        raise InputError(f"Ray cannot start: {one_line(error)}; free or correct that, then try again") from error
+
+
+def _join(address: str, variables: dict[str, str]) -> None:
+    """The cluster at `address`, whose workers have the package by themselves or get it by the job's working folder."""
+    fault = environment.address_fault(address) or environment.search_path_fault(address)
+    if fault is not None:
+        raise InputError(str(fault))
+    try:
+        _init(variables, address=address)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
+        raise InputError(
+            f"cannot join the Ray cluster at RAY_ADDRESS={address}: {one_line(error)}; correct that or unset it"
+        ) from error
+
+
+def _init(variables: dict[str, str], **options: Any) -> None:
+    ray.init(runtime_env={"env_vars": variables}, logging_level=logging.WARNING, log_to_driver=True, **options)
 
 
 def _given_by_job() -> list[str]:

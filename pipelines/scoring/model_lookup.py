@@ -23,7 +23,9 @@ from grmp_core.model.backbone import load_backbone
 from grmp_core.model.bundle import DESCRIPTION, Bundle, check_backbone, read_bundle, with_weights_at
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
-from pipelines.tracking.tracker import OUTAGE, Tracker, open_tracking
+from pipelines.configuration.workloads import MODEL_NAME
+from pipelines.tracking.store_check import OUTAGE, reason
+from pipelines.tracking.tracker import Tracker, open_tracking
 
 _MODEL_URI = re.compile(r"^models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))$")
 
@@ -45,16 +47,16 @@ def resolve_model(uri: str, config: Config) -> ResolvedModel:
         place = locate(uri)
         return ResolvedModel(place.uri, place)
     match = _MODEL_URI.match(uri)
-    if match is None:
+    if match is None or not MODEL_NAME.fullmatch(match["name"]):
         raise InputError(f"model '{uri}': write models:/name@alias or models:/name/version, or a bundle's folder")
-    tracker = open_tracking(config)
+    tracker = open_tracking(config, needed_for=f"model {uri} could not be fetched")
     try:
-        found = _version_of(tracker.client, match, tracker.uri)
+        found = _version_of(tracker.client, match, tracker.address.shown)
         place = _download(config, tracker, match["name"], found)
     except OUTAGE as error:
         raise InputError(
-            f"model {uri} could not be fetched from MLflow at {tracker.uri} ({type(error).__name__}: "
-            f"{cause(error)}); start the server, correct tracking.uri, or give a bundle's folder"
+            f"model {uri} could not be fetched from MLflow at {tracker.address.shown} ({reason(error)}); "
+            "start the server, correct tracking.uri, or give a bundle's folder"
         ) from error
     return ResolvedModel(f"models:/{match['name']}/{found.version}", place)
 
@@ -129,11 +131,6 @@ def as_current(tracker: Tracker) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-
-
-def cause(error: BaseException) -> str:
-    """An error's text in one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300]
 
 
 def open_model(config: Config) -> tuple[str, Bundle]:

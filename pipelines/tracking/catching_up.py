@@ -17,7 +17,7 @@ class Synced:
     runs: tuple[str, ...]
     """Ids of the runs that now hold what was missing."""
     pending: tuple[dict[str, str], ...]
-    """What could still not be logged: kind, place, reason, since_utc."""
+    """Folders that could still not be logged: kind, place, reason, since_utc."""
 
     def as_json(self) -> dict[str, Any]:
         return {"runs": list(self.runs), "pending": list(self.pending)}
@@ -32,7 +32,7 @@ def log_outbox(config: Config) -> Synced:
     tracker = open_tracking(config)
     runs = []
     for entry in tracker.pending():
-        place = locate(entry["place"])
-        logged = tracker.log_sweep(place) if entry["kind"] == "sweep" else tracker.log_pretrain(place)
-        runs += [logged] if logged else []
+        folder = locate(entry["place"])
+        run_id = tracker.log_sweep(folder) if entry["kind"] == "sweep" else tracker.log_pretrain(folder)
+        runs += [run_id] if run_id else []
     return Synced(tuple(runs), tuple(tracker.pending()))

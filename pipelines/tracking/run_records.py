@@ -1,4 +1,4 @@
-"""What a folder's files become in an MLflow run: parameters, metrics by step, files, and a hash of it all."""
+"""Contents of an MLflow run, made from a folder's files: parameters, metrics by step, files, and a hash of it all."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def sweep_metrics(sweep: SweepResults) -> Values:
 
 
 def trial_params(row: dict[str, Any]) -> dict[str, Any]:
-    """What was set in a trial: its cell, and the keys of the configuration that a search varied (with a dot)."""
-    wanted = [name for name in row if name in _TRIAL_PARAMS or "." in str(name)]
-    return {name: row[name] for name in wanted if pd.notna(row[name])}
+    """A trial's settings: its cell, and the keys of the configuration that a search varied (with a dot)."""
+    names = [name for name in row if name in _TRIAL_PARAMS or "." in str(name)]
+    return {name: row[name] for name in names if pd.notna(row[name])}
 
 
 def trial_metrics(row: dict[str, Any], history: dict[str, Any]) -> Values:
@@ -59,8 +59,8 @@ def pretrain_metrics(history: Sequence[dict[str, Any]]) -> Values:
     ]
 
 
-def existing(place: Location, names: Sequence[str]) -> list[tuple[Location, str]]:
-    return [(place / name, "") for name in names if (place / name).exists()]
+def existing(folder: Location, names: Sequence[str]) -> list[tuple[Location, str]]:
+    return [(folder / name, "") for name in names if (folder / name).exists()]
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -88,8 +88,8 @@ def text(value: object) -> str:
 
 def digest(parts: Iterable[object]) -> str:
     """SHA-256 over bytes as they are and everything else as JSON, as hex."""
-    found = hashlib.sha256()
+    content = hashlib.sha256()
     for part in parts:
         data = part if isinstance(part, bytes) else json_text(part, sort_keys=True, default=str).encode()
-        found.update(len(data).to_bytes(8, "little") + data)
-    return found.hexdigest()
+        content.update(len(data).to_bytes(8, "little") + data)
+    return content.hexdigest()

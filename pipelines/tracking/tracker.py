@@ -1,4 +1,4 @@
-"""MLflow tracking: what a workload has written to its folder becomes runs. No other file talks to the tracking store.
+"""MLflow tracking: the files of a workload's folder become runs. No other file writes to the tracking store.
 
 The folder is the truth and MLflow a copy of it: a run carries a hash of what it was made from, so that logging again
 changes nothing, and logging after an outage or a crash adds exactly what is missing. Two processes must not log the
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import requests
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag, ViewType
@@ -34,9 +33,9 @@ from pipelines.runtime.console import say
 from pipelines.tracking import run_records
 from pipelines.tracking.outbox import Untracked
 from pipelines.tracking.run_records import digest
+from pipelines.tracking.store_address import StoreAddress, store_address
+from pipelines.tracking.store_check import StoreProblem, problem_of, reason, store_problem
 
-OUTAGE = (MlflowException, requests.RequestException, OSError)
-"""What MLflow's client raises when its store or server is away, dies, or refuses."""
 _KEY, _CONTENT, _TRIAL, _PARENT = "grmp.key", "grmp.content", "grmp.trial", "mlflow.parentRunId"
 _BATCH = 500  # the server takes at most 1000 metrics, 100 parameters in one request
 _ENVIRONMENT = {
@@ -46,47 +45,56 @@ _ENVIRONMENT = {
 }
 
 
-def open_tracking(config: Config) -> Tracker:
-    """The store that `tracking.uri`, else MLFLOW_TRACKING_URI names, else a SQLite file in a local `output`.
+def open_tracking(config: Config, needed_for: str | None = None) -> Tracker:
+    """The store of the configuration (`store_address`), after a look whether it can work. Makes no store.
 
-    Nothing is contacted yet. A SQLite store is made absolute, so that it means the same from every working directory.
+    A server that does not answer is told in a line, since it may be back when there is something to log; with
+    `needed_for`, the use that cannot wait for it, it is refused.
 
-    Raises InputError for a plain folder as store, and when nothing names a store and `output` is remote.
+    InputError for a store that cannot work: of a kind that is not supported, damaged, not writable, without its driver
+    or its rights, or with the experiment deleted.
     """
+    tracker = tracker_of(config)
+    problem = tracker.problem()
+    if problem is None:
+        return tracker
+    if needed_for is not None:
+        raise InputError(f"{needed_for}: {problem}")
+    if not problem.may_pass:
+        raise InputError(str(problem))
+    say(f"tracking: {problem}; results are kept in the output, and `grmp sync` logs them later")
+    return tracker
+
+
+def tracker_of(config: Config) -> Tracker:
+    """The tracker of a configuration, without a look at its store. InputError as `store_address` has it."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    output = locate(config.output)
-    uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if not uri:
-        if not output.is_local:
-            raise InputError(
-                f"tracking.uri is not set and output {output.uri} is not a local folder; "
-                "give the address of an MLflow server"
-            )
-        uri = f"sqlite:///{output.path}/mlflow.db"
-    artifacts: str | None = None
-    if uri.startswith("sqlite:///"):
-        database = Path(uri.removeprefix("sqlite:///")).expanduser().absolute()
-        uri, artifacts = f"sqlite:///{database}", (database.parent / "mlartifacts").as_uri()
-    elif "://" not in uri or uri.startswith("file:"):
-        raise InputError(
-            f"tracking.uri '{uri}' is a folder, which MLflow no longer takes; use sqlite:///{uri}/mlflow.db"
-        )
-    elif not uri.startswith("http"):
-        artifacts = (output / "mlartifacts").uri if not output.is_local else Path(output.path, "mlartifacts").as_uri()
-    return Tracker(uri, config.tracking.experiment, artifacts, output)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs tracebacks of what it also raises
+    return Tracker(store_address(config), config.tracking.experiment, locate(config.output))
 
 
 class Tracker:
     """Logs finished folders as runs of one experiment."""
 
-    def __init__(self, uri: str, experiment: str, artifacts: str | None, output: Location) -> None:
-        self.uri = uri
+    def __init__(self, address: StoreAddress, experiment: str, output: Location) -> None:
+        self.address = address
         self.experiment = experiment
-        self._artifacts = artifacts
-        """Where a new experiment keeps files; null: where the server says."""
         self._untracked = Untracked(output)
+
+    @property
+    def uri(self) -> str:
+        """For MLflow; `address.shown` is for messages."""
+        return self.address.uri
+
+    def problem(self, *, thorough: bool = False) -> StoreProblem | None:
+        """Why this store does not work, or None; a SQLite store that is not there yet only needs its folder."""
+        problem = store_problem(self.address, thorough=thorough)
+        database = self.address.database
+        if problem is not None or (database is not None and not database.exists()):
+            return problem
+        return problem_of(self.address, self._refuse_deleted_experiment)
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -99,53 +107,66 @@ class Tracker:
     @cached_property
     def experiment_id(self) -> str:
         """Made on first use. InputError when an experiment of this name was deleted in MLflow."""
-        found = self.client.get_experiment_by_name(self.experiment)
-        if found is None:
-            try:
-                return self.client.create_experiment(self.experiment, artifact_location=self._artifacts)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                found = self.client.get_experiment_by_name(self.experiment)
-        if found is None or found.lifecycle_stage == "deleted":
+        self._refuse_deleted_experiment()
+        experiment = self.client.get_experiment_by_name(self.experiment)
+        if experiment is not None:
+            return experiment.experiment_id
+        try:
+            return self.client.create_experiment(self.experiment, artifact_location=self.address.artifacts)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            experiment = self.client.get_experiment_by_name(self.experiment)  # another process was faster
+            if experiment is None:
+                raise
+            return experiment.experiment_id
+
+    def _refuse_deleted_experiment(self) -> None:
+        experiment = self.client.get_experiment_by_name(self.experiment)
+        if experiment is not None and experiment.lifecycle_stage == "deleted":
             raise InputError(
                 f"MLflow experiment '{self.experiment}' is deleted; restore it with "
                 f"`mlflow experiments restore`, or set tracking.experiment to another name"
             )
-        return found.experiment_id
 
     def log_sweep(self, sweep_dir: Location) -> str:
         """One parent run, one nested run a trial and a setting that a search tried; -> the parent's id, or "" when
         MLflow did not take it.
 
         Trials that are logged with the same content are left alone; one that was retried since replaces its run. What
-        MLflow did not take is listed in `<output>/untracked.json` for `sync`.
+        MLflow did not take is listed in `<output>/untracked.json` for `sync`. Never raises for a fault of the store:
+        the results are on disk.
         """
-        sweep = SweepFolder(sweep_dir).read()
-        return self._attempt("sweep", sweep_dir, lambda: self._log_sweep(sweep))
+        return self._attempt("sweep", sweep_dir, lambda: self._log_sweep(SweepFolder(sweep_dir).read()))
 
     def log_pretrain(self, pretrain_dir: Location) -> str:
         """One run with losses by step, configuration, and the prompts; as `log_sweep` in everything else."""
-        manifest = (pretrain_dir / "manifest.json").read_json()
-        history = (pretrain_dir / "history.json").read_json()["history"]
-        return self._attempt("pretrain", pretrain_dir, lambda: self._log_pretrain(pretrain_dir, manifest, history))
+        return self._attempt("pretrain", pretrain_dir, lambda: self._log_pretrain(pretrain_dir))
 
     def pending(self) -> list[dict[str, str]]:
-        """What could not be logged so far."""
+        """Entries of the list of folders that could not be logged so far."""
         return self._untracked.entries()
 
     # --- one folder ------------------------------------------------------------------------------------------------
 
-    def _attempt(self, kind: str, place: Location, log: Callable[[], str]) -> str:
+    def _attempt(self, kind: str, folder: Location, log: Callable[[], str]) -> str:
+        """The folder is on the list of what is missing before anything is logged: a killed process leaves it there."""
+        self._untracked.add(kind, folder, "logging was interrupted")
         try:
+            problem = store_problem(self.address)  # quicker than the client's own patience
+            if problem is not None:
+                return self._postpone(kind, folder, problem.problem)
             run_id = log()
-        except OUTAGE as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            self._untracked.add(kind, place, reason)
-            say(f"tracking: {self.uri} did not take {place.uri} ({reason}); the results are on disk, log them later")
-            return ""
-        self._untracked.remove(place)
+        except Exception as error:  # drivers and transports raise errors of any type; the results are on disk
+            return self._postpone(kind, folder, reason(error))
+        self._untracked.remove(folder)
         return run_id
+
+    def _postpone(self, kind: str, folder: Location, why: str) -> str:
+        unlisted = self._untracked.add(kind, folder, why)
+        later = "`grmp sync` logs it later" if unlisted is None else f"run the command again to log it ({unlisted})"
+        say(f"tracking: {folder.uri} is on disk, but not in MLflow ({why}); {later}")
+        return ""
 
     def _log_sweep(self, sweep: SweepResults) -> str:
         manifest = sweep.manifest
@@ -167,9 +188,9 @@ class Tracker:
         logged = {run.data.tags.get(_TRIAL): run for run in self._search(f"tags.`{_PARENT}` = '{parent_id}'")}
         tried = [] if sweep.searched is None else sweep.searched.to_dict("records")
         for row in [*sweep.trials.to_dict("records"), *tried]:
-            known = {name: value for name, value in row.items() if pd.notna(value)}  # None or NaN, as the others go
+            values = {name: value for name, value in row.items() if pd.notna(value)}  # None or NaN, as the others go
             history = sweep.folder.trial(row["trial"]).read_history() if pd.isna(row["error"]) else {}
-            content = digest([known, history])
+            content = digest([values, history])
             run = logged.get(row["trial"])
             if run is not None and run.data.tags.get(_CONTENT) == content:
                 continue
@@ -188,16 +209,18 @@ class Tracker:
         self._log_metrics(run.info.run_id, run_records.trial_metrics(row, history))
         self._finish(run.info.run_id, content, failed=pd.notna(row["error"]))
 
-    def _log_pretrain(self, place: Location, manifest: dict[str, Any], history: Sequence[dict[str, Any]]) -> str:
-        content = digest(["pretrain", place.uri, history, manifest.get("config"), manifest.get("inputs")])
+    def _log_pretrain(self, folder: Location) -> str:
+        manifest = (folder / "manifest.json").read_json()
+        history = (folder / "history.json").read_json()["history"]
+        content = digest(["pretrain", folder.uri, history, manifest.get("config"), manifest.get("inputs")])
         run = self._find(content)
         if run is not None and run.data.tags.get(_CONTENT) == content:
             return run.info.run_id
         run = run or self._create("pretrain", content, manifest)
         self._log_params(run, manifest.get("config", {}))
         self._log_metrics(run.info.run_id, run_records.pretrain_metrics(history))
-        files = run_records.existing(place, ("manifest.json", "history.json"))
-        files += [(file, "bundle") for file in (place / "bundle").list()]
+        files = run_records.existing(folder, ("manifest.json", "history.json"))
+        files += [(file, "bundle") for file in (folder / "bundle").list()]
         self._log_files(run.info.run_id, files, manifest.get("config", {}))
         self._finish(run.info.run_id, content, failed=False)
         return run.info.run_id
@@ -205,8 +228,8 @@ class Tracker:
     # --- MLflow ----------------------------------------------------------------------------------------------------
 
     def _find(self, key: str) -> Run | None:
-        found = self._search(f"tags.`{_KEY}` = '{key}'")
-        return found[0] if found else None
+        runs = self._search(f"tags.`{_KEY}` = '{key}'")
+        return runs[0] if runs else None
 
     def _search(self, query: str) -> list[Run]:
         runs: list[Run] = []
@@ -258,10 +281,10 @@ class Tracker:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        if not self.uri.startswith("sqlite:///"):
+        if self.address.database is None:
             yield
             return
-        lock = Path(f"{self.uri.removeprefix('sqlite:///')}.lock")
+        lock = Path(f"{self.address.database}.lock")
         locate(lock).make_parent()
         with lock.open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)

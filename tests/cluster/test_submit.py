@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import requests
+from ray._private.thirdparty.pathspec import PathSpec  # reads `excludes` when a folder is uploaded
 from ray.job_submission import JobStatus
 
 from cluster import submit
@@ -42,6 +44,24 @@ def test_the_upload_leaves_out_what_changes_and_what_is_asked_for():
     assert sent["working_dir"] == "."
     assert {".git", ".venv", "runs", "*.db", "*.log", "photos", "*.tif"} <= set(sent["excludes"])
     assert "working_dir" not in request("--no-working-dir").runtime_env()
+
+
+def test_pipes_sockets_and_devices_are_left_out_and_named(tmp_path, capsys):
+    """Ray itself would wait for ever for a pipe's other end."""
+    (tmp_path / "deep er" / "runs").mkdir(parents=True)
+    (tmp_path / "file.txt").write_text("is sent")
+    pipes = ["pipe", "deep er/odd [name]?*", "deep er/runs/excluded", "out.log"]
+    for name in pipes:
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "null").symlink_to("/dev/null")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "deep er" / "circle").symlink_to(tmp_path)
+    sent = request("--working-dir", str(tmp_path)).runtime_env()
+    line = capsys.readouterr().err
+    assert line == "submit: left out of the upload, since no ordinary files: deep er/odd [name]?*, null, pipe\n"
+    matches = PathSpec.from_lines("gitwildmatch", sent["excludes"]).match_file
+    assert all(matches(name) for name in (*pipes, "null"))
+    assert not any(matches(name) for name in ("file.txt", "deep er/odd n?x", "deep er/pipe", "dangling"))
 
 
 def test_addresses_are_handed_on_and_secrets_only_by_name():

@@ -133,5 +133,7 @@ def test_away_server_is_bad_input_for_registering(make_bundle, tmp_path, monkeyp
         tracking=TrackingConfig(uri="http://127.0.0.1:9"),
         register=RegisterConfig(bundle=str(make_bundle(6))),
     )
-    with pytest.raises(InputError, match=r"127\.0\.0\.1:9 did not take the model"):
+    with pytest.raises(
+        InputError, match=r"model grmp-iqa cannot be registered: no MLflow store answers at http://127\.0\.0\.1:9 "
+    ):
         register_model(config)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,8 +19,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import requests
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import OperationalError
 
 from grmp_core.errors import InputError
 from grmp_core.storage import locate
@@ -28,11 +32,12 @@ from pipelines.reporting.sweep_report import write_report
 from pipelines.results.sweep_folder import SweepFolder
 from pipelines.results.tables import search_frame
 from pipelines.results.trial import SettingResult
-from pipelines.tracking import catching_up
+from pipelines.tracking import catching_up, outbox
 from pipelines.tracking.catching_up import log_outbox
-from pipelines.tracking.tracker import Tracker, open_tracking
+from pipelines.tracking.tracker import Tracker, open_tracking, tracker_of
 from tests.pipelines.sweep_files import write_sweep
 
+SMALL = {"lambdas": (0,), "shots": (10,), "seeds": (0,), "n_test": 15, "images": False}
 FAILED = "lambda=1-shots=20-seed=0"
 
 
@@ -146,7 +151,7 @@ def test_a_retried_trial_replaces_its_run_and_no_other(config, sweep, tmp_path) 
 
 
 @pytest.mark.parametrize("dies_at", [1, 3, 6, 9])
-def test_death_in_the_middle_leaves_nothing_twice(config, sweep, monkeypatch, dies_at: int) -> None:
+def test_death_in_the_middle_leaves_nothing_twice(config, sweep, monkeypatch, capsys, dies_at: int) -> None:
     tracker = open_tracking(config)
     calls = iter(range(1, 1000))
     log_batch = tracker.client.log_batch
@@ -161,16 +166,82 @@ def test_death_in_the_middle_leaves_nothing_twice(config, sweep, monkeypatch, di
     (entry,) = tracker.pending()
     assert (entry["kind"], entry["place"]) == ("sweep", str(sweep))
     assert "connection refused" in entry["reason"]
+    assert "is on disk, but not in MLflow (connection refused); `grmp sync` logs it later" in capsys.readouterr().err
     (parent,) = log_outbox(config).runs
     fresh = open_tracking(config)
     assert len(trials_of(fresh, parent)) == 4
     assert len(runs_of(fresh)) == 5
     assert all("grmp.content" in run.data.tags for run in runs_of(fresh))
     assert log_outbox(config) == catching_up.Synced((), ())
+    assert not (Path(config.output) / outbox.FILE).exists()
 
 
-def test_pretraining_is_one_run(config, tmp_path) -> None:
-    folder = tmp_path / "pretrain"
+ERRORS = [
+    OperationalError("INSERT INTO runs", {}, sqlite3.OperationalError("database or disk is full")),
+    ModuleNotFoundError("No module named 'psycopg'", name="psycopg"),
+    OSError(errno.ENOSPC, "No space left on device"),
+    requests.ConnectionError("refused"),
+    TypeError("of a kind that no one thought of"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("kind", ["sweep", "pretrain"])
+def test_whatever_tracking_raises_after_the_work_is_a_line_and_an_entry(
+    config, tmp_path, monkeypatch, error, kind
+) -> None:
+    """Nothing is raised, so the command ends with 0: its results are on disk."""
+    tracker = open_tracking(config)
+
+    def fails(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(Tracker, "_create", fails)
+    folder = write_pretraining(tmp_path) if kind == "pretrain" else write_sweep(tmp_path, **SMALL)
+    log = tracker.log_pretrain if kind == "pretrain" else tracker.log_sweep
+    assert log(locate(folder)) == ""
+    (entry,) = tracker.pending()
+    assert (entry["kind"], entry["place"]) == (kind, str(folder))
+    assert "\n" not in entry["reason"]
+    assert "INSERT" not in entry["reason"]
+    monkeypatch.undo()
+    assert len(log_outbox(config).runs) == 1
+
+
+def test_a_killed_process_leaves_the_entry_behind(config, sweep, monkeypatch) -> None:
+    tracker = open_tracking(config)
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tracker, "_log_sweep", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tracker.log_sweep(locate(sweep))
+    assert [entry["reason"] for entry in tracker.pending()] == ["logging was interrupted"]
+
+
+def test_a_list_that_cannot_be_written_is_told_and_nothing_else_is_lost(config, sweep, capsys, monkeypatch) -> None:
+    (Path(config.output) / outbox.FILE).mkdir()
+    tracker = open_tracking(config)
+    assert tracker.log_sweep(locate(sweep))
+    assert "is logged, but stays on the list" in capsys.readouterr().err
+    monkeypatch.setattr(tracker, "_log_sweep", lambda _: 1 / 0)
+    assert tracker.log_sweep(locate(sweep)) == ""
+    assert "run the command again to log it (" in capsys.readouterr().err
+
+
+def test_one_folder_that_is_gone_does_not_keep_others_from_being_logged(config, sweep, tmp_path) -> None:
+    untracked = outbox.Untracked(locate(tmp_path))
+    untracked.add("pretrain", locate(tmp_path / "gone"), "away")
+    untracked.add("sweep", locate(sweep), "away")
+    synced = log_outbox(config)
+    assert len(synced.runs) == 1
+    (entry,) = synced.pending
+    assert entry["place"] == str(tmp_path / "gone")
+
+
+def write_pretraining(output: Path) -> Path:
+    folder = output / "pretrain"
     (folder / "bundle").mkdir(parents=True)
     (folder / "bundle" / "bundle.json").write_text("{}")
     history = [{"step": k, "support_loss": 1 / k, "query_loss": 2 / k} for k in range(1, 4)]
@@ -178,6 +249,11 @@ def test_pretraining_is_one_run(config, tmp_path) -> None:
     settings = {"meta": {"outer_lr": 0.01}, "ablate": {"pretrained": {"25 tasks + 10": "there"}}}
     manifest = {"config": settings, "git_commit": None, "inputs": {"tasks": ["a", "b"]}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_pretraining_is_one_run(config, tmp_path) -> None:
+    folder = write_pretraining(tmp_path)
     tracker = open_tracking(config)
     run = tracker.log_pretrain(locate(folder))
     assert tracker.log_pretrain(locate(folder)) == run
@@ -189,33 +265,13 @@ def test_pretraining_is_one_run(config, tmp_path) -> None:
     assert "bundle/bundle.json" in {item.path for item in tracker.client.list_artifacts(run, "bundle")}
 
 
-def test_default_store_is_a_file_in_the_output_wherever_one_stands(tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    tracker = open_tracking(Config(output="here"))
-    assert tracker.uri == f"sqlite:///{tmp_path}/here/mlflow.db"
-    relative = open_tracking(Config(output="here", tracking=TrackingConfig(uri="sqlite:///there.db")))
-    assert relative.uri == f"sqlite:///{tmp_path}/there.db"
-
-
-def test_environment_names_the_store_unless_the_configuration_does(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000")
-    assert open_tracking(Config(output=str(tmp_path))).uri == "http://mlflow.example:5000"
-    wanted = Config(output=str(tmp_path), tracking=TrackingConfig(uri="http://other.example"))
-    assert open_tracking(wanted).uri == "http://other.example"
-
-
-def test_stores_that_cannot_work_are_refused_with_the_fix(tmp_path) -> None:
-    with pytest.raises(InputError, match="give the address of an MLflow server"):
-        open_tracking(Config(output="mock://bucket/runs"))
-    with pytest.raises(InputError, match="use sqlite:///"):
-        open_tracking(Config(output=str(tmp_path), tracking=TrackingConfig(uri="./mlruns")))
-
-
-def test_deleted_experiment_is_told(config, sweep) -> None:
+def test_deleted_experiment_is_told_before_the_work_and_after_it_only_postpones(config, sweep) -> None:
     tracker = open_tracking(config)
     tracker.client.delete_experiment(tracker.experiment_id)
     with pytest.raises(InputError, match="is deleted; restore it"):
-        open_tracking(config).log_sweep(locate(sweep))
+        open_tracking(config)
+    assert tracker_of(config).log_sweep(locate(sweep)) == ""
+    assert "is deleted" in tracker_of(config).pending()[0]["reason"]
 
 
 @contextlib.contextmanager
