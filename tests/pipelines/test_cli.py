@@ -54,7 +54,8 @@ def test_the_overview_imports_nothing_that_takes_time(arguments):
         (["sweep", "--set", "sweep.lamdas=[1]"], "sweep.lamdas is unknown; did you mean sweep.lambdas?"),
         (["sweep", "--config", "none.yaml"], "none.yaml does not exist"),
         (["report", "--set", "output=/tmp/grmp-nothing-here"], "sweep"),
-        (["score", "missing.jpg", "--model", "/tmp/grmp-nothing-here"], "/tmp/grmp-nothing-here"),
+        (["score", "missing.jpg", "--model", "/tmp/grmp-nothing-here"], "missing.jpg: there is no such file or folder"),
+        (["score", __file__, "--model", "/tmp/grmp-nothing-here"], "/tmp/grmp-nothing-here"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):
