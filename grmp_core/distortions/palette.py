@@ -42,16 +42,16 @@ def min_variance_palette(codes: np.ndarray, num_colours: int) -> tuple[np.ndarra
 
 def _box(members: np.ndarray, counts: np.ndarray, positions: np.ndarray, serial: int) -> tuple:
     """(-largest squared error along an axis, serial number for ties, members, that axis)."""
-    weights, place = counts[members], positions[:, members]
+    weights, position = counts[members], positions[:, members]
     total = weights.sum()
-    error = (place * place * weights).sum(axis=1) - (place * weights).sum(axis=1) ** 2 / total
+    error = (position * position * weights).sum(axis=1) - (position * weights).sum(axis=1) ** 2 / total
     axis = int(np.argmax(error))
     return (-float(error[axis]) if len(members) > 1 else 0.0, serial, members, axis)
 
 
-def _cut(members: np.ndarray, counts: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _cut(members: np.ndarray, counts: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Halve a box at the plane that leaves the least variance in the two parts."""
-    where = place[members].astype(np.int64)
+    where = position[members].astype(np.int64)
     weight = np.bincount(where, counts[members], minlength=32)
     moment = weight * np.arange(32)
     below, moment_below = np.cumsum(weight)[:-1], np.cumsum(moment)[:-1]

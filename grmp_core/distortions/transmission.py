@@ -86,9 +86,9 @@ def local_blocks(image: np.ndarray, count: float, rng: np.random.Generator) -> n
 
 def _sample_and_fill(image: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     height, width = image.shape[:2]
-    known = uniform_codes((height, width), rng) < round(share * 65536)
-    known[height // 2, width // 2] = True
-    weights: list[np.ndarray] = [known.astype(np.float32)]
+    received = uniform_codes((height, width), rng) < round(share * 65536)
+    received[height // 2, width // 2] = True
+    weights: list[np.ndarray] = [received.astype(np.float32)]
     values: list[np.ndarray] = [image * weights[0][..., None]]
     while max(weights[-1].shape) > 1 and len(weights) <= _MAX_PYRAMID_STEPS:
         size = (-(-weights[-1].shape[1] // 2), -(-weights[-1].shape[0] // 2))

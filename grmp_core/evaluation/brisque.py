@@ -67,10 +67,10 @@ def fit_asymmetric(values: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def _statistics(field_HW: np.ndarray) -> np.ndarray:
-    found = [*fit_generalized_gaussian(field_HW)]
+    values = [*fit_generalized_gaussian(field_HW)]
     for down, right in _SHIFTS:
-        found += fit_asymmetric((field_HW * np.roll(field_HW, (down, right), axis=(0, 1))).ravel())
-    return np.array(found)
+        values += fit_asymmetric((field_HW * np.roll(field_HW, (down, right), axis=(0, 1))).ravel())
+    return np.array(values)
 
 
 def _mean_square(values: np.ndarray) -> float:

@@ -176,13 +176,13 @@ def fit_logistic(predicted: ArrayLike, mos: ArrayLike, parameters: int = 4) -> L
         return _fall_back(line, f"{len(x)} values, or one side constant, do not determine {parameters} parameters")
     zx, zy = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
     start = _start(zx, zy, parameters)
-    found = optimize.least_squares(lambda b: _logistic(b, zx) - zy, start, method="lm", max_nfev=_MAX_EVALUATIONS)
+    fitted = optimize.least_squares(lambda b: _logistic(b, zx) - zy, start, method="lm", max_nfev=_MAX_EVALUATIONS)
     squares_of_line = float(np.sum((line(x) - y) ** 2)) / y.var()
-    if not found.success or not np.all(np.isfinite(found.x)):
+    if not fitted.success or not np.all(np.isfinite(fitted.x)):
         return _fall_back(line, "the search did not end")
-    if 2 * found.cost > _WORSE_THAN_LINE * squares_of_line + 1e-12:
+    if 2 * fitted.cost > _WORSE_THAN_LINE * squares_of_line + 1e-12:
         return _fall_back(line, "the search ended worse than a straight line")
-    return LogisticFit(_in_units(found.x, x, y), True)
+    return LogisticFit(_in_units(fitted.x, x, y), True)
 
 
 def bootstrap_interval(

@@ -138,8 +138,8 @@ def _share(count: int, fraction: float) -> int:
 
 
 def _membership(ids: Sequence[str], chosen: Iterable[str]) -> np.ndarray:
-    wanted = set(chosen)
-    return np.fromiter((value in wanted for value in ids), dtype=bool, count=len(ids))
+    drawn = set(chosen)
+    return np.fromiter((value in drawn for value in ids), dtype=bool, count=len(ids))
 
 
 def _even_groups(ordered: Sequence[str], ids: Sequence[str], n_groups: int) -> list[list[str]]:

@@ -53,8 +53,8 @@ def orientation_in(info: Mapping[Any, Any]) -> int:
     told = first_directory(io.BytesIO(_EXIF_START.sub(b"", exif))).get(ORIENTATION) if isinstance(exif, bytes) else None
     if told is None:
         xmp = info.get("XML:com.adobe.xmp") or info.get("xmp") or b""
-        found = _XMP_ORIENTATION.search(xmp.encode(errors="replace") if isinstance(xmp, str) else bytes(xmp))
-        told = int(found[1]) if found else 1
+        match = _XMP_ORIENTATION.search(xmp.encode(errors="replace") if isinstance(xmp, str) else bytes(xmp))
+        told = int(match[1]) if match else 1
     return valid_orientation(told)
 
 

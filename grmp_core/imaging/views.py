@@ -1,4 +1,4 @@
-"""What the model sees of a photo: a finite, seeded set of views.
+"""Views, the crops of a photo that the model sees: a finite, seeded set.
 
 Finite, because then whatever is frozen in front of the learned part can be computed once a view and kept.
 

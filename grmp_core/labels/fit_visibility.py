@@ -37,20 +37,20 @@ Fit = tuple[dict[str, VisibilityCurve], np.ndarray]
 
 def measure_differences(photos: Sequence[str]) -> dict[str, np.ndarray]:
     """Type -> (measures, 5, photos) differences that its levels make."""
-    found = {name: np.zeros((len(MEASURES), 5, len(photos))) for name in REGISTRY}
+    differences_by_type = {name: np.zeros((len(MEASURES), 5, len(photos))) for name in REGISTRY}
     for i, path in enumerate(photos):
         image = read_image(path)
         appearance = Appearance(image)
-        for name, differences in found.items():
+        for name, differences in differences_by_type.items():
             for level in LEVELS:
                 rng = generator_of("visibility", path.rpartition("/")[2], name, level)
                 differences[:, level - 1, i] = appearance.differences(get(name)(image, float(level), rng))
-    return found
+    return differences_by_type
 
 
 def fit_type(name: str, differences: np.ndarray) -> Fit:
     """differences: (measures, 5, photos)."""
-    fitted = [fit_curve(name, found) for found in differences]
+    fitted = [fit_curve(name, measured) for measured in differences]
     together = np.mean([predicted for _, predicted in fitted], axis=0)
     return dict(zip(MEASURES, (curve for curve, _ in fitted), strict=True)), together.var(axis=1)
 
@@ -85,7 +85,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     try:
         paths = evenly_chosen(options.folder, options.photos)
-        fits = {name: fit_type(name, found) for name, found in measure_differences(paths).items()}
+        fits = {name: fit_type(name, differences) for name, differences in measure_differences(paths).items()}
     except InputError as error:
         parser.error(str(error))
     human = spreads()

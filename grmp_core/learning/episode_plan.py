@@ -35,12 +35,12 @@ def plan_episode(
     `number`: which of the step's `episodes_per_task` episodes it is.
     """
     rng = generator_of("episode", seed, step, task, *([number] if number else []))
-    wanted = config.batch_size * config.inner_steps
+    num_rows = config.batch_size * config.inner_steps
 
     def draw(part: Part) -> tuple[tuple[int, int], ...]:
         available = num_references[part] * len(LEVELS)
-        rounds = [rng.permutation(available) for _ in range(math.ceil(wanted / available))]
-        return tuple((int(i) // len(LEVELS), LEVELS[int(i) % len(LEVELS)]) for i in np.concatenate(rounds)[:wanted])
+        rounds = [rng.permutation(available) for _ in range(math.ceil(num_rows / available))]
+        return tuple((int(i) // len(LEVELS), LEVELS[int(i) % len(LEVELS)]) for i in np.concatenate(rounds)[:num_rows])
 
     return EpisodePlan(task, step, draw("support"), draw("query"))
 

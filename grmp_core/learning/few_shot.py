@@ -171,10 +171,10 @@ def validation_curve(
         for (_, held_out), (_, parameters) in zip(folds, states, strict=True):
             tokens = views.score_tokens_NGTD[torch.from_numpy(held_out)]
             predicted.append(predict_quality(model, parameters, tokens).cpu().numpy())
-        found, known = np.concatenate(predicted), np.concatenate([held_out for _, held_out in folds])
-        if not np.isfinite(found).all():
+        quality_by_fold, rows = np.concatenate(predicted), np.concatenate([held_out for _, held_out in folds])
+        if not np.isfinite(quality_by_fold).all():
             raise NonFiniteLossError(f"epoch {epoch}: a predicted quality is not finite; lower adapt.lr")
-        yield epoch, srcc(found, quality[known])
+        yield epoch, srcc(quality_by_fold, quality[rows])
 
 
 def folds_of(config: AdaptConfig, reference_ids: Sequence[str], seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -70,9 +70,9 @@ def load_backbone(config: BackboneConfig) -> Backbone:
     embedded, when a download fails, and when a checkpoint does not fit the architecture.
     """
     if config.name not in open_clip.list_models():
-        known = open_clip.list_models()
+        names = open_clip.list_models()
         raise InputError(
-            f"backbone.name '{config.name}' is unknown to open_clip; nearest: {', '.join(_nearest(config.name, known))}"
+            f"backbone.name '{config.name}' is unknown to open_clip; nearest: {', '.join(_nearest(config.name, names))}"
         )
     if config.name == EMBEDDED and config.pretrained is not None:
         raise InputError(
@@ -184,10 +184,10 @@ def _rgb(values: Sequence[float]) -> Rgb:
     return float(red), float(green), float(blue)
 
 
-def _nearest(name: str, known: list[str]) -> list[str]:
+def _nearest(name: str, names: list[str]) -> list[str]:
     import difflib
 
-    return difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+    return difflib.get_close_matches(name, names, n=3, cutoff=0.3)
 
 
 def dtype_of(precision: str) -> torch.dtype:

@@ -135,7 +135,7 @@ def make_batch(photos: Sequence[Photo], num_images: int, config: CropConfig, see
 
 
 def draw_parts(rng: np.random.Generator, config: CropConfig) -> Parts:
-    """What is done to one window: nothing, one type, a chain as of a camera, or two or three types of any kind."""
+    """Damage of one window: none, one type, a chain as of a camera, or two or three types of any kind."""
     kind = rng.random()
     if kind < config.clean:
         return []

@@ -1,4 +1,4 @@
-"""What a backbone can do before anything is adapted: its features, zero-shot quality, and type recognition.
+"""Skills of a backbone before anything is adapted: zero-shot quality and type recognition.
 
 Shapes: B crops, N images, D width of the image tower, E joint embedding, K sentences.
 """

@@ -37,7 +37,7 @@ def task_schema(size_px: int) -> pa.Schema:
     )
 
 
-def write_task_file(place: Location, rows: Sequence[TaskRow], size_px: int) -> int:
+def write_task_file(file: Location, rows: Sequence[TaskRow], size_px: int) -> int:
     """Write one Parquet file of one task, whole or not at all; -> its size in bytes."""
     schema = task_schema(size_px)
     pixels = np.stack([row.view_HW3 for row in rows]).reshape(-1)
@@ -55,7 +55,7 @@ def write_task_file(place: Location, rows: Sequence[TaskRow], size_px: int) -> i
         pa.Table.from_arrays(columns, schema=schema), sink, row_group_size=ROWS_PER_GROUP, compression="none"
     )
     buffer = sink.getvalue()
-    place.write_bytes(buffer)
+    file.write_bytes(buffer)
     return buffer.size
 
 

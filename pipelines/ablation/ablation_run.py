@@ -32,16 +32,16 @@ class Ablation:
     """One row a method, number of shots and split: `arms.COLUMNS`."""
     failed: list[str]
     """Failed trials, which have no row in `results`, each with its error."""
-    place: str
+    folder: str
 
     def as_json(self) -> dict[str, Any]:
         medians, tests = method_medians(self.results), compare_methods(self.results, AGAINST)
         records = {"medians": medians.to_dict("records"), "tests": tests.to_dict("records")}
-        return {"place": self.place, **records, "failed": self.failed}
+        return {"place": self.folder, **records, "failed": self.failed}
 
     def as_text(self) -> str:
         failed = [f"failed: {trial}" for trial in self.failed]
-        return "\n".join([medians_text(self.results), "", tests_text(self.results), *failed, self.place])
+        return "\n".join([medians_text(self.results), "", tests_text(self.results), *failed, self.folder])
 
 
 def run_ablation(config: Config) -> Ablation:
@@ -50,7 +50,7 @@ def run_ablation(config: Config) -> Ablation:
     InputError where `sweep.lambdas` has no value above 0, or where a search would choose lambda.
     """
     started = time.time()
-    place = output_place(config, "ablation")
+    folder = output_place(config, "ablation")
     if not any(strength > 0 for strength in config.sweep.lambdas):
         raise InputError("an ablation compares lambda 0 with larger ones: give sweep.lambdas a value above 0")
     if LAMBDA in config.sweep.space:
@@ -58,14 +58,14 @@ def run_ablation(config: Config) -> Ablation:
     target, sweeps = load_target(config.target), arms(config)
     with ray_session():
         baselines, rejected = baseline_rows(config, target.table.to_pydict())
-        by_arm = [arm_rows(arm, place) for arm in sweeps]
+        by_arm = [arm_rows(arm, folder) for arm in sweeps]
     results = pd.concat([baselines, *(rows for rows, _ in by_arm)], ignore_index=True)
-    ablation = Ablation(results, [trial for _, failed in by_arm for trial in failed], place.uri)
-    (place / "ablation.csv").write_bytes(results.to_csv(index=False).encode())
-    (place / "ablation.md").write_bytes(ablation.as_text().encode())
+    ablation = Ablation(results, [trial for _, failed in by_arm for trial in failed], folder.uri)
+    (folder / "ablation.csv").write_bytes(results.to_csv(index=False).encode())
+    (folder / "ablation.md").write_bytes(ablation.as_text().encode())
     inputs = {"target": target.fingerprint()}
     counts = {"rows": len(results), "failed": len(ablation.failed)}
     write_manifest(
-        place, "ablation", config, started, inputs=inputs, counts=counts, rejected=(*bad_rows(target), *rejected)
+        folder, "ablation", config, started, inputs=inputs, counts=counts, rejected=(*bad_rows(target), *rejected)
     )
     return ablation

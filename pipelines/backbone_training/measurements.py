@@ -1,4 +1,4 @@
-"""What weights of the embedded backbone can do: the numbers of its model card."""
+"""Measurements of the embedded backbone's weights: the numbers of its model card."""
 
 from __future__ import annotations
 

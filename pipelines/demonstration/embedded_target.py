@@ -83,6 +83,6 @@ def draw_new_images(folder: Location, seed: int) -> None:
         write_png(folder / f"blur_{level}.png", compose(clean, (("gaussian_blur", float(level)),), rng))
 
 
-def write_png(place: Location, image: np.ndarray) -> None:
+def write_png(file: Location, image: np.ndarray) -> None:
     _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    place.write_bytes(data.tobytes())
+    file.write_bytes(data.tobytes())

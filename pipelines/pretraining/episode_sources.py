@@ -26,9 +26,9 @@ def check_store(store: TaskStore, config: Config) -> Plan:
             f"task store {store.root.uri} holds {store.size_px} px views, {config.backbone.name} wants {size_px} px; "
             "synthesize again into another output"
         )
-    wanted = set(task_names(config))
-    if wanted != set(store.tasks):
-        different = sorted(wanted ^ set(store.tasks))
+    tasks = set(task_names(config))
+    if tasks != set(store.tasks):
+        different = sorted(tasks ^ set(store.tasks))
         raise InputError(
             f"task store {store.root.uri} and synthesize.tasks differ in {', '.join(different[:5])}; "
             "run `grmp synthesize` with these settings into another output"

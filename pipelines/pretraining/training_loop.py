@@ -102,23 +102,23 @@ def learn_here(arguments: dict[str, Any]) -> None:
 def learn_on_workers(arguments: dict[str, Any], config: Config, run: Location) -> None:
     """Ray Train's own record of a run, in the folder `run`, is of no use to another one: a driver that is killed may
     leave it half-written. Whatever starts or starts again goes on from the last of our checkpoints."""
-    wanted = config.pretrain
+    settings = config.pretrain
     _check_resources(config)
-    resources = {"CPU": wanted.cpus_per_worker, "GPU": wanted.gpus_per_worker}
+    resources = {"CPU": settings.cpus_per_worker, "GPU": settings.gpus_per_worker}
     trainer = TorchTrainer(
         _worker,
         train_loop_config=arguments,
         scaling_config=ScalingConfig(
-            num_workers=wanted.workers if not wanted.min_workers else (wanted.min_workers, wanted.workers),  # type: ignore[arg-type]  # V2
-            use_gpu=wanted.gpus_per_worker > 0,
+            num_workers=settings.workers if not settings.min_workers else (settings.min_workers, settings.workers),  # type: ignore[arg-type]  # V2
+            use_gpu=settings.gpus_per_worker > 0,
             resources_per_worker=resources,
         ),
         run_config=RunConfig(
             name=run.name,
             storage_path=run.parent.uri,
             failure_config=FailureConfig(
-                max_failures=wanted.max_failures,
-                controller_failure_limit=wanted.max_failures,  # type: ignore[call-arg]  # Train V2's; mypy sees V1's
+                max_failures=settings.max_failures,
+                controller_failure_limit=settings.max_failures,  # type: ignore[call-arg]  # Train V2's; mypy sees V1's
             ),
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
@@ -197,14 +197,14 @@ def _alone(flat: Tensor) -> None:
 
 
 def _check_resources(config: Config) -> None:
-    wanted = config.pretrain
-    count = wanted.min_workers or wanted.workers
+    settings = config.pretrain
+    count = settings.min_workers or settings.workers
     fix = "lower pretrain.workers, pretrain.cpus_per_worker or pretrain.gpus_per_worker"
-    piece = {"CPU": wanted.cpus_per_worker, "GPU": wanted.gpus_per_worker}
+    piece = {"CPU": settings.cpus_per_worker, "GPU": settings.gpus_per_worker}
     require(piece, count, config.wait_for_nodes_s, "pre-training wants", fix)
-    if wanted.episodes == "stream" and count * wanted.cpus_per_worker + 1 > ray.cluster_resources().get("CPU", 0):
+    if settings.episodes == "stream" and count * settings.cpus_per_worker + 1 > ray.cluster_resources().get("CPU", 0):
         raise InputError(
-            f"pretrain.episodes stream makes tasks beside {count} workers of {wanted.cpus_per_worker:g} CPUs and needs "
+            f"pretrain.episodes stream makes tasks beside {count} workers of {settings.cpus_per_worker:g} CPUs and asks for "
             f"1 CPU more, the cluster has {ray.cluster_resources().get('CPU', 0):g} in all; "
             "lower pretrain.workers or pretrain.cpus_per_worker"
         )

@@ -253,8 +253,8 @@ def _bound(value: float) -> str:
 def _thumbnail(path: str, longest_px: int, limits: ImageLimits) -> tuple[bytes | None, str | None]:
     """-> a JPEG of at most `longest_px` a side and null, or null and the reason why there is none."""
     try:
-        place = locate(path)
-        image = read_image(place.path if place.is_local else place.read_bytes(), limits)
+        file = locate(path)
+        image = read_image(file.path if file.is_local else file.read_bytes(), limits)
     except ImageError as error:
         return None, error.reason
     except (InputError, OSError) as error:

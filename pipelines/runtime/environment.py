@@ -160,11 +160,11 @@ def search_path_fault(address: str | None) -> Fault | None:
     Ray puts the current folder of a driver first on the search path of a cluster's workers. For a Ray that is started
     here `ray_session` keeps the folder off it.
     """
-    found = shadowing_modules(Path.cwd()) if address is not None else []
-    if not found:
+    shadowing = shadowing_modules(Path.cwd()) if address is not None else []
+    if not shadowing:
         return None
     return Fault(
-        f"workers of the cluster would import {found[0]} in place of this package",
+        f"workers of the cluster would import {shadowing[0]} in place of this package",
         "start the command in another folder, or rename the file",
     )
 

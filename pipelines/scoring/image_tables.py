@@ -224,9 +224,9 @@ def _unreadable(file: Location, kind: str, error: Exception) -> InputError:
 
 
 def _without_column(file: Location, names: Sequence[str]) -> InputError:
-    columns, known = ", ".join(names) or "none", ", ".join(IMAGE_COLUMNS)
+    columns, recognized = ", ".join(names) or "none", ", ".join(IMAGE_COLUMNS)
     fix = "the columns are separated by ';': write commas" if len(names) == 1 and ";" in names[0] else "rename one"
-    return InputError(f"score.images: {file.uri} has no column of images ({known}); its columns: {columns}; {fix}")
+    return InputError(f"score.images: {file.uri} has no column of images ({recognized}); its columns: {columns}; {fix}")
 
 
 def _one_line(error: BaseException) -> str:

@@ -41,8 +41,8 @@ class Evaluation:
         return {"model": self.model, **scores, "srcc_interval": interval, "learned_from": self.learned_from}
 
     def as_text(self) -> str:
-        known = math.isfinite(self.srcc_low)
-        interval = f"{self.srcc_low:.3f}-{self.srcc_high:.3f}" if known else f"none: {self._why_no_interval()}"
+        has_interval = math.isfinite(self.srcc_low)
+        interval = f"{self.srcc_low:.3f}-{self.srcc_high:.3f}" if has_interval else f"none: {self._why_no_interval()}"
         row = dataclasses.asdict(self.scores) | {"SRCC 95 %": interval}
         note = f"left out: {self.learned_from} images that the model has learned from" if self.learned_from else None
         if self.learned_from is None:

@@ -66,5 +66,5 @@ class EpisodeMaker:
             "query_quality": np.array([r.quality for r in query], dtype=np.float32),
         }
 
-    def _rows(self, task: str, part: Part, wanted: Sequence[tuple[int, int]]) -> list[TaskRow]:
-        return [self.synthesizer.rows_of(self.by_part[part][index], part)(task, level) for index, level in wanted]
+    def _rows(self, task: str, part: Part, pairs: Sequence[tuple[int, int]]) -> list[TaskRow]:
+        return [self.synthesizer.rows_of(self.by_part[part][index], part)(task, level) for index, level in pairs]

@@ -122,8 +122,8 @@ class Synthesizer:
 
 def synthesizer_of(config: Config) -> Synthesizer:
     """The settings that decide about pixels."""
-    wanted = config.synthesize
-    return Synthesizer(view_size_px(config), wanted.short_side_px, config.seed, config.images, wanted.labels)
+    settings = config.synthesize
+    return Synthesizer(view_size_px(config), settings.short_side_px, config.seed, config.images, settings.labels)
 
 
 def view_size_px(config: Config) -> int:
@@ -177,10 +177,10 @@ def photo_references(config: Config, listing: Listing | None = None) -> list[Ref
 
     listing: of that path, for a caller who has it.
     """
-    wanted = config.synthesize
+    settings = config.synthesize
     uris = list((listing or photo_listing(config)).paths)
-    if wanted.references:
-        uris = uris[: wanted.references]
+    if settings.references:
+        uris = uris[: settings.references]
     root = os.path.commonprefix(uris).rpartition("/")[0]  # noqa: RUF071  # cut at a slash: ids travel with a folder
     return [Reference(uri.removeprefix(root).lstrip("/"), uri) for uri in uris]
 
@@ -201,18 +201,18 @@ def rated_references(config: Config) -> tuple[list[Reference], Rejects]:
 
     InputError when the folder is not the set as released.
     """
-    wanted, tasks = config.synthesize, set(task_names(config))
+    settings, tasks = config.synthesize, set(task_names(config))
     # Rejects of loading and of decoding count together, so the loader is to refuse none on its own.
-    labelled = datasets.load(wanted.source, wanted.path or "", max_reject_fraction=1.0)
+    labelled = datasets.load(settings.source, settings.path or "", max_reject_fraction=1.0)
     by_reference: dict[str, dict[tuple[str, int], Rated]] = defaultdict(dict)
     for row in labelled.table.to_pylist():
         if row["distortion"] in tasks:
             by_reference[row["reference_id"]][row["distortion"], row["level"]] = Rated(
                 row["image_path"], row["quality"]
             )
-    found = [Reference(name, rated=pictures) for name, pictures in sorted(by_reference.items())]
+    references = [Reference(name, rated=pictures) for name, pictures in sorted(by_reference.items())]
     rejected = [{"path": reject.path, "reason": reject.reason} for reject in labelled.rejected]
-    return found[: wanted.references or None], rejected
+    return references[: settings.references or None], rejected
 
 
 def _scan_photos(config: Config, listing: Listing | None) -> tuple[list[Reference], Rejects]:

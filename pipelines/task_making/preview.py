@@ -50,10 +50,10 @@ def write_preview(config: Config) -> Preview:
     """Write the contact sheet to `preview.output`. No task store is touched and no Ray is started."""
     if config.preview.output is None:
         raise InputError("nothing to write to: give preview.output (grmp preview sheet.html)")
-    place = locate(config.preview.output)
+    file = locate(config.preview.output)
     sheet = make_sheet(config)
-    place.write_bytes(to_png(sheet) if place.path.endswith(".png") else to_html(sheet).encode())
-    return Preview(place.uri, sheet.title, sum(len(line.tiles) for group in sheet.groups for line in group.lines))
+    file.write_bytes(to_png(sheet) if file.path.endswith(".png") else to_html(sheet).encode())
+    return Preview(file.uri, sheet.title, sum(len(line.tiles) for group in sheet.groups for line in group.lines))
 
 
 def make_sheet(config: Config) -> Sheet:
@@ -96,19 +96,19 @@ def _rated_sheet(config: Config, reference: Reference, reader: Synthesizer) -> S
 
 
 def _reference(config: Config) -> Reference:
-    wanted = config.synthesize
+    settings = config.synthesize
     if config.preview.image:
         return Reference(config.preview.image.rpartition("/")[2], config.preview.image)
-    if wanted.source == "procedural":
+    if settings.source == "procedural":
         return Reference(scenes.reference_id(0))
-    if wanted.source == "photos":
+    if settings.source == "photos":
         return photo_references(config)[0]
     count = len(task_names(config)) * len(LEVELS)
     for reference in rated_references(config)[0]:
         if len(reference.rated) == count:
             return reference
     raise InputError(
-        f"{wanted.path}: no reference has all {count} pictures of the wanted tasks; complete the download, or name "
+        f"{settings.path}: no reference has all {count} pictures of the wanted tasks; complete the download, or name "
         "the tasks it has in synthesize.tasks"
     )
 

@@ -47,15 +47,15 @@ class Synthesis:
 def synthesize(config: Config) -> Synthesis:
     """Write the task store `<output>/tasks`. Blocks of references that are already there are not made again."""
     started = time.time()
-    place, names = output_place(config, "tasks"), task_names(config)
+    store, names = output_place(config, "tasks"), task_names(config)
     with ray_session():
         listing = photo_listing(config)
         usable, rejected = scan_references(config, listing)
         parts = split_references([r.reference_id for r in usable], config.synthesize.query_fraction, config.seed)
-        plan = plan_store(config, usable, parts, place)
-        rows, bytes_written = write_blocks(block_writer(config, usable, parts, place))
+        plan = plan_store(config, usable, parts, store)
+        rows, bytes_written = write_blocks(block_writer(config, usable, parts, store))
     write_manifest(
-        place,
+        store,
         "synthesize",
         config,
         started,
@@ -64,4 +64,4 @@ def synthesize(config: Config) -> Synthesis:
         rejected=rejected,
         not_taken=[left.as_row() for left in listing.not_taken],
     )
-    return Synthesis(place.uri, len(names), len(usable), rows, bytes_written, tuple(rejected), time.time() - started)
+    return Synthesis(store.uri, len(names), len(usable), rows, bytes_written, tuple(rejected), time.time() - started)

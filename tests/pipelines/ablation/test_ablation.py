@@ -133,9 +133,9 @@ def test_all_methods_see_the_same_images_and_equal_prompts_give_equal_rows(tmp_p
     assert srcc["adaptation + QGR"] == srcc["adaptation + same + QGR"]
     assert srcc[arms.NSS] > 0.7  # the pictures differ in noise alone, and four are tested
     assert np.isfinite(srcc).all()
-    text = Path(done.place, "ablation.md").read_text()
+    text = Path(done.folder, "ablation.md").read_text()
     assert all(method in text for method in done.results["method"])
-    markers = {path: path.stat().st_mtime_ns for path in Path(done.place).rglob("trial.json")}
+    markers = {path: path.stat().st_mtime_ns for path in Path(done.folder).rglob("trial.json")}
     pd.testing.assert_frame_equal(run_ablation(config).results, done.results)
     assert {path: path.stat().st_mtime_ns for path in markers} == markers  # no trial was run again
 
