@@ -152,7 +152,7 @@ class Location:
         return content
 
     def write_json(self, content: dict[str, Any]) -> None:
-        """What is not finite is written as null: see `json_text`."""
+        """Numbers that are not finite are written as null: see `json_text`."""
         self.write_bytes((json_text(content, indent=2, sort_keys=True) + "\n").encode())
 
     def _below(self, path: str) -> Location:
@@ -164,7 +164,7 @@ class Location:
 
     @contextmanager
     def _explained(self, doing: str) -> Iterator[None]:
-        """What a server refuses, and what cannot be written, as one line; a missing file stays FileNotFoundError."""
+        """Refusals of a server, and failed writes, as one line; a missing file stays FileNotFoundError."""
         try:
             yield
         except FileNotFoundError:

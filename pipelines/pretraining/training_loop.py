@@ -204,8 +204,8 @@ def _check_resources(config: Config) -> None:
     require(piece, count, config.wait_for_nodes_s, "pre-training wants", fix)
     if settings.episodes == "stream" and count * settings.cpus_per_worker + 1 > ray.cluster_resources().get("CPU", 0):
         raise InputError(
-            f"pretrain.episodes stream makes tasks beside {count} workers of {settings.cpus_per_worker:g} CPUs and asks for "
-            f"1 CPU more, the cluster has {ray.cluster_resources().get('CPU', 0):g} in all; "
+            f"pretrain.episodes stream makes tasks beside {count} workers of {settings.cpus_per_worker:g} CPUs: it "
+            f"needs 1 CPU more, and the cluster has {ray.cluster_resources().get('CPU', 0):g} in all; "
             "lower pretrain.workers or pretrain.cpus_per_worker"
         )
 

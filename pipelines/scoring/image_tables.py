@@ -44,7 +44,7 @@ class ImageInput:
     row: int = -1
     """Number of its row in that Parquet file, from 0; -1 for a file of its own."""
     folder: str = ""
-    """What a path in that row is relative to."""
+    """Folder that a path in that row is relative to."""
     problem: str = ""
     """Why it cannot be scored, known without a look at it."""
 
@@ -159,7 +159,7 @@ def _is_embedded(kind: pa.DataType) -> bool:
 
 
 def _labels(table: pq.ParquetFile, column: str) -> Sequence[str | None]:
-    """What the rows call their images, read without the images; null where they do not."""
+    """Names that the rows give their images, read without the images; null where there are none."""
     schema = table.schema_arrow
     kind = schema.field(column).type
     if pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
