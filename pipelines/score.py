@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="files, folders, globs or s3://… (score.images)")
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE", help="files, folders, globs, Parquet or CSV tables, s3://… (score.images)"
+    )
     parser.add_argument("--model", help="bundle folder or models:/name@alias (score.model)")
     parser.add_argument("--output", help="scores file, .parquet or .csv (score.output)")
 

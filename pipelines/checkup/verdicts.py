@@ -221,7 +221,7 @@ def judge_authentication(address: str | None, nodes: Sequence[Node], token: bool
     return Finding("token", "warn", f"off; anyone who reaches {address} can run programs there", fix)
 
 
-_SHARED = "set output to s3://… or a shared folder"
+_SHARED = "set output to s3://bucket/folder or a shared folder"
 
 
 def _answered(answers: Answers) -> dict[str, NodeFacts]:

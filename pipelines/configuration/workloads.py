@@ -254,7 +254,8 @@ class ScoreConfig(Settings):
     """Images to score, and how."""
 
     images: tuple[PathText, ...] = ()
-    """Files, folders, globs, Parquet files with an image column, or s3://… folders."""
+    """Files, folders, globs, and tables (.parquet, .csv) with a column image_path, image, path or file_name, here or on
+    s3://…. A table has paths, as seen from it, or in Parquet the encoded images."""
     model: PathText | None = None
     """A bundle's folder or an MLflow model (`models:/name@alias`); null: the registered champion."""
     output: PathText | None = None
@@ -263,7 +264,7 @@ class ScoreConfig(Settings):
     """Views a side, grid x grid spread evenly over the image, whose quality is averaged; 0: as the model was adapted
     (views.score_grid). More views cost their time and see more of a large photo."""
     batch_size: Annotated[int, Ge(1)] = 16
-    """Images that a model replica decodes and scores together."""
+    """Views in one forward pass, at most. They are always views of one image: no other one changes its score."""
     workers: Annotated[int, Ge(0)] = 0
     """Model replicas; 0: one per CPU or GPU."""
     gpus_per_worker: Annotated[float, Ge(0)] = 0

@@ -97,7 +97,9 @@ def _judge(config: Config, client: MlflowClient, folder: Location, version: int)
     if int(champion) == version:
         return True, "it is the champion already"
     uri = f"models:/{name}/{champion}"
-    return judge(folder, str(champion), lambda: resolve_model(uri, config).place, config.register.margin, config.images)
+    return judge(
+        folder, str(champion), lambda: resolve_model(uri, config).folder, config.register.margin, config.images
+    )
 
 
 # --- the registry --------------------------------------------------------------------------------------------------

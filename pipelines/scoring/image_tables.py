@@ -92,12 +92,12 @@ def images_in_table(location: Location) -> list[ImageInput]:
     if location.is_folder():
         files = [f for f in location.list(recursive=True) if f.name.lower().endswith(suffix) and f.name[0] not in "._"]
     if not files:
-        raise InputError(f"score.images: the folder {location.uri} holds no {suffix} file")
+        raise InputError(f"the folder {location.uri} holds no {suffix} file")
     names = cache(lambda: ImageNames(location.parent))  # of an object store it takes a listing, for relative names only
     rows_of = _rows_of_csv if suffix == ".csv" else _rows_of_parquet
     images = [image for file in files for image in rows_of(file, location.parent, names)]
     if not images:
-        raise InputError(f"score.images: {location.uri} has no rows")
+        raise InputError(f"{location.uri} has no rows")
     for note in names().notes if names.cache_info().currsize else ():
         say(f"score: {location.uri}: {note}")
     return images
@@ -139,7 +139,7 @@ def _image_column(schema: pa.Schema, file: Location) -> str:
     if not usable:
         column, kind = next(iter(types.items()))
         raise InputError(
-            f"score.images: the column {column} of {file.uri} holds {kind}; it must hold paths, encoded images as "
+            f"the column {column} of {file.uri} holds {kind}; it must hold paths, encoded images as "
             "bytes, or structs of bytes and path"
         )
     return usable[0]
@@ -220,13 +220,13 @@ class _EmbeddedImages:
 
 
 def _unreadable(file: Location, kind: str, error: Exception) -> InputError:
-    return InputError(f"score.images: {file.uri} is no readable {kind} file ({_one_line(error)}); write it again")
+    return InputError(f"{file.uri} is no readable {kind} file ({_one_line(error)}); write it again")
 
 
 def _without_column(file: Location, names: Sequence[str]) -> InputError:
     columns, recognized = ", ".join(names) or "none", ", ".join(IMAGE_COLUMNS)
     fix = "the columns are separated by ';': write commas" if len(names) == 1 and ";" in names[0] else "rename one"
-    return InputError(f"score.images: {file.uri} has no column of images ({recognized}); its columns: {columns}; {fix}")
+    return InputError(f"{file.uri} has no column of images ({recognized}); its columns: {columns}; {fix}")
 
 
 def _one_line(error: BaseException) -> str:

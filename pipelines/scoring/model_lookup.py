@@ -33,7 +33,7 @@ _MODEL_URI = re.compile(r"^models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<ve
 class ResolvedModel(NamedTuple):
     name: str
     """`models:/name/version`, or the address of the bundle's folder: what a record of its use says."""
-    place: Location
+    folder: Location
     """Folder of the bundle, for as long as this process lives."""
 
 
@@ -44,21 +44,21 @@ def resolve_model(uri: str, config: Config) -> ResolvedModel:
     the registry has no such model, with what it has.
     """
     if not uri.startswith("models:"):
-        place = locate(uri)
-        return ResolvedModel(place.uri, place)
+        folder = locate(uri)
+        return ResolvedModel(folder.uri, folder)
     match = _MODEL_URI.match(uri)
     if match is None or not MODEL_NAME.fullmatch(match["name"]):
         raise InputError(f"model '{uri}': write models:/name@alias or models:/name/version, or a bundle's folder")
     tracker = open_tracking(config, needed_for=f"model {uri} could not be fetched")
     try:
-        found = _version_of(tracker.client, match, tracker.address.shown)
-        place = _download(config, tracker, match["name"], found)
+        version = _version_of(tracker.client, match, tracker.address.shown)
+        folder = _download(config, tracker, match["name"], version)
     except OUTAGE as error:
         raise InputError(
             f"model {uri} could not be fetched from MLflow at {tracker.address.shown} ({reason(error)}); "
             "start the server, correct tracking.uri, or give a bundle's folder"
         ) from error
-    return ResolvedModel(f"models:/{match['name']}/{found.version}", place)
+    return ResolvedModel(f"models:/{match['name']}/{version.version}", folder)
 
 
 def _version_of(client: MlflowClient, match: re.Match[str], uri: str) -> Any:
@@ -75,20 +75,20 @@ def _version_of(client: MlflowClient, match: re.Match[str], uri: str) -> Any:
             f"MLflow at {uri} has no {what}; register one with grmp register, or give a bundle's folder"
         ) from error
     if match["alias"] not in model.aliases:
-        known = ", ".join(f"{alias} (version {v})" for alias, v in sorted(model.aliases.items())) or "none"
-        raise InputError(f"model '{name}' in MLflow at {uri} has no alias '{match['alias']}'; it has: {known}")
+        aliases = ", ".join(f"{alias} (version {v})" for alias, v in sorted(model.aliases.items())) or "none"
+        raise InputError(f"model '{name}' in MLflow at {uri} has no alias '{match['alias']}'; it has: {aliases}")
     return client.get_model_version(name, model.aliases[match["alias"]])
 
 
-def _download(config: Config, tracker: Tracker, name: str, found: Any) -> Location:
+def _download(config: Config, tracker: Tracker, name: str, version: Any) -> Location:
     output = locate(config.output)
-    made = hashlib.sha256(f"{tracker.uri} {found.creation_timestamp}".encode()).hexdigest()[:8]
+    made = hashlib.sha256(f"{tracker.uri} {version.creation_timestamp}".encode()).hexdigest()[:8]
     root = Path(output.path, "models") if output.is_local else _folder_of_this_process()
-    folder = root / f"{name}-{found.version}-{made}"
+    folder = root / f"{name}-{version.version}-{made}"
     if not folder.exists():
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root) as fresh, as_current(tracker):
-            source = f"models:/{name}/{found.version}/artifacts"
+            source = f"models:/{name}/{version.version}/artifacts"
             got = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=fresh))
             got.rename(folder)
     _point_to_backbone(folder)
@@ -140,6 +140,6 @@ def open_model(config: Config) -> tuple[str, Bundle]:
     """
 
     model = resolve_model(config.score.model or f"models:/{config.register.name}@champion", config)
-    bundle = with_weights_at(read_bundle(model.place), config.backbone, model.name)
+    bundle = with_weights_at(read_bundle(model.folder), config.backbone, model.name)
     check_backbone(bundle, load_backbone(bundle.backbone), model.name)
     return model.name, bundle

@@ -57,7 +57,7 @@ class Evaluation:
 def evaluate_target(config: Config) -> Evaluation:
     """Score with `score.model` the images of the target that it has not learned from; write `<output>/evaluate`.
 
-    Raises InputError when the model has learned from all of them.
+    InputError when the model has learned from all of them, or none can be scored.
     """
     started = time.time()
     model, bundle = open_model(config)
@@ -73,6 +73,11 @@ def evaluate_target(config: Config) -> Evaluation:
             "evaluate it on others, or evaluate one of a sweep, which holds images back"
         )
     check_rejects(config.target, len(target), unreadable, bad_rows(target))
+    if len(failed) == len(frame):
+        first = unreadable[0]
+        raise InputError(
+            f"no image of {target.root} has a score (first: {first['path']}: {first['reason']}); repair them"
+        )
     good = frame[frame["error"].isna()]
     predicted = np.asarray(target.score_range.to_mos(good["quality"].to_numpy()))  # on the target's scale, whatever
     human = good["mos"].to_numpy()  # scale the model learned from

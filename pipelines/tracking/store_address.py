@@ -16,7 +16,7 @@ from pipelines.configuration.schema import Config
 
 _SERVERS = ("http", "https")
 _DATABASES = ("postgresql", "mysql", "mssql")
-_STORES = "an MLflow server (http://host:5000), a database (postgresql://…) or a file (sqlite:////folder/mlflow.db)"
+_STORES = "an MLflow server (http://host:5000), a database (postgresql://user@host/name) or a file (sqlite:////folder/mlflow.db)"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,9 +115,13 @@ def _database_problem(address: StoreAddress) -> StoreProblem | None:
     url = sqlalchemy.make_url(address.uri)
     try:
         engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         problem = f"{address.setting} {address.shown} needs the Python package {error.name}, which is not installed"
-        return StoreProblem(problem, f"pip install {error.name}, or name another driver or store")
+        package = "psycopg[binary]" if error.name == "psycopg" else error.name  # alone it needs a system library
+        return StoreProblem(problem, f"pip install '{package}', or name another driver or store")
+    except ImportError as error:
+        problem = f"the driver of {address.setting} {address.shown} cannot be loaded ({reason(error)})"
+        return StoreProblem(problem, "install it again with what it needs, or name another driver or store")
     except NoSuchModuleError:
         problem = f"{address.setting} {address.shown} names a driver that SQLAlchemy does not know"
         return StoreProblem(problem, "correct what stands before ://, as in postgresql+psycopg2://")

@@ -46,7 +46,8 @@ _ENVIRONMENT = {
 
 
 def open_tracking(config: Config, needed_for: str | None = None) -> Tracker:
-    """The store of the configuration (`store_address`), after a look whether it can work. Makes no store.
+    """The store of the configuration (`store_address`), after a look whether it can work. Makes no file; MLflow
+    makes its tables in an empty database of a server.
 
     A server that does not answer is told in a line, since it may be back when there is something to log; with
     `needed_for`, the use that cannot wait for it, it is refused.

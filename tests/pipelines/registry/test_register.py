@@ -92,7 +92,7 @@ def test_bundle_of_a_registered_model_is_fetched_with_its_backbone(registry, ima
 
 
 def test_a_folder_is_its_own_model(tmp_path) -> None:
-    assert resolve_model(str(tmp_path), Config()).place.path == str(tmp_path)
+    assert resolve_model(str(tmp_path), Config()).folder.path == str(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import torch
 from mlflow.pyfunc import PythonModelContext
 
 from grmp_core.errors import InputError
+from grmp_core.model import scorer
 from pipelines.registry import served_model
 from tests.pipelines.registry.bundles import qualities
 
@@ -148,6 +149,25 @@ def test_hopeless_rows_are_told_apart(served, images) -> None:
     errors = answer(served(max_pixels=100), rows)["error"].tolist()
     words = ["expected base64", "got nothing", "got int", "URLs are not fetched", "not base64", "too large"]
     assert all(word in error for word, error in zip(words, errors, strict=True))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Failed to decode frame 0"), TypeError(), MemoryError()])
+def test_whatever_a_decoder_raises_costs_one_row_of_a_request(served, images, monkeypatch, error) -> None:
+    rows = [base64.b64encode(Path(path).read_bytes()).decode() for path in images[:3]]
+    model = served()
+    expected = answer(model, rows)
+    decode_image = scorer.decode_image
+
+    def fail(source, limits):
+        if source == base64.b64decode(rows[1]):
+            raise error
+        return decode_image(source, limits)
+
+    monkeypatch.setattr(scorer, "decode_image", fail)
+    answered = answer(model, rows)
+    assert answered["quality"].tolist() == [expected["quality"].iloc[0], None, expected["quality"].iloc[2]]
+    assert type(error).__name__ in answered["error"].iloc[1]
+    assert answered["error"].tolist()[::2] == [None, None]
 
 
 def test_no_rows_and_no_column(served) -> None:

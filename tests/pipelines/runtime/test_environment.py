@@ -166,7 +166,8 @@ def test_ray_starts_in_a_folder_with_modules_of_the_same_names_and_in_a_hostile_
         "from pipelines.runtime.provenance import versions\n"
         "from pipelines.runtime.ray_session import ray_session\n"
         "with ray_session():\n"
-        "    print(sorted(ray.get(ray.remote(versions).remote()))[0], ray.get(ray.remote(os.getcwd).remote()))\n"
+        "    print(sorted(ray.get(ray.remote(versions).remote()))[0])\n"
+        "    print(ray.get(ray.remote(lambda: os.getcwd()).remote()))\n"
     )
     long = tmp_path / "job_1234567890" / ("scratch" * 10)
     environment = {

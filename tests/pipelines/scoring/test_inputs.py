@@ -87,6 +87,20 @@ def test_an_entry_that_names_no_image_is_one_line(tmp_path, monkeypatch, entry, 
         find_images([entry])
 
 
+def test_an_entry_that_cannot_be_used_costs_a_row_beside_others(pictures, capsys):
+    (pictures / "broken.parquet").write_bytes(b"")
+    good, broken = str(pictures / "0.png"), str(pictures / "broken.parquet")
+    entries = [broken, good, "none.png", "s4://none", os.fsdecode(b"\xe9.csv")]
+    images = find_images(entries).images
+    assert [image.name for image in images] == [broken, good, "none.png", "s4://none", "\\xe9.csv"]
+    words = ["is no readable Parquet file", "", "there is no such file", "cannot open 's4://none'", "is not UTF-8"]
+    assert all(word in image.problem for word, image in zip(words, images, strict=True))
+    assert images[1].problem == ""
+    assert len([line for line in capsys.readouterr().err.splitlines() if line.startswith("score.images: ")]) == 4
+    with pytest.raises(InputError, match=r"^score\.images: .*; score\.images: .*$"):
+        find_images([broken, "none.png"])
+
+
 @pytest.mark.parametrize("column", image_tables.IMAGE_COLUMNS)
 @pytest.mark.parametrize("ending", [".parquet", ".csv", ".CSV"])
 def test_paths_in_a_table_are_as_seen_from_it(pictures, column, ending):

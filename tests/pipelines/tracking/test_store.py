@@ -160,10 +160,13 @@ def test_a_file_that_another_process_writes_is_in_order(tmp_path, monkeypatch) -
         assert store_check.store_problem(store_address(tracked(tmp_path))) is None
 
 
-def test_a_missing_driver_is_told_with_its_package(tmp_path) -> None:
+def test_a_missing_driver_is_told_with_its_package(tmp_path, monkeypatch) -> None:
     text = refusal(tracked(tmp_path, "mssql+pyodbc://user:secret@127.0.0.1:9/runs"))
-    assert "needs the Python package pyodbc, which is not installed; pip install pyodbc" in text
+    assert "needs the Python package pyodbc, which is not installed; pip install 'pyodbc'" in text
     assert "secret" not in text
+    (tmp_path / "psycopg.py").write_text("raise ImportError('no pq wrapper available')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "cannot be loaded (no pq wrapper available)" in refusal(tracked(tmp_path, "postgresql://user@host/runs"))
     assert "driver that SQLAlchemy does not know" in refusal(tracked(tmp_path, "postgresql+nothing://host/runs"))
 
 

@@ -22,9 +22,11 @@ from grmp_core.learning.meta_pretraining import MetaState
 from grmp_core.model.backbone import EMBEDDED, BackboneConfig, load_backbone
 from grmp_core.model.bundle import read_bundle
 from grmp_core.storage import Location, locate
+from pipelines.cli import run_command
 from pipelines.configuration.loading import as_dict
-from pipelines.pretraining import checkpoints, training_loop
+from pipelines.pretraining import checkpoints, pretraining_run, training_loop
 from pipelines.pretraining.pretraining_run import pretrain_prompts
+from pipelines.tracking.catching_up import log_outbox
 from tests.checkpoints import GOES_ON, has_checkpoint
 from tests.pipelines.workloads.small import ROOT, assert_same, moved
 
@@ -50,6 +52,28 @@ def test_resumed_in_one_process_is_bit_for_bit_the_same(config, output, prompts)
     assert [record["step"] for record in history] == [1, 2, 3, 4]
     for name, tensor in prompts.items():
         assert torch.equal(state.parameters[name], tensor)
+
+
+def test_a_store_that_breaks_during_the_run_costs_neither_the_result_nor_the_record(
+    config, output, prompts, monkeypatch, capsys
+):
+    """Exit code 0 with a note, and `grmp sync` logs the run once there is a store again."""
+    broken = moved(config, output, "untracked")
+    folder = Path(broken.output)
+    (folder / "config.yaml").write_text(yaml.safe_dump(as_dict(broken)))
+    write_manifest = pretraining_run.write_manifest
+
+    def write_and_break(*args, **kwargs) -> None:
+        write_manifest(*args, **kwargs)
+        (folder / "mlflow.db").write_bytes(b"no database " * 100)
+
+    monkeypatch.setattr(pretraining_run, "write_manifest", write_and_break)
+    assert run_command("pretrain", ["--config", str(folder / "config.yaml")]) == 0
+    assert "/pretrain is on disk, but not in MLflow (MLflow's database" in capsys.readouterr().err
+    assert_same(read_bundle(locate(folder / "pretrain" / "bundle")).parameters, prompts)
+    (folder / "mlflow.db").unlink()
+    synced = log_outbox(broken)
+    assert (len(synced.runs), synced.pending) == (1, ())
 
 
 @pytest.mark.slow
