@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import train_backbone
+from pipelines.backbone_training.options import parse as options_of
 from pipelines.cli import COMMANDS, _parser
 from pipelines.configuration.loading import load_config
 
@@ -83,8 +83,7 @@ def test_command_loads(text: str, command: list[str], tmp_path: Path, monkeypatc
     for file, block in configurations_of((ROOT / text).read_text()).items():
         (tmp_path / file).write_text(block)
     if name == "train_backbone":
-        options = train_backbone._parse(arguments)
-        assert options.photos
+        assert options_of(arguments, "").material
         return
     module = importlib.import_module(f"pipelines.{name}")
     options = _parser(name, module).parse_args(arguments)

@@ -19,6 +19,7 @@ from open_clip.pretrained import get_pretrained_cfg
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+import grmp_core.model.nano_trunk  # noqa: F401  # to import it is to make the trunk known to timm
 from grmp_core.errors import InputError
 from grmp_core.model.towers import fuse_activations
 from grmp_core.settings import PathText, Settings

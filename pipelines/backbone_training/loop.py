@@ -1,61 +1,76 @@
-"""Training of the embedded backbone: batches, steps, checkpoints, one or several workers."""
+"""The training loop of grmp-nano: batches from DataLoader workers, one process or several, resumed at will.
+
+`OUT/checkpoint.pt` is written every few minutes and the same command goes on from it; `OUT/weights.safetensors` holds
+the averaged weights so far in half precision, `OUT/training.json` how they came about.
+"""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import logging
-import multiprocessing
 import os
-import sys
+import platform
+import subprocess
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import open_clip
 import torch
-from safetensors.torch import save_file
-from tqdm.contrib.logging import logging_redirect_tqdm
+from safetensors.torch import load_file, save_file
+from torch import distributed
+from torch.utils.data import DataLoader
 
 from grmp_core.errors import InputError
-from grmp_core.labels.own_quality import OWN_QUALITY_RULE
-from grmp_core.model.backbone import EMBEDDED, OPENAI_MEAN, OPENAI_STD, BackboneConfig, dtype_of, load_backbone
-from grmp_core.nano import captions
-from grmp_core.nano.caption_model import CaptionModel, start_from_whitened_patches, used_tokens
-from grmp_core.nano.caption_training import Average, Batch, FamilyCaptions, TrainConfig, Trainer
-from grmp_core.nano.training_crops import TYPES, CropConfig, PhotoSet, load_photos, make_batch
-from pipelines.runtime.progress import Progress
-from pipelines.runtime.provenance import config_hash
-from pipelines.runtime.ray_session import ray_session
+from grmp_core.model.backbone import EMBEDDED, dtype_of
+from grmp_core.nano.crops import Batch, CropBatches, CropConfig
+from grmp_core.nano.material import RATED, Material, read_material
+from grmp_core.nano.sentences import HELD_OUT_TYPES, used_tokens
+from grmp_core.nano.teacher import read_start_weights
+from grmp_core.nano.trainable_clip import TrainableClip
+from grmp_core.nano.trainer import TrainConfig, Trainer
+from grmp_core.strict_json import json_text
+from pipelines.backbone_training.measurements import quick_validation
 
 log = logging.getLogger("grmp.backbone")
+PATHS = ("material", "out", "start_weights", "start_from")
+"""The settings of a run that are files or folders."""
+_ENDLESS = 10**9
+_STANDARDIZING_BATCHES = 4
 
 
-Recipe = dict[str, int | float | str]
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run, as the command line gives it."""
 
+    material: str
+    out: str
+    start_weights: str | None = None
+    """EfficientNet-Lite0's .pth: where a first run starts."""
+    start_from: str | None = None
+    """Exported weights of an earlier run to go on from instead; the optimizer warms up anew."""
+    minutes: float = 90
+    steps: int | None = None
+    """Length in steps instead of minutes: the same on every machine."""
+    seed: int = 0
+    precision: str = "bf16"
+    threads: int = 1
+    workers: int = 1
+    """Processes that make batches, for each that trains."""
+    checkpoint_minutes: float = 10
+    learning_rate: float = 1e-3
+    stem_rate: float = 2e-3
 
-RANDOM_WEIGHTS = "random weights"
-
-
-_worker: dict[str, PhotoSet] = {}
-
-
-@dataclass(frozen=True)
-class Rank:
-    """Which of the training processes this is."""
-
-    rank: int = 0
-    world_size: int = 1
-    device: str = "cpu"
-
-    @property
-    def average(self) -> Average | None:
-        return _average_over_workers if self.world_size > 1 else None
+    def __post_init__(self) -> None:
+        for name in ("minutes", "steps", "threads", "checkpoint_minutes", "learning_rate", "stem_rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"--{name.replace('_', '-')} {value}: use more than 0")
+        if self.workers < 0:
+            raise InputError(f"--workers {self.workers}: use 0 (the training process makes its batches) or more")
 
 
 @dataclass
@@ -73,242 +88,185 @@ class Clock:
     def progress(self, step: int) -> float:
         return step / self.steps if self.steps else self.elapsed_s() / (60 * self.minutes)
 
-    def shown(self, step: int, by_this_process: bool) -> Progress:
-        if self.steps:
-            return Progress("train_backbone", self.steps, "step", start=step, shown=by_this_process)
-        start = self.spent_s / 60
-        return Progress("train_backbone", self.minutes, "minute", start=start, timed=True, shown=by_this_process)
 
-
-def train_on_workers(options: argparse.Namespace) -> None:
-    """Train on Ray Train workers. All see `--photos`, `--start-from` and `--out`; a worker that dies costs the time
-    since the last checkpoint there."""
-    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    out = Path(options.out).absolute()
-    settings = {**vars(options), "out": str(out), "photos": [str(Path(folder).absolute()) for folder in options.photos]}
-    if options.start_from:
-        settings["start_from"] = str(Path(options.start_from).absolute())
-    with ray_session():
-        TorchTrainer(
-            _train_worker,
-            train_loop_config=settings,
-            scaling_config=ScalingConfig(
-                num_workers=options.train_workers,
-                use_gpu=options.gpus_per_worker > 0,
-                resources_per_worker={"CPU": options.threads, "GPU": options.gpus_per_worker},
-            ),
-            run_config=RunConfig(
-                name=f"train-{int(time.time())}",  # what a run goes on from is OUT/checkpoint.pt
-                storage_path=str(out / "ray"),
-                failure_config=FailureConfig(
-                    max_failures=3,
-                    controller_failure_limit=0,  # type: ignore[call-arg]  # Train V2's; mypy sees V1's class
-                ),
-                logging_config=LoggingConfig(log_level="WARNING"),
-            ),
-        ).fit()
-
-
-def _train_worker(settings: dict[str, Any]) -> None:
-    """The train loop of Ray Train."""
-    import ray.train.torch
-
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
-    context = ray.train.get_context()
-    log.setLevel(logging.INFO if context.get_world_rank() == 0 else logging.WARNING)
-    torch.set_num_threads(int(settings["threads"]))
-    rank = Rank(context.get_world_rank(), context.get_world_size(), str(ray.train.torch.get_device()))
-    train(argparse.Namespace(**settings), rank)
-
-
-def _average_over_workers(flat: torch.Tensor) -> None:
-    torch.distributed.all_reduce(flat)
-    flat /= torch.distributed.get_world_size()
-
-
-def train(options: argparse.Namespace, rank: Rank) -> None:
-    """Train until the clock says so; the first rank checkpoints and exports on the way and at the end."""
-    out = Path(options.out)
+def train(config: RunConfig, crop_config: CropConfig = CropConfig()) -> None:  # noqa: B008  # frozen
+    """Train until the clock says so, as one process or as one of an initialized process group."""
+    torch.set_num_threads(config.threads)
+    _commit()
+    rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+    out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    config = TrainConfig(learning_rate=options.learning_rate)
-    photo_set = load_photos(options.photos, 0)
-    log.info("%d training photos, %d class words", len(photo_set.photos), len(photo_set.class_words))
-    dtype = dtype_of(options.precision)
-    trainer = make_trainer(photo_set.class_words, config, options.seed, rank, options.start_from, dtype)
-    clock, recipe = Clock(options.steps, options.minutes), recipe_of(options)
+    material = read_material(Path(config.material))
+    crops = CropBatches(material.store, material.content, material.training, crop_config, config.seed, _ENDLESS)
+    trainer = make_trainer(config, material, crops, world)
+    clock = Clock(config.steps, config.minutes)
     if (out / "checkpoint.pt").exists():
-        clock.spent_s = load_checkpoint(out / "checkpoint.pt", trainer)
+        clock.spent_s = load_checkpoint(out / "checkpoint.pt", trainer, config)
         log.info("resumed at step %d after %.1f minutes", trainer.step, clock.spent_s / 60)
-    _check_same_step(trainer.step, rank)
-    with logging_redirect_tqdm(), make_pool(options) as pool:
-        if trainer.step == 0 and not options.start_from:
-            images = torch.cat([b.images_BHWC for b in pool.map(_make_batch, _jobs(options, -8, 0))])
-            start_from_whitened_patches(trainer.model, images, torch.Generator().manual_seed(options.seed))
-            trainer.reset_average()
-        clock.started_s = time.monotonic()
-        first = trainer.step * rank.world_size + rank.rank
-        batches = bounded(pool, _jobs(options, first, None, rank.world_size), ahead=4 * options.workers)
-        run(trainer, batches, clock, lambda: save(trainer, clock, out, recipe), options.checkpoint_minutes, rank)
+    if (agreed := _agreed(trainer.step)) != trainer.step:
+        raise RuntimeError(f"this process is at step {trainer.step}, all at {agreed} on average: not one checkpoint")
+    batches = iter(_loader(crops, trainer.step * world + rank, world, config.workers))
+    clock.started_s = time.monotonic()
+    _run(trainer, batches, clock, config, material, crop_config, rank)
 
 
-def run(
-    trainer: Trainer,
-    batches: Iterator[Batch],
-    clock: Clock,
-    keep: Callable[[], None],
-    checkpoint_minutes: float,
-    rank: Rank,
-) -> None:
-    """The loop: step, now and then a line of progress, now and then a checkpoint with an export."""
-    recent: list[dict[str, float]] = []
-    seen, waited_s, saved_s, since_s = 0, 0.0, clock.elapsed_s(), time.monotonic()
-    shown, note = clock.shown(trainer.step, rank.rank == 0), ""
-    while (progress := _agreed(clock.progress(trainer.step), rank)) < 1:
-        asked_s = time.monotonic()
-        batch = next(batches)
-        waited_s += time.monotonic() - asked_s
-        recent.append(trainer.train_step(batch, progress))
-        seen += len(batch.images_BHWC) * rank.world_size
-        if trainer.step % 50 == 0:
-            rate = seen / (time.monotonic() - since_s)
-            note = f"step {trainer.step}, {rate:.0f} images/s, waited {waited_s:.0f} s: {_mean_losses(recent)}"
-            recent, seen, waited_s, since_s = [], 0, 0.0, time.monotonic()
-        shown.to(trainer.step if clock.steps else clock.elapsed_s() / 60, note)
-        if rank.rank == 0 and clock.elapsed_s() - saved_s > 60 * checkpoint_minutes:
-            keep()
-            saved_s = clock.elapsed_s()
-    shown.close()
-    if rank.rank == 0:
-        keep()
-
-
-def _agreed(progress: float, rank: Rank) -> float:
-    """The mean over the workers, so that all end with the same step."""
-    if rank.average is None:
-        return progress
-    shared = torch.tensor([progress], dtype=torch.float64, device=rank.device)
-    rank.average(shared)
-    return float(shared)
-
-
-def _check_same_step(step: int, rank: Rank) -> None:
-    """Raise RuntimeError where one of the workers has read another checkpoint than this one."""
-    if _agreed(step, rank) != step:
-        raise RuntimeError(f"not all workers go on from step {step}: do all see the same --out?")
-
-
-def _mean_losses(recent: list[dict[str, float]]) -> str:
-    sums: dict[str, list[float]] = {}
-    for losses in recent:
-        for name, loss in losses.items():
-            sums.setdefault(name, []).append(loss)
-    return " ".join(f"{name} {np.mean(values):.3f}" for name, values in sums.items())
-
-
-def make_trainer(
-    class_words: list[str],
-    config: TrainConfig,
-    seed: int,
-    rank: Rank,
-    start_from: str | None = None,
-    dtype: torch.dtype = torch.bfloat16,
-) -> Trainer:
-    """A trainer of a fresh `grmp-nano`, or of one that goes on from weights; tokens that they do not know are fresh."""
-    torch.manual_seed(seed)
-    clip = open_clip.create_model(EMBEDDED, load_weights=False)
-    if start_from:
-        fresh_rows = clip.token_embedding.weight.detach().clone()
-        clip.load_state_dict(load_backbone(BackboneConfig(checkpoint=start_from)).clip.state_dict())
-        unknown = (clip.token_embedding.weight == 0).all(dim=1)
-        with torch.no_grad():
-            clip.token_embedding.weight[unknown] = fresh_rows[unknown]
+def make_trainer(config: RunConfig, material: Material, crops: CropBatches, world: int = 1) -> Trainer:
+    """A trainer at step 0: with pretrained convolutions, or going on from exported weights."""
     tokenize = open_clip.get_tokenizer(EMBEDDED)
-    tokens = used_tokens(tokenize, captions.all_captions(TYPES, class_words))
-    model = CaptionModel(clip, tokens, OPENAI_MEAN, OPENAI_STD)
-    families = FamilyCaptions(TYPES, class_words, config)
-    return Trainer(model, families, tokenize, config, seed, dtype, torch.device(rank.device), rank.average)
+    tokens = used_tokens(tokenize, material.class_words)
+    start = read_start_weights(config.start_weights) if config.start_weights else None
+    if start is None and config.start_from is None:
+        raise InputError("nothing to start from: give --start-weights or --start-from")
+    model = TrainableClip(tokens, start, config.seed)
+    if config.start_from:
+        model.load_exported(_read_weights(config.start_from))
+    else:
+        images = torch.cat([crops[_ENDLESS - 1 - i].images_BHWC for i in range(_STANDARDIZING_BATCHES)])
+        model.standardize_stem(images)
+    settings = TrainConfig(
+        learning_rate=config.learning_rate,
+        stem_rate=config.stem_rate,
+        head_start_steps=0 if config.start_from else TrainConfig.head_start_steps,
+    )
+    average = _mean_of_workers if world > 1 else None
+    words = material.class_words
+    return Trainer(model, words, tokenize, settings, config.seed, dtype_of(config.precision), average)
 
 
-def save(trainer: Trainer, clock: Clock, out: Path, recipe: Recipe) -> None:
-    """Checkpoint and export, each written whole or not at all."""
-    content = {"trainer": trainer.state_dict(), "spent_s": clock.elapsed_s(), "recipe": recipe}
+def save(trainer: Trainer, clock: Clock, config: RunConfig, record: dict[str, object]) -> None:
+    """Checkpoint, export and record, each written whole or not at all."""
+    out = Path(config.out)
+    content = {"trainer": trainer.state_dict(), "spent_s": clock.elapsed_s(), "recipe": recipe_of(config)}
     torch.save(content, out / "checkpoint.pt.tmp")
     os.replace(out / "checkpoint.pt.tmp", out / "checkpoint.pt")
     save_file(trainer.averaged_model().export_state(), out / "weights.safetensors.tmp")
     os.replace(out / "weights.safetensors.tmp", out / "weights.safetensors")
+    (out / "training.json.tmp").write_text(json_text(record, indent=2) + "\n")
+    os.replace(out / "training.json.tmp", out / "training.json")
     log.info("step %d saved in %s", trainer.step, out)
 
 
-def load_checkpoint(path: Path, trainer: Trainer) -> float:
-    """Put a checkpoint into the trainer; -> seconds that were spent on it."""
+def load_checkpoint(path: Path, trainer: Trainer, config: RunConfig) -> float:
+    """Put a checkpoint into the trainer; -> seconds spent on it. InputError when another recipe made it."""
     content = torch.load(path, weights_only=True)
+    made, wanted = content["recipe"], recipe_of(config)
+    other = [f"{name} {made.get(name)}" for name in wanted if made.get(name) != wanted[name]]
+    if other:
+        raise InputError(f"{path} was made with {', '.join(other)}; give the same again, or another --out")
     trainer.load_state_dict(content["trainer"])
     return float(content["spent_s"])
 
 
-def check_recipe(checkpoint: Path, recipe: Recipe) -> None:
-    """InputError when a checkpoint is there that another recipe made."""
-    if not checkpoint.exists():
-        return
-    made = torch.load(checkpoint, weights_only=True, mmap=True).get("recipe", {})
-    made = {"--start-from": RANDOM_WEIGHTS, "--precision": "bf16", **made}  # as it was before there was a choice
-    other = [f"{name} {made.get(name, 'unknown')}" for name in recipe if made.get(name) != recipe[name]]
-    if other:
-        raise InputError(f"{checkpoint} was made with {', '.join(other)}; give the same again, or another --out")
-
-
-def recipe_of(options: argparse.Namespace) -> Recipe:
+def recipe_of(config: RunConfig) -> dict[str, object]:
     """The options that decide about the weights, but for the length of the run."""
-    names = ("seed", "batch_size", "learning_rate", "procedural", "precision")
-    recipe: Recipe = {f"--{name.replace('_', '-')}": vars(options)[name] for name in names}
-    recipe["--photos"] = ", ".join(Path(folder).absolute().name for folder in options.photos)
-    recipe["--train-workers"] = options.train_workers
-    recipe["--start-from"] = _digest_of(options.start_from) if options.start_from else RANDOM_WEIGHTS
-    labels = (OWN_QUALITY_RULE, CropConfig(), TrainConfig().weights)
-    recipe["crops, labels and weights of the losses"] = config_hash(*labels)
-    return recipe
+    names = ("seed", "precision", "learning_rate", "stem_rate")
+    start = hashlib.sha256(Path(config.start_from).read_bytes()).hexdigest()[:12] if config.start_from else None
+    return {"start_from": start, **{name: getattr(config, name) for name in names}}
 
 
-def _digest_of(weights: str) -> str:
-    if not Path(weights).is_file():
-        raise InputError(f"--start-from '{weights}' does not exist; give the path of a weights file")
-    return hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:12]
+def record_of(
+    trainer: Trainer, clock: Clock, config: RunConfig, material: Material, crops: CropConfig, world: int
+) -> dict[str, object]:
+    """`training.json`: how the weights came about, and what was held out."""
+    rows = material.store.rows
+    kept = {source: len(material.validation(source)) for source in sorted({row.source for row in rows})}
+    return {
+        "commit": _commit(),
+        "run": {name: Path(v).name if name in PATHS and v else v for name, v in asdict(config).items()},
+        "train_config": asdict(trainer.config),
+        "crop_config": asdict(crops),
+        "steps": trainer.step,
+        "crops": trainer.step * world * (crops.rated + crops.distorted + crops.pristine),
+        "hours": round(clock.elapsed_s() / 3600, 3),
+        "training_processes": world,
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "torch": torch.__version__,
+        "photos": len(rows),
+        "held_out_photos": kept,
+        "held_out_rule": "groups of neighbours whose smallest content hash is divisible by 10",
+        "held_out_types": list(HELD_OUT_TYPES),
+    }
 
 
-def make_pool(options: argparse.Namespace) -> ProcessPoolExecutor:
-    """Workers that hold the photos in memory. One that is killed ends the run instead of letting it wait."""
-    context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks of the training process
-    return ProcessPoolExecutor(options.workers, context, _start_worker, (options.photos, options.procedural))
+def _read_weights(path: str) -> dict[str, torch.Tensor]:
+    if not Path(path).is_file():
+        raise InputError(f"--start-from '{path}' does not exist; give the path of exported weights")
+    return load_file(path)
 
 
-def bounded(pool: ProcessPoolExecutor, jobs: Iterator[tuple[int, int, int]], ahead: int) -> Iterator[Batch]:
-    """Results in order, with at most `ahead` batches made in advance."""
-    pending = deque(pool.submit(_make_batch, next(jobs)) for _ in range(ahead))
-    try:
-        while True:
-            pending.append(pool.submit(_make_batch, next(jobs)))
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+def _run(
+    trainer: Trainer,
+    batches: Iterator[Batch],
+    clock: Clock,
+    config: RunConfig,
+    material: Material,
+    crop_config: CropConfig,
+    rank: int,
+) -> None:
+    world = distributed.get_world_size() if distributed.is_initialized() else 1
+    validation = material.validation(RATED)
+    recent: list[dict[str, float]] = []
+    waited_s, since_s, saved_s = 0.0, time.monotonic(), clock.elapsed_s()
+
+    def keep() -> None:
+        record = record_of(trainer, clock, config, material, crop_config, world)
+        record["validation"] = quick_validation(trainer.averaged_model(), material, validation)
+        log.info("validation %s", record["validation"])
+        save(trainer, clock, config, record)
+
+    while (progress := _agreed(clock.progress(trainer.step))) < 1:
+        asked_s = time.monotonic()
+        batch = next(batches)
+        waited_s += time.monotonic() - asked_s
+        recent.append(trainer.train_step(batch, progress))
+        if rank == 0 and trainer.step % 25 == 0:
+            pace = len(recent) * world * len(batch.images_BHWC) / (time.monotonic() - since_s)
+            means = {name: round(float(np.mean([losses[name] for losses in recent])), 3) for name in recent[0]}
+            shown = (trainer.step, 100 * progress, pace, waited_s, means)
+            log.info("step %d %.1f%%, %.0f images/s, waited %.0f s: %s", *shown)
+            recent, waited_s, since_s = [], 0.0, time.monotonic()
+        if rank == 0 and clock.elapsed_s() - saved_s > 60 * config.checkpoint_minutes:
+            keep()
+            saved_s, since_s = clock.elapsed_s(), time.monotonic()
+    if rank == 0:
+        keep()
 
 
-def _jobs(options: argparse.Namespace, first: int, stop: int | None, stride: int = 1) -> Iterator[tuple[int, int, int]]:
-    index = first
-    while stop is None or index < stop:
-        yield options.batch_size, options.seed, index
-        index += stride
+def _loader(crops: CropBatches, first: int, stride: int, workers: int) -> DataLoader[Batch]:
+    return DataLoader(
+        crops,
+        batch_size=None,
+        sampler=range(first, _ENDLESS, stride),
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,  # a fork would copy the threads' locks
+        worker_init_fn=_start_worker,
+        prefetch_factor=4 if workers else None,
+    )
 
 
-def _start_worker(folders: list[str], num_procedural: int) -> None:
-    torch.set_num_threads(1)
+def _start_worker(_: int) -> None:
     import cv2
 
     cv2.setNumThreads(1)
-    _worker["photos"] = load_photos(folders, num_procedural)
+    torch.set_num_threads(1)
 
 
-def _make_batch(job: tuple[int, int, int]) -> Batch:
-    batch_size, seed, index = job
-    return make_batch(_worker["photos"].photos, batch_size, CropConfig(), seed, index)
+def _mean_of_workers(flat: torch.Tensor) -> None:
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+
+
+def _agreed(progress: float) -> float:
+    """The mean over the workers, so that all end with the same step."""
+    if not distributed.is_initialized():
+        return progress
+    shared = torch.tensor([progress], dtype=torch.float64)
+    _mean_of_workers(shared)
+    return float(shared)
+
+
+@cache
+def _commit() -> str:
+    """Of the code that this process has loaded: asked once, as it starts."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
+    return done.stdout.strip() or "unknown"

@@ -1,102 +1,228 @@
-"""Measurements of the embedded backbone's weights: the numbers of its model card."""
+"""What weights of grmp-nano can do: the numbers of its model card.
+
+Settings are chosen by `quick_validation` and `measure_held_out`, on photos that training may not see. `measure_target`
+is a look at a target; every look appends a line to the ledger.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import open_clip
 import torch
+from safetensors.torch import load_file
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from grmp_core.datasets import load as load_dataset
-from grmp_core.errors import InputError
 from grmp_core.evaluation.metrics import srcc
-from grmp_core.evaluation.ridge import probe_srcc
-from grmp_core.imaging.decoding import read_image
-from grmp_core.imaging.views import ViewConfig, scoring_views
-from grmp_core.labels.own_quality import attributes, own_quality
-from grmp_core.labels.visibility import Appearance, quality_of_picture
-from grmp_core.model.backbone import EMBEDDED, Backbone, BackboneConfig, load_backbone
+from grmp_core.imaging.views import ViewConfig, scoring_views, whole_grid
+from grmp_core.labels.human_means import quality_of
+from grmp_core.model.backbone import EMBEDDED, OPENAI_MEAN, OPENAI_STD, Backbone, BackboneConfig, dtype_of, hash_weights
 from grmp_core.model.features import image_features
+from grmp_core.model.nano_trunk import IMAGE_SIZE_PX, MODEL_CONFIG
 from grmp_core.nano import captions
-from grmp_core.nano.training_crops import TYPES, apply_parts, load_photos, overall_quality, quality_of_parts
+from grmp_core.nano.crops import apply_parts
+from grmp_core.nano.groups import neighbours
+from grmp_core.nano.material import RATED, Material, read_described
+from grmp_core.nano.photo_store import PhotoStore
+from grmp_core.nano.sentences import HELD_OUT_TYPES, TYPES
+from grmp_core.nano.trainable_clip import TrainableClip
 from grmp_core.nano.zero_shot import recognize_type, zero_shot_quality
+from grmp_core.strict_json import json_text
+
+_RIDGE_STRENGTHS = np.logspace(-1, 5, 25)
+_DRAWS = 10
 
 
-def measure(weights: str, folders: list[str], livec: str | None) -> dict[str, object]:
-    """Zero-shot numbers on held-out photos, and on LIVEC with a linear probe where its folder is given."""
-    backbone = load_backbone(BackboneConfig(name=EMBEDDED, checkpoint=weights))
-    report: dict[str, object] = {"weights_sha256": backbone.weights_sha256, **_measure_synthetic(backbone, folders)}
-    return {**report, **(_measure_livec(backbone, livec) if livec else {})}
+@dataclass(frozen=True)
+class PhotoNumbers:
+    """What a backbone says of N photos: means over the views of each."""
+
+    quality_N: np.ndarray
+    """No-label quality in [0,1]."""
+    pooled_ND: np.ndarray
+    """What the image tower pools, before the projection."""
 
 
-def _measure_synthetic(backbone: Backbone, folders: list[str]) -> dict[str, object]:
-    photos = load_photos(folders, 0, validation=True).photos
-    if not photos:
-        raise InputError(f"no photo in {', '.join(folders)} is held out (one in fourteen is); give more photos")
-    rng = np.random.default_rng(0)
-    pictures: list[tuple[str, int, float, float]] = []  # type, level, label by picture, the photo's own quality
+def open_weights(path: str | Path, precision: str = "bf16") -> Backbone:
+    """Exported weights as a backbone, whatever weights the package ships."""
+    clip = open_clip.CLIP(**MODEL_CONFIG)
+    clip.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()}, strict=True)
+    digest = hash_weights(clip)
+    clip = clip.eval().requires_grad_(False).to(dtype_of(precision))
+    tokenize = open_clip.get_tokenizer(EMBEDDED)
+    config = BackboneConfig(checkpoint=str(path))
+    return Backbone(clip, tokenize, config, IMAGE_SIZE_PX, OPENAI_MEAN, OPENAI_STD, digest)
 
-    def views_of_pictures() -> Iterator[np.ndarray]:
-        for photo in photos:
-            appearance, own = Appearance(photo.pixels_HW3), own_quality(attributes(photo.pixels_HW3))
-            for name in TYPES:
-                level = int(rng.integers(1, 6))
-                distorted = apply_parts(photo.pixels_HW3, [(name, float(level))], rng)
-                label = quality_of_picture(name, float(level), appearance.differences(distorted))
-                pictures.append((name, level, label, own))
-                yield scoring_views(distorted, ViewConfig(), backbone.image_size_px)
 
-    features = image_features(backbone, views_of_pictures())
-    names, levels, labels, owns = zip(*pictures, strict=True)
-    damages = [[(name, float(level))] for name, level in zip(names, levels, strict=True)]
-    mean_labels = [quality_of_parts(parts) for parts in damages]
-    overall = [overall_quality(parts, own) for parts, own in zip(damages, owns, strict=True)]
+@torch.inference_mode()
+def quick_validation(model: TrainableClip, material: Material, numbers: np.ndarray) -> dict[str, float]:
+    """SRCC of no-label quality with human scores on held-out rated photos, from one crop in the middle."""
+    tokens = open_clip.get_tokenizer(EMBEDDED)(list(captions.CANONICAL_PAIR))
+    model = model.bfloat16()
+    good_E, bad_E = model.text_features(tokens)
+    views = ViewConfig(score_grid=1)
+    crops = (scoring_views(material.store.pixels(int(n)), views, IMAGE_SIZE_PX) for n in numbers)
+    features = [model.image_features(torch.from_numpy(batch)) for batch in _batched(crops, 32)]
+    quality = (torch.cat(features) @ (good_E - bad_E)).numpy()
+    scores, subsets = _scores_and_subsets(material.store, numbers)
+    report = {"srcc": srcc(quality, scores)}
+    report |= {f"srcc_{s}": srcc(quality[subsets == s], scores[subsets == s]) for s in np.unique(subsets)}
+    return {name: round(float(value), 4) for name, value in report.items()}
+
+
+def look_at(backbone: Backbone, pictures: Iterable[np.ndarray], grid: int = 3) -> PhotoNumbers:
+    """Quality and features of whole pictures, mean of grid x grid native crops."""
+    views = ViewConfig(score_grid=grid)
+    crops = (whole_grid(scoring_views(picture, views, IMAGE_SIZE_PX), views) for picture in pictures)
+    features = image_features(backbone, _batched(crops, 4 * grid**2))
     quality = zero_shot_quality(backbone, features.unit_NE)
-    fidelity = zero_shot_quality(backbone, features.unit_NE, captions.FIDELITY_PAIRS[0])
-    sizes = np.array(features.batch_sizes)
-    one_view = np.cumsum(sizes) - sizes + np.arange(len(sizes)) // len(TYPES) % sizes  # another place in every photo
-    strong, types = np.array(levels) >= 3, np.array([TYPES.index(name) for name in names])
-    unit_mean = torch.from_numpy(features.batch_means(features.unit_NE.numpy()))
-    right = recognize_type(backbone, unit_mean, TYPES) == types
-    right_one = recognize_type(backbone, features.unit_NE[one_view], TYPES) == types
-    asked = {name: right[strong & (types == i)] for i, name in enumerate(TYPES)}
-    by_type = {name: round(float(found.mean()), 3) for name, found in asked.items() if len(found)}
-    quality_mean, fidelity_mean = features.batch_means(quality), features.batch_means(fidelity)
+    return PhotoNumbers(_mean_of(quality, grid**2), _mean_of(features.pooled_ND, grid**2))
+
+
+def measure_held_out(backbone: Backbone, material: Material, pictures: int = 60, grid: int = 2) -> dict[str, object]:
+    """Numbers on photos that training does not see: rated ones, and pristine ones with each distortion type."""
+    numbers = material.validation(RATED)
+    found = look_at(backbone, (material.store.pixels(int(n)) for n in numbers))
+    scores, subsets = _scores_and_subsets(material.store, numbers)
+    report: dict[str, object] = {"rated_photos": len(numbers), "srcc": _round(srcc(found.quality_N, scores))}
+    report |= {
+        f"srcc_{s}": _round(srcc(found.quality_N[subsets == s], scores[subsets == s])) for s in np.unique(subsets)
+    }
+    groups = material.groups_N[numbers]
+    for shots in (25, 50):
+        report[f"ridge_{shots}"] = few_label_srcc(found, scores, groups, shots, residual=False)
+        report[f"residual_ridge_{shots}"] = few_label_srcc(found, scores, groups, shots, residual=True)
+    return {**report, **measure_damage(backbone, material, pictures, grid)}
+
+
+def measure_damage(backbone: Backbone, material: Material, pictures: int, grid: int) -> dict[str, object]:
+    """Held-out pristine photos, each with every type at a random level."""
+    rng = np.random.default_rng(0)
+    unrated = [n for n in np.flatnonzero(material.is_held_out_N) if material.store.rows[int(n)].score is None]
+    chosen = rng.permutation(unrated)[:pictures]
+    names = [*TYPES, *HELD_OUT_TYPES]
+    made: list[tuple[str, int]] = []
+
+    def distorted() -> Iterator[np.ndarray]:
+        for number in chosen:
+            for name in names:
+                level = int(rng.integers(1, 6))
+                made.append((name, level))
+                yield apply_parts(material.store.pixels(int(number)), [(name, float(level))], rng)
+
+    views = ViewConfig(score_grid=grid)
+    crops = (whole_grid(scoring_views(picture, views, IMAGE_SIZE_PX), views) for picture in distorted())
+    features = image_features(backbone, _batched(crops, 32))
+    unit_NE = torch.from_numpy(_mean_of(features.unit_NE.numpy(), grid**2))
+    quality, fidelity = (
+        _mean_of(zero_shot_quality(backbone, features.unit_NE, pair), grid**2)
+        for pair in (captions.CANONICAL_PAIR, captions.FIDELITY_PAIRS[0])
+    )
+    labels = np.array([quality_of(name, level) for name, level in made])
+    types, levels = np.array([name for name, _ in made]), np.array([level for _, level in made])
+    trained, strong = np.isin(types, TYPES), levels >= 3
+    right = np.array(TYPES)[recognize_type(backbone, unit_NE, TYPES)] == types
+    asked = trained & strong
     return {
-        "held_out_photos": len(photos),
-        "synthetic_images": len(pictures),
-        "synthetic_overall_srcc": round(srcc(quality_mean, overall), 4),
-        "synthetic_overall_srcc_one_view": round(srcc(quality[one_view], np.array(overall)), 4),
-        "synthetic_fidelity_srcc": round(srcc(fidelity_mean, mean_labels), 4),
-        "synthetic_fidelity_srcc_labels_by_picture": round(srcc(fidelity_mean, labels), 4),
-        "synthetic_quality_srcc_mean_labels": round(srcc(quality_mean, mean_labels), 4),
-        "type_top1_levels_3_5": round(float(right[strong].mean()), 4),
-        "type_top1_levels_3_5_one_view": round(float(right_one[strong].mean()), 4),
-        "type_top1_by_type": by_type,
+        "pristine_photos": len(chosen),
+        "damage_quality_srcc_trained_types": _round(srcc(quality[trained], labels[trained])),
+        "damage_quality_srcc_unseen_types": _round(srcc(quality[~trained], labels[~trained])),
+        "damage_quality_srcc_all_types": _round(srcc(quality, labels)),
+        "damage_fidelity_srcc_trained_types": _round(srcc(fidelity[trained], labels[trained])),
+        "damage_fidelity_srcc_unseen_types": _round(srcc(fidelity[~trained], labels[~trained])),
+        "damage_srcc_by_unseen_type": {
+            t: _round(srcc(quality[types == t], labels[types == t])) for t in HELD_OUT_TYPES
+        },
+        "type_top1_levels_3_5": _round(right[asked].mean()),
+        "type_top1_by_type": {t: _round(right[asked & (types == t)].mean()) for t in TYPES},
     }
 
 
-def _measure_livec(backbone: Backbone, folder: str) -> dict[str, object]:
-    table = load_dataset("livec", folder, max_reject_fraction=1.0).table
-    paths, mos = table["image_path"].to_pylist(), table["mos"].to_numpy()
-    ids = table["reference_id"].to_pylist()
-    formula: list[float] = []  # own quality of the pictures, without any model
+def measure_target(backbone: Backbone, material: Material, folder: Path, name: str, ledger: Path) -> dict[str, object]:
+    """No-label SRCC on a target that `prepare` has described. Appends a line to the ledger.
 
-    def views_of_pictures() -> Iterator[np.ndarray]:
-        for path in paths:
-            views = scoring_views(read_image(path), ViewConfig(), backbone.image_size_px)
-            formula.append(float(np.mean([own_quality(attributes(view)) for view in views])))
-            yield views
-
-    features = image_features(backbone, views_of_pictures())
-    quality_N = features.batch_means(zero_shot_quality(backbone, features.unit_NE))
-    pooled_ND = features.batch_means(features.pooled_ND)
+    Photos with a neighbour among those of training are left out and counted.
+    """
+    target = read_described(folder, material)
+    near = neighbours(target.hashes_N, target.features_NF, material.hashes_N, material.features_NF)[
+        :, material.training
+    ]
+    kept = np.flatnonzero(~near.any(axis=1))
+    found = look_at(backbone, (target.store.pixels(int(n)) for n in kept))
+    scores, subsets = _scores_and_subsets(target.store, kept)
+    parts = {"all": np.full(len(kept), True)}
+    if len(np.unique(subsets)) > 1:
+        parts |= {"without_ss02": subsets != "ss02"} | {s: subsets == s for s in np.unique(subsets)}
     report: dict[str, object] = {
-        "livec_photos": len(paths),
-        "livec_zero_shot_srcc": round(srcc(quality_N, mos), 4),
-        "livec_own_quality_srcc": round(srcc(formula, mos), 4),
+        "target": name,
+        "measure": "SRCC without a label, mean of 3 x 3 native crops",
+        "weights_sha256": backbone.weights_sha256,
+        "precision": str(next(backbone.clip.parameters()).dtype).removeprefix("torch."),
+        "photos": len(kept),
+        "left_out_as_neighbours_of_training": len(near) - len(kept),
+        "srcc": {part: _round(srcc(found.quality_N[rows], scores[rows])) for part, rows in parts.items()},
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    for shots in (10, 25, 50, 100, 200):
-        values = probe_srcc(pooled_ND, mos, ids, shots)
-        report[f"livec_ridge_srcc_{shots}"] = [round(float(v), 3) for v in np.percentile(values, (50, 25, 75))]
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    with ledger.open("a") as file:
+        file.write(json_text(report) + "\n")
     return report
+
+
+def few_label_srcc(
+    found: PhotoNumbers, scores_N: np.ndarray, groups_N: np.ndarray, shots: int, *, residual: bool
+) -> list[float]:
+    """[median, lower, upper quartile] of the SRCC over draws of `shots` labels, tested on photos of other groups.
+
+    Ridge on standardized pooled features; `residual`: on what the no-label score leaves, after a line through it.
+    """
+    values = []
+    for draw in range(_DRAWS):
+        rng = np.random.default_rng(draw)
+        labelled = rng.permutation(len(scores_N))[:shots]
+        test = _in_other_groups(groups_N, labelled)
+        base = np.zeros(len(scores_N))
+        if residual:
+            slope, offset = np.polyfit(found.quality_N[labelled], scores_N[labelled], 1)
+            base = slope * found.quality_N + offset
+        model = make_pipeline(StandardScaler(), RidgeCV(_RIDGE_STRENGTHS))
+        model.fit(found.pooled_ND[labelled], (scores_N - base)[labelled])
+        predicted = base[test] + model.predict(found.pooled_ND[test])
+        values.append(srcc(predicted, scores_N[test]))
+    return [_round(v) for v in np.percentile(values, (50, 25, 75))]
+
+
+def _in_other_groups(groups_N: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """(N,) bool: photos whose group holds none of the labelled ones."""
+    return ~np.isin(groups_N, groups_N[labelled])
+
+
+def _scores_and_subsets(store: PhotoStore, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows = [store.rows[int(n)] for n in numbers]
+    subsets = np.array([row.name[:4] if row.source == RATED else row.source for row in rows])
+    return np.array([row.score for row in rows], dtype=float), subsets
+
+
+def _mean_of(values: np.ndarray, views: int) -> np.ndarray:
+    return values.reshape(-1, views, *values.shape[1:]).mean(axis=1)
+
+
+def _round(value: float | np.floating) -> float:
+    return round(float(value), 4)
+
+
+def _batched(crops: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    held: list[np.ndarray] = []
+    for views in crops:
+        held.append(views)
+        if sum(map(len, held)) >= size:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)

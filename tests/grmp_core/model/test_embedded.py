@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from grmp_core.evaluation.metrics import srcc
-from grmp_core.labels.own_quality import attributes
+from grmp_core.labels.human_means import quality_of
 from grmp_core.model.backbone import Backbone, BackboneConfig, load_backbone
 from grmp_core.model.features import image_features, normalize
 from grmp_core.model.prompts import PromptConfig, VisualPrompt, num_visual_tokens
 from grmp_core.model.towers import open_vision_tower
-from grmp_core.nano.captions import ATTRIBUTE_PAIRS, FIDELITY_PAIRS
-from grmp_core.nano.training_crops import apply_parts, quality_of_parts
+from grmp_core.nano.captions import FIDELITY_PAIRS
+from grmp_core.nano.crops import apply_parts
 from grmp_core.nano.zero_shot import zero_shot_quality
 from grmp_core.procedural.scenes import reference
 
@@ -35,7 +35,7 @@ def damaged() -> tuple[np.ndarray, list[float]]:
         for name in NAMES:
             for level in (1.0, 3.0, 5.0):
                 pictures.append(apply_parts(reference(seed, 224, 224), [(name, level)], rng))
-                labels.append(quality_of_parts([(name, level)]))
+                labels.append(quality_of(name, level))
     return np.stack(pictures), labels
 
 
@@ -57,10 +57,3 @@ def test_random_visual_prompts_leave_most_of_it(embedded, damaged, seed):
         tokens_BND = tower.embed(normalize(torch.from_numpy(pictures), mean, std))
         unit_NE = F.normalize(tower.finish(tower.run(tokens_BND, prompt(), 0)), dim=-1)
     assert srcc(zero_shot_quality(embedded, unit_NE), labels) > 0.5
-
-
-@pytest.mark.parametrize("index", range(len(ATTRIBUTE_PAIRS)))
-def test_attributes_can_be_asked_for(embedded, index):
-    pictures = np.stack([reference(3_000_000 + i, 224, 224) for i in range(60)])
-    asked = zero_shot_quality(embedded, image_features(embedded, [pictures]).unit_NE, ATTRIBUTE_PAIRS[index])
-    assert srcc(asked, [attributes(picture)[index] for picture in pictures]) > 0.5

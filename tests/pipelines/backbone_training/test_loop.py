@@ -1,157 +1,148 @@
-"""Training the embedded backbone, a few steps: it goes on where it stopped, and workers of Ray Train add up right."""
+"""The training loop on small material: it goes on where it stopped, and leaves weights and a record of itself."""
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures.process import BrokenProcessPool
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import numpy as np
+import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-import grmp_core
-from grmp_core.model.backbone import EMBEDDED, BackboneConfig, load_backbone
-from grmp_core.nano.caption_model import start_from_whitened_patches
-from grmp_core.nano.caption_training import TrainConfig, Trainer
-from grmp_core.nano.training_crops import CropConfig, held_out, load_photos, make_batch
-from grmp_core.procedural import scenes
+from grmp_core.errors import InputError
+from grmp_core.model.nano_trunk import MODEL_CONFIG
+from grmp_core.nano.crops import CropConfig
+from grmp_core.nano.material import class_words_of, read_material, sources_of
+from grmp_core.nano.photo_store import PhotoStore, SourcePhoto, write_store
+from grmp_core.nano.sentences import HELD_OUT_TYPES
 from pipelines import train_backbone
-from pipelines.backbone_training import loop
+from pipelines.backbone_training.loop import RunConfig, train
+from pipelines.backbone_training.ray_workers import train_on_workers
 
-BATCH = 4
-PROCEDURAL = 1
+SMALL = CropConfig(rated=3, distorted=2, pristine=1)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory) -> Path:
+    """Rated photos and one sample for each of 1,000 classes, all of them noise, with a made-up classifier's word."""
+    photos, folder, rng = (
+        tmp_path_factory.mktemp("photos"),
+        tmp_path_factory.mktemp("material"),
+        np.random.default_rng(0),
+    )
+    sources = []
+    for number in range(60):
+        path = photos / f"ss0{1 if number % 2 else 3} ({number}).png"
+        coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        cv2.imwrite(str(path), cv2.resize(coarse, (240, 230), interpolation=cv2.INTER_CUBIC))
+        sources.append(SourcePhoto(path=path, source="biq2021", score=float(rng.uniform(0.3, 0.95))))
+    for number in range(1000):
+        path = photos / f"n{number:08d}_class_{number}.png"
+        cv2.imwrite(str(path), rng.integers(0, 256, (12, 12, 3), dtype=np.uint8))
+        sources.append(SourcePhoto(path=path, source="imagenet_samples"))
+    write_store(folder, sources)
+    np.save(folder / "classes.npy", rng.dirichlet(np.full(1000, 0.01), len(sources)).astype(np.float16))
+    np.save(folder / "features.npy", rng.normal(size=(len(sources), 40)).astype(np.float16))
+    np.save(folder / "hashes.npy", rng.integers(0, 2**63, len(sources)).astype(np.uint64))
+    return folder
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
-    place = tmp_path / "photos"
-    place.mkdir()
-    for i in range(3):
-        picture = scenes.reference(70 + i, 270, 330)
-        cv2.imwrite(str(place / f"n0000000{i}_thing_{i}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    return place
+def config(material, tmp_path) -> RunConfig:
+    start = tmp_path / "start.safetensors"
+    clip = open_clip.CLIP(**MODEL_CONFIG)
+    save_file({name: tensor.half().contiguous() for name, tensor in clip.state_dict().items()}, start)
+    return RunConfig(
+        material=str(material), out=str(tmp_path / "out"), start_from=str(start), steps=1, workers=0, precision="fp32"
+    )
 
 
-def embedded_weights() -> Path:
-    return Path(grmp_core.__file__).parent / "assets" / f"{EMBEDDED}.safetensors"
+def test_a_run_goes_on_from_its_checkpoint_to_what_one_run_gives(config, tmp_path):
+    train(config, SMALL)
+    train(replace(config, steps=2), SMALL)
+    whole = replace(config, out=str(tmp_path / "whole"), steps=2)
+    train(replace(whole, steps=2), SMALL)
+    # the length of a run decides about its rates: the first step of the shorter run had its own
+    resumed, straight = (torch.load(Path(c.out) / "checkpoint.pt", weights_only=True) for c in (config, whole))
+    assert resumed["trainer"]["step"] == straight["trainer"]["step"] == 2
+    record = json.loads((Path(config.out) / "training.json").read_text())
+    assert record["steps"] == 2
+    assert record["crops"] == 12
+    assert record["held_out_types"] == list(HELD_OUT_TYPES)
+    assert 0 < record["held_out_photos"]["biq2021"] < 30
+    assert set(record["validation"]) == {"srcc", "srcc_ss01", "srcc_ss03"}
+    clip = open_clip.CLIP(**MODEL_CONFIG)
+    state = load_file(Path(config.out) / "weights.safetensors")
+    clip.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=True)
 
 
-def train(folder: Path, out: Path, *options: str) -> dict:
-    """-> the checkpoint that a run leaves."""
-    small = ["--batch-size", str(BATCH), "--procedural", str(PROCEDURAL), "--threads", "1", "--seed", "5"]
-    assert train_backbone.main(["--photos", str(folder), "--out", str(out), *small, *options]) == 0
-    return torch.load(out / "checkpoint.pt", weights_only=True)["trainer"]
+def test_a_checkpoint_of_another_recipe_is_refused(config, capsys):
+    train(config, SMALL)
+    with pytest.raises(InputError, match="was made with seed 0; give the same again"):
+        train(replace(config, seed=1), SMALL)
 
 
-def test_a_run_goes_on_from_its_checkpoint_and_leaves_weights_that_load(folder, tmp_path, capsys):
-    first = train(folder, tmp_path / "out", "--steps", "1")
-    second = train(folder, tmp_path / "out", "--steps", "2")
-    assert (first["step"], second["step"]) == (1, 2)
-    assert second["optimizer"]["state"][0]["step"] == 2, "the optimizer began anew"
-    with pytest.raises(AssertionError, match="2"):
-        train(folder, tmp_path / "out", "--steps", "3", "--learning-rate", "0.5")
-    assert "was made with --learning-rate 0.001; give the same again" in capsys.readouterr().err
-    weights = str(tmp_path / "out" / "weights.safetensors")
-    loaded = load_backbone(BackboneConfig(name=EMBEDDED, checkpoint=weights))
-    torch.testing.assert_close(
-        loaded.clip.visual.proj, second["average"]["clip.visual.proj"], rtol=2**-10, atol=2**-14
-    )  # half precision
+@pytest.mark.parametrize("option", ["--steps=-1", "--minutes=0", "--workers=-1", "--learning-rate=0"])
+def test_numbers_that_make_no_run_are_refused(option, tmp_path, capsys):
+    out = ["--material", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert train_backbone.main(["train", *out, option]) == 2
+    assert f"error: {option.split('=')[0]}" in capsys.readouterr().err
 
 
-def test_a_run_that_starts_from_weights_goes_on_from_them_with_fresh_rows_for_new_words(folder, tmp_path, capsys):
-    first = load_backbone(BackboneConfig()).clip.state_dict()
-    words = ["thing 0", "thing 1", "zyzzyva"]
-    trainer = loop.make_trainer(words, TrainConfig(), 5, loop.Rank(), str(embedded_weights()))
-    state = trainer.averaged_model().export_state()
-    for name, tensor in first.items():
-        if name == "token_embedding.weight":
-            known = (tensor != 0).any(dim=1) & (state[name] != 0).any(dim=1)
-            assert known.any()
-            torch.testing.assert_close(state[name][known].float(), tensor[known], rtol=2**-10, atol=2**-14)
-            assert ((state[name] != 0).any(dim=1) & (tensor == 0).all(dim=1)).any(), "no row for a new word"
-        elif tensor.is_floating_point():
-            torch.testing.assert_close(state[name].float(), tensor, rtol=2**-10, atol=2**-14)
-    train(folder, tmp_path / "out", "--steps", "1", "--start-from", str(embedded_weights()))
-    moved = load_backbone(BackboneConfig(checkpoint=str(tmp_path / "out" / "weights.safetensors"))).clip
-    torch.testing.assert_close(moved.visual.conv1.weight, first["visual.conv1.weight"], atol=0.02, rtol=0)
-    with pytest.raises(AssertionError, match="2"):
-        train(folder, tmp_path / "out", "--steps", "2")
-    assert "was made with --start-from" in capsys.readouterr().err
-    with pytest.raises(AssertionError, match="2"):
-        train(folder, tmp_path / "other", "--steps", "1", "--start-from", "nowhere.safetensors")
-    assert "--start-from 'nowhere.safetensors' does not exist" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("option", ["--steps=-1", "--minutes=0", "--workers=0", "--batch-size=0"])
-def test_numbers_that_make_no_run_are_refused(folder, option, capsys):
-    with pytest.raises(SystemExit) as ended:
-        train_backbone.main(["--photos", str(folder), option])
-    assert ended.value.code == 2
-    assert "use more than 0" in capsys.readouterr().err
-
-
-def test_a_batch_process_that_is_killed_ends_the_run(folder):
-    options = train_backbone._parse(["--photos", str(folder), "--procedural", "0", "--batch-size", str(BATCH)])
-    with loop.make_pool(options) as pool:
-        batches = loop.bounded(pool, loop._jobs(options, 0, None), ahead=1)
-        next(batches)
-        for process in list(pool._processes.values()):
-            process.kill()
-        with pytest.raises(BrokenProcessPool):
-            [next(batches) for _ in range(4)]
-
-
-def test_nothing_is_measured_without_a_photo_held_out(folder, capsys):
-    for photo in filter(held_out, list(folder.iterdir())):
-        photo.unlink()
-    assert train_backbone.main(["--photos", str(folder), "--measure", str(embedded_weights())]) == 2
-    assert "is held out" in capsys.readouterr().err
+def test_weights_to_go_on_from_must_exist(config):
+    with pytest.raises(InputError, match=r"nowhere\.safetensors' does not exist"):
+        train(replace(config, start_from="nowhere.safetensors"), SMALL)
 
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_workers_of_ray_train_learn_what_two_trainers_side_by_side_learn(folder, tmp_path, ray_instance):
-    found = train(folder, tmp_path / "out", "--steps", "3", "--train-workers", "2")
-    expected = side_by_side(folder, steps=3)
-    assert found["step"] == expected.step == 3
-    for name, tensor in expected.parameters.items():
-        torch.testing.assert_close(found["masters"][name], tensor.detach(), rtol=1e-5, atol=1e-6)
+def test_two_workers_of_ray_train_end_with_one_set_of_weights(config, tmp_path, ray_instance):
+    """Each takes every second batch; their step is the one of the mean gradient."""
+    train_on_workers(replace(config, steps=2), 2, SMALL)
+    found = torch.load(Path(config.out) / "checkpoint.pt", weights_only=True)["trainer"]
+    record = json.loads((Path(config.out) / "training.json").read_text())
+    assert found["step"] == 2
+    assert record["training_processes"] == 2
+    assert record["crops"] == 24
+    alone = replace(config, steps=2, out=str(tmp_path / "alone"))
+    train(alone, SMALL)
+    other = torch.load(Path(alone.out) / "checkpoint.pt", weights_only=True)["trainer"]
+    assert not torch.equal(found["model"]["rows_UD"], other["model"]["rows_UD"]), "the second worker had no say"
 
 
-def side_by_side(folder: Path, steps: int) -> Trainer:
-    """Two trainers in two threads, each on its own batches, that meet to average their gradients; -> the first."""
-    photo_set = load_photos([str(folder)], PROCEDURAL)
-    meeting, brought = threading.Barrier(2, timeout=120), [torch.empty(0)] * 2
+def test_training_and_validation_share_no_group(material):
+    read = read_material(material)
+    training, kept = set(read.training.tolist()), set(np.flatnonzero(read.is_held_out_N).tolist())
+    assert training | kept == set(range(len(read.store)))
+    assert not {read.groups_N[i] for i in training} & {read.groups_N[i] for i in kept}
+    assert class_words_of(read.store)[7] == "class 7"
 
-    def averaging(rank: int):
-        def average(flat: torch.Tensor) -> None:
-            brought[rank] = flat.clone()
-            meeting.wait()
-            flat.copy_((brought[0] + brought[1]) / 2)
-            meeting.wait()
 
-        return average
+def test_sources_are_the_rated_subsets_and_the_folders(material, tmp_path):
+    store = PhotoStore(material)
+    rated, pristine = tmp_path / "rated", tmp_path / "pristine"
+    rated.mkdir(), pristine.mkdir()
+    for name in ("ss01 (1).jpg", "ss03 (2).jpg"):
+        cv2.imwrite(str(rated / name), store.pixels(0))
+    cv2.imwrite(str(pristine / "a.jpg"), store.pixels(1))
+    table = tmp_path / "train.csv"
+    table.write_text("image,mos\nss03 (2).jpg,0.5\nss02 (9).jpg,0.4\nss01 (1).jpg,0.25\n")
+    found = sources_of(table, rated, [pristine])
+    assert [(p.path.name, p.source, p.score) for p in found] == [
+        ("ss01 (1).jpg", "biq2021", 0.25),
+        ("ss03 (2).jpg", "biq2021", 0.5),
+        ("a.jpg", "pristine", None),
+    ]
+    (rated / "ss01 (1).jpg").unlink()
+    with pytest.raises(InputError, match="1 rated photos are not in"):
+        sources_of(table, rated, [pristine])
 
-    def batch(index: int):
-        return make_batch(photo_set.photos, BATCH, CropConfig(), 5, index)
 
-    trainers = []
-    for rank in range(2):
-        trainer = loop.make_trainer(photo_set.class_words, TrainConfig(), 5, loop.Rank())
-        images = torch.cat([batch(index).images_BHWC for index in range(-8, 0)])
-        start_from_whitened_patches(trainer.model, images, torch.Generator().manual_seed(5))
-        trainer.reset_average()
-        trainer.average_over_workers = averaging(rank)
-        trainers.append(trainer)
-
-    def work(rank: int) -> None:
-        for step in range(steps):
-            trainers[rank].train_step(batch(2 * step + rank), step / steps)
-
-    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return trainers[0]
+def test_the_command_says_in_one_line_what_is_missing(tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out")]
+    assert train_backbone.main(["train", "--material", str(tmp_path), *out]) == 2
+    assert "holds no photo store" in capsys.readouterr().err

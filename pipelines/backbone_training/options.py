@@ -1,0 +1,48 @@
+"""The command line of `python -m pipelines.train_backbone`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import fields
+
+from grmp_core.nano.material import RATED_SUBSETS
+from pipelines.backbone_training.loop import RunConfig
+
+
+def parse(arguments: Sequence[str] | None, description: str) -> argparse.Namespace:
+    """-> the options of one of the commands prepare, train and measure."""
+    parser = argparse.ArgumentParser(prog="grmp train_backbone", description=description)
+    commands = parser.add_subparsers(dest="command", required=True)
+    _prepare_options(commands.add_parser("prepare", help="decode photos, ask the classifier about them"))
+    _train_options(commands.add_parser("train", help="train, or go on training"))
+    _measure_options(commands.add_parser("measure", help="print what weights can do"))
+    return parser.parse_args(arguments)
+
+
+def _prepare_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scores", help="BIQ2021's table of scores (columns image, mos)")
+    parser.add_argument("--rated-photos", metavar="DIR", help="BIQ2021's folder Images")
+    parser.add_argument("--subsets", nargs="+", default=list(RATED_SUBSETS), help="of BIQ2021 (default: %(default)s)")
+    parser.add_argument("--pristine", nargs="*", default=[], metavar="DIR", help="bsds500 imagenet_samples")
+    parser.add_argument("--livec", metavar="DIR", help="ChallengeDB_release instead, as a target")
+    parser.add_argument("--start-weights", required=True, help="EfficientNet-Lite0's .pth")
+    parser.add_argument("--material", required=True, metavar="DIR", help="where the result goes")
+
+
+def _train_options(parser: argparse.ArgumentParser) -> None:
+    for field in fields(RunConfig):
+        kind = {"int": int, "float": float, "int | None": int}.get(str(field.type), str)
+        needed = field.name in ("material", "out")
+        default = None if needed else field.default
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, required=needed, default=default)
+    parser.add_argument("--train-workers", type=int, default=0, help="processes of Ray Train; 0: this one")
+
+
+def _measure_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", required=True, help="exported weights (.safetensors)")
+    parser.add_argument("--material", required=True, metavar="DIR", help="of training: held-out photos and neighbours")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
+    parser.add_argument("--pictures", type=int, default=60, help="pristine photos to distort (default: %(default)s)")
+    parser.add_argument("--target", nargs="*", default=[], metavar="NAME=DIR", help="instead of held-out photos")
+    parser.add_argument("--ledger", default="docs/ledger.jsonl", help="a look at a target appends here")

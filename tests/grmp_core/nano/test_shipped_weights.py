@@ -1,0 +1,38 @@
+"""The package's weights: they fit the architecture, and rank damage without a label."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import open_clip
+import pytest
+
+from grmp_core.evaluation.metrics import srcc
+from grmp_core.labels.human_means import quality_of
+from grmp_core.model.backbone import Backbone, BackboneConfig, load_backbone
+from grmp_core.model.features import image_features
+from grmp_core.model.nano_trunk import MODEL_CONFIG
+from grmp_core.nano.crops import apply_parts
+from grmp_core.nano.sentences import HELD_OUT_TYPES
+from grmp_core.nano.zero_shot import zero_shot_quality
+from grmp_core.procedural.scenes import reference
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Backbone:
+    return load_backbone(BackboneConfig())
+
+
+def test_open_clips_configuration_is_the_architecture(embedded):
+    assert json.loads(json.dumps(open_clip.get_model_config("grmp-nano"))) == MODEL_CONFIG
+    assert embedded.image_size_px == 224
+
+
+@pytest.mark.parametrize("names", [("lens_blur", "white_noise", "jpeg", "darken"), HELD_OUT_TYPES])
+def test_stronger_damage_is_worse_for_types_of_training_and_for_unseen_ones(embedded, names):
+    rng, levels = np.random.default_rng(0), (1.0, 3.0, 5.0)
+    damages = [(seed, name, level) for seed in range(9000, 9003) for name in names for level in levels]
+    pictures = np.stack([apply_parts(reference(seed, 224, 224), [(name, level)], rng) for seed, name, level in damages])
+    found = zero_shot_quality(embedded, image_features(embedded, [pictures]).unit_NE)
+    assert srcc(found, [quality_of(name, level) for _, name, level in damages]) > 0.3
