@@ -31,7 +31,10 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.scale_model
 
 pictures: demo
-	$(BIN)/python docs/make_pictures.py runs/demo/sweep/report.html docs/pictures/report.png
+	mkdir -p runs/pictures
+	cp -r runs/demo/pretrain runs/pictures/
+	$(BIN)/grmp sweep --config docs/pictures.yaml
+	$(BIN)/python docs/make_pictures.py runs/pictures/sweep/report.html docs/pictures/report.png
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -50,12 +50,13 @@ def main() -> int:
 
 
 def screenshot(browser: str, page: Path) -> bytes:
-    """The top of a local page as PNG data; with a fresh profile, and nothing loaded but the page."""
+    """The top of a local page as PNG data, with paths as seen from here; nothing but the page is loaded."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "page.png")
+        copy, file = Path(folder, "page.html"), Path(folder, "page.png")
+        copy.write_text(page.read_text().replace(f"{Path.cwd()}/", ""))
         size = ",".join(map(str, SIZE_PX))
         places = (f"--user-data-dir={folder}/profile", f"--screenshot={file}", f"--window-size={size}")
-        command = [browser, *FLAGS, *places, page.resolve().as_uri()]
+        command = [browser, *FLAGS, *places, copy.as_uri()]
         subprocess.run(command, check=True, timeout=120, capture_output=True)
         return file.read_bytes()
 

@@ -106,7 +106,7 @@ def test_prompts_of_other_weights_are_not_taken_for_finished(config, output, pro
     state = load_backbone(BackboneConfig()).clip.state_dict()
     found = []
     for sign in (1, -1):
-        save_file({**state, "visual.proj": sign * state["visual.proj"]}, weights)
+        save_file({**state, "visual.head.proj.weight": sign * state["visual.head.proj.weight"]}, weights)
         found.append(read_bundle(locate(pretrain_prompts(one).bundle)))
     assert found[0].backbone_sha256 != found[1].backbone_sha256
     name = next(iter(prompts))

@@ -91,7 +91,7 @@ def test_a_sweep_that_is_refused_leaves_the_one_before_alone(config, swept):
 def test_prompts_of_another_backbone_are_refused_before_anything_starts(config, output, prompts, run, tmp_path):
     weights = tmp_path / "weights.safetensors"
     state = load_backbone(BackboneConfig()).clip.state_dict()
-    save_file({**state, "visual.proj": -state["visual.proj"]}, weights)
+    save_file({**state, "visual.head.proj.weight": -state["visual.head.proj.weight"]}, weights)
     other = dataclasses.replace(config, backbone=BackboneConfig(name=EMBEDDED, checkpoint=str(weights)))
     with pytest.raises(InputError, match="of pre-training"):
         run(other)
