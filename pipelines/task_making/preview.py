@@ -1,4 +1,4 @@
-"""`synthesize.preview`: what every task does to one photo, level by level, with the label each picture would get."""
+"""Contact sheet of all tasks: their effect on one photo, level by level, with the label of each picture."""
 
 from __future__ import annotations
 

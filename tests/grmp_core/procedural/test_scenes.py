@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import time
 
 import cv2
 import numpy as np
@@ -83,16 +82,6 @@ def test_distortions_show(images: list[np.ndarray]) -> None:
         Image.fromarray(image).save(stream, "JPEG", quality=7)
         blocky = np.asarray(Image.open(stream)).astype(float)
         assert np.abs(blocky - image).mean() > 4
-
-
-def test_fast_enough() -> None:
-    reference(0)
-    seconds = []
-    for seed in range(8):
-        start = time.perf_counter()
-        reference(seed)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.12  # 0.04 s on an idle core; a busy machine must not fail it
 
 
 def test_ids_are_unique_and_arguments_checked() -> None:
