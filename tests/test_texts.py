@@ -1,4 +1,4 @@
-"""What the texts say exists: commands load, modules import, files and links are there."""
+"""Everything that the texts name exists: commands load, modules import, files and links are there."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ MODEL_CONFIG: dict[str, Any] = {
     },
     "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 96, "heads": 3, "layers": 3},
 }
-"""What `assets/grmp-nano.json` holds."""
+"""Content of `assets/grmp-nano.json`."""
 
 
 def _block(*, dim: int, num_heads: int, mlp_ratio: float, **_: object) -> nn.Module:

@@ -72,7 +72,7 @@ class Batch:
     quality_B: Tensor
     """Human score, and what the damage leaves of it, in [0,1]."""
     fidelity_B: Tensor
-    """What the damage alone leaves, in [0,1]."""
+    """Quality that the damage alone leaves, in [0,1]."""
     is_rated_B: Tensor
     """bool: an undistorted crop of a rated photo."""
     types_BT: Tensor
@@ -87,7 +87,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Content:
-    """What the teacher says of the photos of a store, by number."""
+    """The teacher's predictions for the photos of a store, by number."""
 
     classes_NC: np.ndarray
     """Class probabilities of the whole photo."""

@@ -1,4 +1,4 @@
-"""What training reads: the photo store, what the teacher says of its photos, and which of them are held out.
+"""Material of training: the photo store, the teacher's predictions, and which photos are held out.
 
 A folder of material holds `pixels.bin` and `index.json` (the store), `classes.npy` (N, C) float16, `features.npy`
 (N, F) float16, `hashes.npy` (N,) uint64; N photos, C classes, F features.

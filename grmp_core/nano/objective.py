@@ -1,4 +1,4 @@
-"""What grmp-nano is trained for: every image against all sentences of a family, with soft targets.
+"""Objective of grmp-nano's training: every image against all sentences of a family, with soft targets.
 
 Families are few and known, so that this is exact where in-batch contrast (CLIP, Radford et al. 2021) would meet a
 sentence by chance, and targets may lie between sentences: quality .7 is between "good" and "fair".

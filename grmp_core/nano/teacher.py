@@ -1,4 +1,4 @@
-"""What EfficientNet-Lite0's own ImageNet classifier says of photos: the source of all content labels.
+"""Predictions of EfficientNet-Lite0's own ImageNet classifier: the source of all content labels.
 
 Shapes: B images, C = 1,000 classes, F features.
 """

@@ -1,4 +1,4 @@
-"""What weights of grmp-nano can do: the numbers of its model card.
+"""Measurements of grmp-nano's weights: the numbers of its model card.
 
 Settings are chosen by `quick_validation` and `measure_held_out`, on photos that training may not see. `measure_target`
 is a look at a target; every look appends a line to the ledger.
@@ -41,12 +41,12 @@ _DRAWS = 10
 
 @dataclass(frozen=True)
 class PhotoNumbers:
-    """What a backbone says of N photos: means over the views of each."""
+    """Outputs of a backbone for N photos: means over the views of each."""
 
     quality_N: np.ndarray
     """No-label quality in [0,1]."""
     pooled_ND: np.ndarray
-    """What the image tower pools, before the projection."""
+    """Pooled tokens of the image tower, before the projection."""
 
 
 def open_weights(path: str | Path, precision: str = "bf16") -> Backbone:

@@ -54,7 +54,7 @@ json.dump({**found, "served": served.text}, open("out.json", "w"))
 
 @pytest.fixture(scope="module")
 def alone(registry, images, model_configs, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """What the champion answers in a process that can import neither Ray nor this project."""
+    """Answers of the champion in a process that can import neither Ray nor this project."""
     encoded = [base64.b64encode(Path(path).read_bytes()).decode() for path in images]
     rows = [
         encoded[0],

@@ -1,4 +1,4 @@
-"""What the report says against laws that are known, and that it stands in every state of a sweep."""
+"""The report against known laws, and in every state of a sweep."""
 
 from __future__ import annotations
 

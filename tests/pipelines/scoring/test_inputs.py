@@ -26,7 +26,7 @@ def names(*entries: object) -> list[str]:
 
 
 def read(entry: object) -> list[object]:
-    """What the scorer gets of each image; of one without a source the reason."""
+    """Source of each image as the scorer gets it; the reason where there is none."""
     reader = ImageReader()
     sources = [reader.read(image) for image in find_images([str(entry)]).images]
     return [source.reason if isinstance(source, ImageError) else source for source in sources]

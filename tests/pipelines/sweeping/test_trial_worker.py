@@ -1,4 +1,4 @@
-"""What trials share and need, without Ray."""
+"""Shared inputs and needs of trials, without Ray."""
 
 import dataclasses
 import sys
