@@ -21,14 +21,13 @@ from grmp_core.distortions import check_composition, compose, draw_composition
 from grmp_core.errors import InputError
 from grmp_core.imaging.views import at_least, at_most
 from grmp_core.labels.human_means import combined_quality, mildest_level, quality_of, quality_of_composition
-from grmp_core.labels.own_quality import attributes, own_quality
 from grmp_core.labels.visibility import Appearance, quality_of_picture
 from grmp_core.seeds import generator_of, seed_of
 
 Part = Literal["support", "query"]
 Labels = Literal["mean", "picture", "overall"]
 """Knowledge in a row's label: its type and level (`mean`), also how visible the damage is on the picture (`picture`),
-also what the view was worth before (`overall`)."""
+also the quality of the picture before (`overall`)."""
 LEVELS = (1, 2, 3, 4, 5)
 COMPOSITION_RULE = "one type leads, the others at their mildest"
 """Names what `parts_of` does with compositions; a store that was made by another rule is another store."""
@@ -114,12 +113,18 @@ def synthesize_row(
     seed: int,
     labels: Labels = "mean",
     appearance: Appearance | None = None,
+    quality_before: float | None = None,
 ) -> TaskRow:
     """Distort a prepared reference as a whole, then cut one view out of it.
 
-    labels: with `overall`, the undamaged view's own quality (`labels.own_quality`) and the damage add by the rule of
-    compositions, as in the captions of the embedded backbone. Compositions have the label of their rule in place of
-    the other two. appearance: of the reference, for a caller who makes many rows of it.
+    Args:
+        labels: with `overall`, `quality_before` and the damage add by the rule of compositions, as in the training of
+            the embedded backbone. Compositions have the label of their rule in place of the other two.
+        appearance: of the reference, for a caller who makes many rows of it.
+        quality_before: of the undamaged reference, in [0, 1]; `overall` needs it.
+
+    Raises:
+        InputError: `overall` without `quality_before`.
     """
     row_seed = seed_of("row", seed, reference_id, task, level)
     rng = np.random.Generator(np.random.PCG64(row_seed))
@@ -135,6 +140,7 @@ def synthesize_row(
         seen = appearance or Appearance(reference_HW3)
         quality = quality_of_picture(task, float(level), seen.differences(distorted))
     if labels == "overall":
-        own = own_quality(attributes(reference_HW3[rows, columns]))
-        quality = round(combined_quality([own, quality]), 4)  # digits that every machine agrees on
+        if quality_before is None:
+            raise InputError("labels overall: the quality of the undamaged picture is needed")
+        quality = round(combined_quality([quality_before, quality]), 4)
     return TaskRow(task, view, quality, level, float(level), reference_id, part, row_seed)

@@ -25,6 +25,7 @@ from grmp_core.labels.human_means import quality_of
 from grmp_core.model.backbone import EMBEDDED, OPENAI_MEAN, OPENAI_STD, Backbone, BackboneConfig, dtype_of, hash_weights
 from grmp_core.model.features import image_features
 from grmp_core.model.nano_trunk import IMAGE_SIZE_PX, MODEL_CONFIG
+from grmp_core.model.zero_shot import caption_logits, zero_shot_quality
 from grmp_core.nano import captions
 from grmp_core.nano.crops import apply_parts
 from grmp_core.nano.groups import neighbours
@@ -32,7 +33,6 @@ from grmp_core.nano.material import RATED, Material, read_described
 from grmp_core.nano.photo_store import PhotoStore
 from grmp_core.nano.sentences import HELD_OUT_TYPES, TYPES
 from grmp_core.nano.trainable_clip import TrainableClip
-from grmp_core.nano.zero_shot import recognize_type, zero_shot_quality
 from grmp_core.strict_json import json_text
 
 _RIDGE_STRENGTHS = np.logspace(-1, 5, 25)
@@ -127,7 +127,10 @@ def measure_damage(backbone: Backbone, material: Material, pictures: int, grid: 
     labels = np.array([quality_of(name, level) for name, level in made])
     types, levels = np.array([name for name, _ in made]), np.array([level for _, level in made])
     trained, strong = np.isin(types, TYPES), levels >= 3
-    right = np.array(TYPES)[recognize_type(backbone, unit_NE, TYPES)] == types
+    right = (
+        np.array(TYPES)[caption_logits(backbone, unit_NE, captions.distortion_captions(TYPES)[:-1]).argmax(axis=1)]
+        == types
+    )
     asked = trained & strong
     return {
         "pristine_photos": len(chosen),

@@ -34,7 +34,7 @@ def check_store(store: TaskStore, config: Config) -> Plan:
             "run `grmp synthesize` with these settings into another output"
         )
     plan = Plan.of(store.root)
-    now = label_rule(plan.source, config.synthesize.labels, store.tasks)
+    now = label_rule(plan.source, config, store.tasks)
     if plan.labels != now:
         raise InputError(
             f"task store {store.root.uri} has labels by '{plan.labels}', synthesize.labels now makes "

@@ -22,6 +22,7 @@ from pipelines.pretraining.training_loop import learn_here, learn_on_workers, sa
 from pipelines.runtime.console import say, table
 from pipelines.runtime.provenance import output_place, versions, write_manifest
 from pipelines.runtime.ray_session import ray_session
+from pipelines.task_making.picture_quality import with_quality
 from pipelines.task_making.picture_sources import scan_references, task_names
 from pipelines.task_making.task_writer import store_identity
 from pipelines.tracking.tracker import open_tracking
@@ -56,6 +57,7 @@ def pretrain_prompts(config: Config) -> Pretraining:
         if config.pretrain.episodes == "stream":
             stack.enter_context(ray_session())
             usable, rejected = scan_references(config)
+            usable = with_quality(config, usable)
             source: Any = usable
             tasks: tuple[str, ...] = task_names(config)
             data, pictures = store_identity(config, usable).digest, str(config.synthesize.source)

@@ -62,6 +62,8 @@ class Reference:
     reference_id: str
     uri: str | None = None
     seed: int = 0
+    quality: float | None = None
+    """Of the undamaged picture, in [0, 1]; set where the labels build on it (`overall`)."""
     rated: Mapping[tuple[str, int], Rated] = field(default_factory=dict)
     """(task, level) -> picture, every one of them; empty where distortions are still to be applied."""
 
@@ -82,7 +84,7 @@ class Synthesizer:
             return partial(self._rated_row, reference, part)
         pristine = self.pristine(reference)
         appearance = None if self.labels == "mean" else Appearance(pristine)
-        return partial(self._synthesized_row, pristine, appearance, reference.reference_id, part)
+        return partial(self._synthesized_row, pristine, appearance, reference, part)
 
     def pristine(self, reference: Reference) -> np.ndarray:
         """The picture to distort, prepared. ImageError when the file cannot be used."""
@@ -101,13 +103,22 @@ class Synthesizer:
         self,
         pristine: np.ndarray,
         appearance: Appearance | None,
-        reference_id: str,
+        reference: Reference,
         part: Part,
         task: str,
         level: int,
     ) -> TaskRow:
         return synthesize_row(
-            pristine, reference_id, part, task, level, self.size_px, self.seed, self.labels, appearance
+            pristine,
+            reference.reference_id,
+            part,
+            task,
+            level,
+            self.size_px,
+            self.seed,
+            self.labels,
+            appearance,
+            reference.quality,
         )
 
     def _rated_row(self, reference: Reference, part: Part, task: str, level: int) -> TaskRow:

@@ -19,6 +19,7 @@ from grmp_core.storage import locate
 from grmp_core.tasks.distortion_tasks import LEVELS, synthesize_row, types_of
 from pipelines.configuration.schema import Config
 from pipelines.rendering.contact_sheet import Group, Line, Sheet, Tile, to_html, to_png
+from pipelines.task_making.picture_quality import quality_of_picture
 from pipelines.task_making.picture_sources import Reference, Synthesizer, photo_references, rated_references, task_names
 
 TILE_PX = 176
@@ -67,10 +68,13 @@ def make_sheet(config: Config) -> Sheet:
 
     labels = config.synthesize.labels
     appearance = None if labels == "mean" else Appearance(scene)
+    before = quality_of_picture(config, pristine) if labels == "overall" else None
 
     def picture_of(task: str, level: int) -> tuple[np.ndarray, float]:
         side, seed = scene.shape[0], config.seed
-        row = synthesize_row(scene, reference.reference_id, "support", task, level, side, seed, labels, appearance)
+        row = synthesize_row(
+            scene, reference.reference_id, "support", task, level, side, seed, labels, appearance, before
+        )
         return row.view_HW3, row.quality
 
     remark = (

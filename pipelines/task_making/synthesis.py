@@ -10,6 +10,7 @@ from grmp_core.tasks.distortion_tasks import split_references
 from pipelines.runtime.console import table
 from pipelines.runtime.provenance import output_place, write_manifest
 from pipelines.runtime.ray_session import ray_session
+from pipelines.task_making.picture_quality import with_quality
 from pipelines.task_making.picture_sources import photo_listing, scan_references, task_names
 from pipelines.task_making.task_writer import block_writer, plan_store, write_blocks
 
@@ -51,6 +52,7 @@ def synthesize(config: Config) -> Synthesis:
     with ray_session():
         listing = photo_listing(config)
         usable, rejected = scan_references(config, listing)
+        usable = with_quality(config, usable)
         parts = split_references([r.reference_id for r in usable], config.synthesize.query_fraction, config.seed)
         plan = plan_store(config, usable, parts, store)
         rows, bytes_written = write_blocks(block_writer(config, usable, parts, store))

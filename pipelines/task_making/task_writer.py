@@ -11,13 +11,13 @@ from ray.data import TaskPoolStrategy
 
 from grmp_core.errors import InputError
 from grmp_core.identity import Identity, check_version, digest_of, listed
-from grmp_core.labels.own_quality import OWN_QUALITY_RULE
 from grmp_core.labels.visibility import STRENGTH, curves
 from grmp_core.storage import Location, local_size_bytes
-from grmp_core.tasks.distortion_tasks import COMPOSITION_RULE, LEVELS, Labels, Part, types_of
+from grmp_core.tasks.distortion_tasks import COMPOSITION_RULE, LEVELS, Part, types_of
 from grmp_core.tasks.task_store import write_task_file
 from pipelines.runtime.progress import Progress
 from pipelines.runtime.provenance import config_hash
+from pipelines.task_making.picture_quality import judge_digest
 from pipelines.task_making.picture_sources import RATED_TYPES, Reference, Synthesizer, synthesizer_of, task_names
 
 if TYPE_CHECKING:  # it brings torch, which a worker that makes pictures does without
@@ -91,20 +91,21 @@ def store_identity(config: Config, usable: Sequence[Reference]) -> Identity:
     )
 
 
-def label_rule(source: str, labels: Labels, tasks: Sequence[str]) -> str:
+def label_rule(source: str, config: Config, tasks: Sequence[str]) -> str:
     """How a store's labels are made: `synthesize.labels`, and a digest of the constants behind it."""
+    labels = config.synthesize.labels
     if source in RATED_TYPES:
         return f"scores of {source}"
     constants: list[Any] = [] if labels == "mean" else [STRENGTH, sorted(curves().items())]
     if labels == "overall":
-        constants.append(OWN_QUALITY_RULE)
+        constants.append(judge_digest(config))
     if any(len(types_of(task)) > 1 for task in tasks):
         constants.append(COMPOSITION_RULE)
     return f"{labels} {config_hash(*constants)}"
 
 
 def label_rule_of(config: Config) -> str:
-    return label_rule(config.synthesize.source, config.synthesize.labels, task_names(config))
+    return label_rule(config.synthesize.source, config, task_names(config))
 
 
 @dataclass(frozen=True)

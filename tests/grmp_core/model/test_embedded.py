@@ -13,9 +13,9 @@ from grmp_core.model.backbone import Backbone, BackboneConfig, load_backbone
 from grmp_core.model.features import image_features, normalize
 from grmp_core.model.prompts import PromptConfig, VisualPrompt, num_visual_tokens
 from grmp_core.model.towers import open_vision_tower
+from grmp_core.model.zero_shot import zero_shot_quality
 from grmp_core.nano.captions import FIDELITY_PAIRS
 from grmp_core.nano.crops import apply_parts
-from grmp_core.nano.zero_shot import zero_shot_quality
 from grmp_core.procedural.scenes import reference
 
 NAMES = ("lens_blur", "white_noise", "jpeg", "darken", "pixelate")

@@ -10,14 +10,12 @@ import torch
 from grmp_core.distortions import compose
 from grmp_core.errors import InputError
 from grmp_core.labels.human_means import combined_quality, quality_of, quality_of_composition
-from grmp_core.labels.own_quality import attributes, own_quality
 from grmp_core.learning.episode_plan import episodes_of_step, plan_episode, tasks_of_step
 from grmp_core.learning.meta_pretraining import MetaConfig, make_episode
 from grmp_core.storage import locate
 from grmp_core.tasks.distortion_tasks import (
     LEVELS,
     draw_composed_tasks,
-    draw_view,
     prepare_reference,
     split_references,
     synthesize_row,
@@ -91,14 +89,14 @@ def test_a_row_is_a_function_of_its_names_alone():
 
 
 @pytest.mark.parametrize("task", ["white_noise", "darken-jpeg"])
-def test_an_overall_label_adds_what_the_view_was_worth_before(task):
-    dim = picture(0, 60, 80) // 4
-    damage, overall = (synthesize_row(dim, "ref0", "support", task, 3, 32, 5, rule) for rule in ("picture", "overall"))
+def test_an_overall_label_adds_the_damage_to_the_quality_before(task):
+    given = (picture(0, 60, 80), "ref0", "support", task, 3, 32, 5)
+    damage, overall = synthesize_row(*given, "picture"), synthesize_row(*given, "overall", quality_before=0.6)
     assert np.array_equal(overall.view_HW3, damage.view_HW3)
-    rng = np.random.Generator(np.random.PCG64(overall.seed))
-    own = own_quality(attributes(dim[draw_view(dim.shape[:2], 32, rng)]))
-    assert overall.quality == pytest.approx(combined_quality([own, damage.quality]), abs=1e-4)
-    assert overall.quality < min(own, damage.quality)
+    assert overall.quality == pytest.approx(combined_quality([0.6, damage.quality]), abs=1e-4)
+    assert overall.quality < min(0.6, damage.quality)
+    with pytest.raises(InputError, match="undamaged picture is needed"):
+        synthesize_row(*given, "overall")
 
 
 @pytest.mark.parametrize(
