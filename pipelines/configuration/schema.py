@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, MinLen
 from pydantic import ConfigDict
 
+from grmp_core.evaluation.protocol import ProtocolConfig
 from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.learning.few_shot import AdaptConfig
@@ -64,6 +65,7 @@ class Config(Settings):
     meta: MetaConfig = field(default_factory=MetaConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     ablate: AblateConfig = field(default_factory=AblateConfig)

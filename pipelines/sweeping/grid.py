@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from statistics import median_high
 
 import pandas as pd
 
 from grmp_core.errors import InputError
-from grmp_core.evaluation import splits
+from grmp_core.evaluation.protocol import Protocol, scenes_digest
+from grmp_core.evaluation.splits import shots_from_ratio
 from grmp_core.identity import Identity
 from grmp_core.learning.few_shot import folds_of
 from grmp_core.model.bundle import Bundle
@@ -21,20 +21,20 @@ from pipelines.sweeping.search_space import Space, highest
 FOLDS = "adapt.folds"
 
 
-def plan_trials(config: Config, reference_ids: Sequence[str], settings: Settings | None = None) -> list[Trial]:
+def plan_trials(config: Config, protocol: Protocol, settings: Settings | None = None) -> list[Trial]:
     """The trials of the grid, each with the settings that a search has settled.
 
     InputError for shots that do not exist, and for two entries that come to the same trial.
     """
-    parts_S = [splits.split(reference_ids, seed, config.sweep.test_fraction) for seed in config.sweep.split_seeds]
+    parts_S = [protocol.parts(seed) for seed in config.sweep.split_seeds]
     shots_BS = [[shots] * len(parts_S) for shots in config.sweep.shots] or [
-        [splits.shots_from_ratio(split, ratio) for split in parts_S] for ratio in config.sweep.ratios or (1.0,)
+        [shots_from_ratio(split, ratio) for split in parts_S] for ratio in config.sweep.ratios or (1.0,)
     ]
     trials = []
     for s, split in enumerate(parts_S):
         for shots_S in shots_BS:
-            labelled = splits.draw_shots(split, shots_S[s], split.seed)
-            folds_of(config.adapt, [reference_ids[row] for row in labelled], split.seed)
+            labelled = protocol.labelled(split, shots_S[s])
+            folds_of(config.adapt, [protocol.reference_ids[row] for row in labelled], split.seed)
             trials += [
                 Trial(
                     strength=strength,
@@ -84,11 +84,11 @@ def choose(results: pd.DataFrame, settings: Settings | None = None) -> Choice | 
     )
 
 
-def check_plan(config: Config, space: Space, reference_ids: Sequence[str]) -> list[Trial]:
+def check_plan(config: Config, space: Space, protocol: Protocol) -> list[Trial]:
     """The trials. InputError as of `plan_trials`, for the most folds that a search may settle on, too."""
     if FOLDS in space:
         config = with_settings(config, {FOLDS: highest(space[FOLDS])})
-    return plan_trials(config, reference_ids)
+    return plan_trials(config, protocol)
 
 
 def largest_shots(trials: list[Trial]) -> Trial:
@@ -96,21 +96,25 @@ def largest_shots(trials: list[Trial]) -> Trial:
     return max(trials, key=lambda trial: trial.shots)
 
 
-def sweep_identity(config: Config, start: Bundle, target_fingerprint: str) -> Identity:
+def sweep_identity(config: Config, start: Bundle, target_fingerprint: str, protocol: Protocol) -> Identity:
     """Every setting and input that decides about the numbers of a trial with given lambda, shots and split.
 
     adapt.qgr.strength is none of them, since a trial has its own lambda. Nor is sweep.cpus_per_trial: with another
     number of threads, sums differ in their last bits only.
     """
-    parts = {
+    parts: dict[str, object] = {
         "seed": config.seed,
         "precision": config.precision,
         "views": config.views,
         "adapt": config.adapt,
         "images": config.images,
+        "protocol": config.protocol,
         "sweep.test_fraction": config.sweep.test_fraction,
         "backbone": config.backbone,
         "prompts.digest": start.digest,
         "target.fingerprint": target_fingerprint,
     }
-    return Identity.of(parts, without={LAMBDA, "backbone.checkpoint"})  # where the weights lie does not matter
+    if protocol.scenes is not None:
+        parts["protocol.scenes.digest"] = scenes_digest(protocol.scenes)
+    where_files_lie = {"backbone.checkpoint", "protocol.scenes"}
+    return Identity.of(parts, without={LAMBDA, *where_files_lie})

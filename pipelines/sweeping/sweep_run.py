@@ -18,6 +18,7 @@ from pipelines.configuration.loading import with_settings
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.labelled_target import bad_rows, load_target
 from pipelines.few_shot.starting_model import check_adaptation, initial_prompts
+from pipelines.few_shot.target_protocol import target_protocol
 from pipelines.reporting.sweep_report import write_report
 from pipelines.results.sweep_folder import SweepFolder
 from pipelines.results.trial import Choice
@@ -87,8 +88,9 @@ def run_sweep(config: Config) -> Sweep:
     space = read_space(config)
     start = initial_prompts(config)
     target = load_target(config.target)
-    identity = sweep_identity(config, start, target.fingerprint())
-    check_plan(config, space, target.reference_ids)
+    protocol = target_protocol(config, target)
+    identity = sweep_identity(config, start, target.fingerprint(), protocol)
+    check_plan(config, space, protocol)
     check_adaptation(config, start)
     _check_begun(config, folder, identity)
     if not config.sweep.shots and not config.sweep.ratios:
@@ -97,13 +99,14 @@ def run_sweep(config: Config) -> Sweep:
     with ray_session():
         require_trial(config, "a trial wants")
         runner = Runner(config, start, target, folder, identity)
-        trials = check_plan(config, space, runner.reference_ids)  # without the images that cannot be read
+        trials = check_plan(config, space, runner.protocol)  # without the images that cannot be read
         started -= folder.begin(identity)  # only now, when nothing is left that could refuse this sweep
         if space:
             searched = search(config, space, largest_shots(trials), runner)
             config = with_settings(config, searched.settings)
-            trials = plan_trials(config, runner.reference_ids, searched.settings)
-        results, errors = run_grid(config, trials, runner, sweep_identity(config, start, target.fingerprint()))
+            trials = plan_trials(config, runner.protocol, searched.settings)
+        settled = sweep_identity(config, start, target.fingerprint(), protocol)
+        results, errors = run_grid(config, trials, runner, settled)
     chosen = choose(results, None if searched is None else searched.settings)
     folder.write_results(results, chosen)
     inputs = {"identity": identity.digest, "target": target.fingerprint(), "prompts": start.provenance.get("tasks")}

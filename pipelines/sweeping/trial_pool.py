@@ -15,10 +15,12 @@ from ray.exceptions import RayError
 
 from grmp_core.datasets.labelled_set import LabelledSet, relative
 from grmp_core.errors import InputError
+from grmp_core.evaluation.protocol import Protocol
 from grmp_core.identity import Identity
 from grmp_core.model.bundle import Bundle
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.encoded_target import encode_target
+from pipelines.few_shot.target_protocol import target_protocol
 from pipelines.results.sweep_folder import Rejects, SweepFolder
 from pipelines.results.trial import Trial
 from pipelines.runtime.capacity import how_many_fit
@@ -68,17 +70,17 @@ class Runner:
             self.config,
             self.start,
             ray.put(encoded),
+            self.protocol,
             self.target.score_range,
             self.folder.uri,
             self.identity,
         )
 
     @property
-    def reference_ids(self) -> list[str]:
+    def protocol(self) -> Protocol:
         """Of the images that can be read."""
         unreadable = {reject["path"] for reject in self.unreadable}
-        both = zip(self.target.image_paths, self.target.reference_ids, strict=True)
-        return [reference for path, reference in both if relative(path, self.target.root) not in unreadable]
+        return target_protocol(self.config, self.target, unreadable)
 
     @property
     def unreadable(self) -> Rejects:

@@ -23,8 +23,9 @@ import torch
 from ray import tune
 
 from grmp_core.errors import NonFiniteLossError
-from grmp_core.evaluation import splits
 from grmp_core.evaluation.metrics import evaluate
+from grmp_core.evaluation.protocol import Protocol
+from grmp_core.evaluation.splits import Split
 from grmp_core.identity import Identity
 from grmp_core.learning.few_shot import LabelledViews, adapt, predict_quality, train, validation_curve
 from grmp_core.model.bundle import LEARNED_FROM, Bundle, write_bundle
@@ -51,6 +52,8 @@ class Shared:
     config: Config
     start: Bundle
     encoded: ray.ObjectRef
+    protocol: Protocol
+    """Of the images that are encoded, in their order."""
     score_range: ScoreRange
     folder_uri: str
     """The sweep's folder."""
@@ -68,7 +71,7 @@ def grid_trial(params: dict[str, Any], shared: Shared, trials: Mapping[str, Tria
     trial = trials[params["trial"]]
     config = with_settings(shared.config, {**trial.settings, LAMBDA: trial.strength})
     encoded, model = _prepare(shared, config)
-    split, rows, labelled = _labelled(trial, encoded, config, model)
+    split, rows, labelled = _labelled(trial, encoded, shared.protocol, model)
     result = adapt(model, model.adaptable_parameters(shared.start.parameters), labelled, config.adapt, split.seed)
     test = encoded.views(split.test, model.dtype, model.device)
     predicted = predict_quality(model, result.parameters, test.score_tokens_NGTD).cpu().numpy()
@@ -119,7 +122,7 @@ def search_trial(params: dict[str, Any], shared: Shared, trial: Trial) -> None:
         tune.report(_progress(before.val_srcc, before.epochs, config.adapt.epochs, before.seconds, ended=True))
         return
     encoded, model = _prepare(shared, config)
-    split, _, labelled = _labelled(trial, encoded, config, model)
+    split, _, labelled = _labelled(trial, encoded, shared.protocol, model)
     start = model.adaptable_parameters(shared.start.parameters)
     best, epochs, error = math.nan, 0, None
     try:
@@ -148,7 +151,7 @@ def measure_trial(shared: Shared, trial: Trial) -> tuple[int, float]:
     config = shared.config
     _forget_peak()
     encoded, model = _prepare(shared, config)
-    split, _, labelled = _labelled(trial, encoded, config, model)
+    split, _, labelled = _labelled(trial, encoded, shared.protocol, model)
     test = encoded.views(split.test, model.dtype, model.device)
     first = labelled.subset(np.arange(min(len(labelled), config.adapt.batch_size)))
     _, parameters = next(train(model, model.adaptable_parameters(shared.start.parameters), first, config.adapt, 0, 1))
@@ -180,11 +183,11 @@ def _prepare(shared: Shared, config: Config) -> tuple[EncodedTarget, QualityMode
 
 
 def _labelled(
-    trial: Trial, encoded: EncodedTarget, config: Config, model: QualityModel
-) -> tuple[splits.Split, np.ndarray, LabelledViews]:
+    trial: Trial, encoded: EncodedTarget, protocol: Protocol, model: QualityModel
+) -> tuple[Split, np.ndarray, LabelledViews]:
     """-> the split, the labelled rows, and their views."""
-    split = splits.split(encoded.reference_ids, trial.split_seed, config.sweep.test_fraction)
-    rows = splits.draw_shots(split, trial.shots, trial.split_seed)
+    split = protocol.parts(trial.split_seed)
+    rows = protocol.labelled(split, trial.shots)
     return split, rows, encoded.views(rows, model.dtype, model.device)
 
 
