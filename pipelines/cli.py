@@ -29,7 +29,9 @@ COMMANDS = {
     "pretrain": Command("meta-learn the prompts over the tasks (Ray Train)", ("meta", "prompts", "pretrain")),
     "adapt": Command("adapt the prompts to all labelled images", ("adapt", "views", "target")),
     "sweep": Command("adapt over lambda x labels x splits (Ray Tune)", ("sweep", "adapt", "views", "target")),
-    "ablate": Command("compare the parts of the method and baselines on one target", ("ablate", "sweep", "target")),
+    "ablate": Command(
+        "compare the parts of the method and baselines on one target", ("ablate", "protocol", "sweep", "target")
+    ),
     "evaluate": Command("compare a model's scores with human ones: SRCC, PLCC, KRCC, RMSE", ("score", "target")),
     "report": Command("write the sweep's report again", ("report",)),
     "register": Command("put the chosen model into the MLflow registry", ("register", "tracking")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.polynomial import Polynomial
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -32,6 +33,18 @@ def fit_ridge(features_ND: np.ndarray, target_N: np.ndarray) -> Pipeline:
 def ridge(train_ND: np.ndarray, target_N: np.ndarray, test_MD: np.ndarray) -> np.ndarray:
     """-> (M,) predictions for `test_MD`, in the unit of `target_N`. See `fit_ridge`."""
     return fit_ridge(train_ND, target_N).predict(np.asarray(test_MD, dtype=np.float64))
+
+
+def residual_ridge(
+    train_ND: np.ndarray, base_N: np.ndarray, target_N: np.ndarray, test_MD: np.ndarray, base_M: np.ndarray
+) -> np.ndarray:
+    """-> (M,) predictions: a line through the score without a label (`base`), and `ridge` on what it leaves.
+
+    The bar for anything that adapts a backbone whose own score is already good. With a constant base the line is the
+    mean. InputError for fewer than two images.
+    """
+    line = Polynomial.fit(base_N, target_N, 1) if np.ptp(base_N) > 0 else Polynomial([float(np.mean(target_N))])
+    return line(base_M) + ridge(train_ND, target_N - line(base_N), test_MD)
 
 
 def probe_srcc(

@@ -1,25 +1,27 @@
-"""Ablation on a labelled target: baselines, prompts, pre-training and regularization side by side.
+"""Ablation on a labelled target: baselines, prompts, adapted blocks, pre-training and regularization side by side.
 
-All methods share the labelled images and the test images. Ridge strength, epoch and lambda are chosen within the
-labelled images.
+All arms share the labelled images and the test images. Ridge strength, epoch and lambda are chosen within the labelled
+images.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from grmp_core.errors import InputError
-from pipelines.ablation.arms import arm_rows, arms
-from pipelines.ablation.baselines import baseline_rows
-from pipelines.ablation.comparison import AGAINST, medians_text, tests_text
-from pipelines.configuration.loading import LAMBDA
+from pipelines.ablation.arms import chosen_arms, sweeps_of
+from pipelines.ablation.baselines import baseline_predictions
+from pipelines.ablation.comparison import COMPARISONS, compare, comparison_table, comparisons_text, medians_text
+from pipelines.ablation.plan import Plan, plan_ablation
+from pipelines.ablation.predictions import PREDICTIONS, results_of
+from pipelines.ablation.sweep_arms import sweep_predictions
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.labelled_target import bad_rows, load_target
-from pipelines.results.statistics import compare_methods, method_medians
+from pipelines.results.statistics import method_medians
 from pipelines.runtime.provenance import output_place, write_manifest
 from pipelines.runtime.ray_session import ray_session
 
@@ -29,42 +31,54 @@ class Ablation:
     """Result of `grmp ablate`."""
 
     results: pd.DataFrame
-    """One row a method, number of shots and split: `arms.COLUMNS`."""
+    """One row an arm, number of shots and split: `predictions.COLUMNS`."""
+    comparisons: pd.DataFrame
+    """One row a hypothesis: `comparison.comparison_table`."""
     failed: list[str]
     """Failed trials, which have no row in `results`, each with its error."""
     folder: str
 
     def as_json(self) -> dict[str, Any]:
-        medians, tests = method_medians(self.results), compare_methods(self.results, AGAINST)
-        records = {"medians": medians.to_dict("records"), "tests": tests.to_dict("records")}
+        tables = {"medians": method_medians(self.results), "comparisons": self.comparisons}
+        records = {name: json.loads(frame.to_json(orient="records")) for name, frame in tables.items()}
         return {"place": self.folder, **records, "failed": self.failed}
 
     def as_text(self) -> str:
         failed = [f"failed: {trial}" for trial in self.failed]
-        return "\n".join([medians_text(self.results), "", tests_text(self.results), *failed, self.folder])
+        return "\n".join([medians_text(self.results), "", comparisons_text(self.comparisons), *failed, self.folder])
 
 
-def run_ablation(config: Config) -> Ablation:
-    """Run the baselines and one sweep per arm, and write `<output>/ablation`. Finished trials are kept.
+def run_ablation(config: Config) -> Ablation | Plan:
+    """Run the baselines and one sweep per group of arms, and write `<output>/ablation`. Finished trials are kept.
 
-    InputError where `sweep.lambdas` has no value above 0, or where a search would choose lambda.
+    With `ablate.plan` nothing is run but a few timed steps. InputError as of `chosen_arms` and `sweeps_of`.
     """
     started = time.time()
     folder = output_place(config, "ablation")
-    if not any(strength > 0 for strength in config.sweep.lambdas):
-        raise InputError("an ablation compares lambda 0 with larger ones: give sweep.lambdas a value above 0")
-    if LAMBDA in config.sweep.space:
-        raise InputError(f"an ablation compares lambda 0 with larger ones: remove {LAMBDA} from sweep.space")
-    target, sweeps = load_target(config.target), arms(config)
+    arms = chosen_arms(config)
+    sweeps = sweeps_of(config, arms)
+    target = load_target(config.target)
+    if config.ablate.plan:
+        return plan_ablation(target, arms, sweeps)
     with ray_session():
-        baselines, rejected = baseline_rows(config, target.table.to_pydict())
-        by_arm = [arm_rows(arm, folder) for arm in sweeps]
-    results = pd.concat([baselines, *(rows for rows, _ in by_arm)], ignore_index=True)
-    ablation = Ablation(results, [trial for _, failed in by_arm for trial in failed], folder.uri)
-    (folder / "ablation.csv").write_bytes(results.to_csv(index=False).encode())
+        baselines, rejected = baseline_predictions(config, target, arms)
+        by_sweep = [sweep_predictions(sweep, folder) for sweep in sweeps]
+    predictions = pd.concat([baselines, *(rows for rows, _ in by_sweep)], ignore_index=True)
+    groups = dict(zip(target.image_paths, target.reference_ids, strict=True))
+    ablate = config.ablate
+    comparisons = compare(predictions, groups, ablate.method, ablate.rivals, config.protocol.folds)
+    ablation = Ablation(
+        results_of(predictions),
+        comparison_table(comparisons, ablate.corrected_with),
+        [trial for _, failed in by_sweep for trial in failed],
+        folder.uri,
+    )
+    PREDICTIONS.write(folder / "predictions.parquet", predictions)
+    (folder / "ablation.csv").write_bytes(ablation.results.to_csv(index=False).encode())
+    (folder / COMPARISONS).write_json({"comparisons": ablation.as_json()["comparisons"]})
     (folder / "ablation.md").write_bytes(ablation.as_text().encode())
     inputs = {"target": target.fingerprint()}
-    counts = {"rows": len(results), "failed": len(ablation.failed)}
+    counts = {"rows": len(ablation.results), "failed": len(ablation.failed)}
     write_manifest(
         folder, "ablation", config, started, inputs=inputs, counts=counts, rejected=(*bad_rows(target), *rejected)
     )

@@ -1,65 +1,105 @@
-"""Arms of an ablation. Each is one sweep with prompts or adapted parts of its own."""
+"""Arms of an ablation by name: baselines, and adaptations that differ in start prompts, settings and lambda.
+
+Adaptations with equal prompts and settings are one sweep, whatever their lambda: the target is encoded once for them.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pandas as pd
-
+from grmp_core.errors import InputError
 from grmp_core.model.backbone import load_backbone
-from grmp_core.model.bundle import Bundle, write_bundle
-from grmp_core.model.quality_model import QualityModel, TrainableConfig
-from grmp_core.storage import Location, locate
+from grmp_core.model.bundle import Bundle
+from grmp_core.model.quality_model import QualityModel
+from grmp_core.storage import locate
+from pipelines.configuration.loading import LAMBDA, as_dict, with_settings
 from pipelines.configuration.schema import Config
+from pipelines.configuration.workloads import ArmConfig
 from pipelines.few_shot.starting_model import read_prompts
-from pipelines.runtime.console import say
 from pipelines.runtime.provenance import output_place
-from pipelines.sweeping.sweep_run import run_sweep
 
-COLUMNS = ("shots", "split_seed", "method", "srcc", "lambda")
-"""Of the ablation's results, one row a method, number of shots and split; lambda is NaN for a baseline."""
-NSS, LINEAR, LOOK = "ridge on BRISQUE", "linear probe", "ridge on attributes"
-CONTEXT, RANDOM, RANDOM_QGR = "text context only (CoOp)", "adaptation", "adaptation + QGR"
-CONTEXT_ONLY = TrainableConfig(
-    text_context=True, visual_prompts=False, vision_blocks=0, text_blocks=0, final_norms=False
+WHOLE, RANDOM = "whole method", "random"
+BASELINES = {
+    "no label": ArmConfig(baseline="no label"),
+    "BRISQUE ridge": ArmConfig(baseline="brisque"),
+    "feature ridge": ArmConfig(baseline="features"),
+    "residual ridge": ArmConfig(baseline="residual"),
+}
+COOP = ArmConfig(
+    settings={
+        "prompts.visual_tokens": 0,
+        "adapt.trainable.text_context": True,
+        "adapt.trainable.visual_prompts": False,
+        "adapt.trainable.vision_blocks": 0,
+        "adapt.trainable.text_blocks": 0,
+        "adapt.trainable.final_norms": False,
+    }
 )
+"""Text context only, no visual prompts (Zhou et al. 2022)."""
+BLOCKS = (0, 2, 4)
+"""Image blocks that adapt in the arms of these names."""
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One sweep of the ablation, with its start prompts and its configuration."""
+class SweepArms:
+    """Adaptations that one sweep runs: equal prompts and settings."""
 
     folder: str
     config: Config
     start: Bundle
     methods: Mapping[str, bool]
-    """Method name -> true with QGR (best lambda > 0 by validation), false without (lambda 0)."""
+    """Arm -> true with QGR (lambda > 0), false without (lambda 0)."""
 
 
-def arms(config: Config) -> list[Arm]:
-    """Text context only, random prompts, and one arm per pre-trained prompt bundle of `ablate.pretrained`.
+def standard_arms(config: Config) -> dict[str, ArmConfig]:
+    """Baselines, CoOp, and adaptation with 0, 2 and 4 moving image blocks, each with and without QGR, from random and
+    from every pre-trained prompts; the whole method is the configuration's own setting with QGR."""
+    arms = {**BASELINES, "CoOp": COOP}
+    starts = list(pretrained_of(config))
+    for start in (RANDOM, *starts):
+        for blocks in BLOCKS:
+            name = f"{blocks} blocks" if start == RANDOM else f"{blocks} blocks + {start}"
+            settings = {"adapt.trainable.vision_blocks": blocks}
+            arms[name] = ArmConfig(start=start, settings=settings)
+            arms[f"{name} + QGR"] = ArmConfig(start=start, settings=settings, regularized=True)
+    return arms | {WHOLE: ArmConfig(start=starts[0], regularized=True)}
 
-    InputError where a bundle is missing or does not fit the backbone.
+
+def chosen_arms(config: Config) -> dict[str, ArmConfig]:
+    """The arms of `ablate.arms` in that order, or all. InputError for a name that no arm has, and for QGR without a
+    lambda above 0 to take."""
+    known = standard_arms(config) | config.ablate.define
+    names = config.ablate.arms or tuple(known)
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"ablate.arms: there is no arm '{unknown[0]}'; arms are {', '.join(known)}")
+    chosen = {name: known[name] for name in names}
+    if any(arm.regularized for arm in chosen.values()) and not any(value > 0 for value in config.sweep.lambdas):
+        raise InputError("an ablation compares lambda 0 with larger ones: give sweep.lambdas a value above 0")
+    for name, arm in chosen.items():
+        if LAMBDA in arm.settings:
+            raise InputError(f"ablate.define.{name}: lambda is not an arm's setting; use `regularized`, sweep.lambdas")
+    if LAMBDA in config.sweep.space:
+        raise InputError(f"an ablation compares lambda 0 with larger ones: remove {LAMBDA} from sweep.space")
+    return chosen
+
+
+def sweeps_of(config: Config, arms: Mapping[str, ArmConfig]) -> list[SweepArms]:
+    """The sweeps that run the adaptations among `arms`.
+
+    InputError where a bundle is missing or does not fit the backbone, or an arm names prompts that are not given.
     """
-    lambdas = tuple(sorted({0.0, *config.sweep.lambdas}))
-    full = dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, lambdas=lambdas))
-    context = dataclasses.replace(
-        config,
-        prompts=dataclasses.replace(config.prompts, visual_tokens=0),
-        adapt=dataclasses.replace(config.adapt, trainable=CONTEXT_ONLY),
-        sweep=dataclasses.replace(config.sweep, lambdas=(0.0,)),
-    )
-    arms = [
-        Arm("context", context, random_prompts(context), {CONTEXT: False}),
-        Arm("random", full, random_prompts(full), {RANDOM: False, RANDOM_QGR: True}),
-    ]
-    named = config.ablate.pretrained or {"MPP": (output_place(config, "pretrain") / "bundle").uri}
-    for name, uri in named.items():
-        methods = {f"{RANDOM} + {name}": False, f"{RANDOM} + {name} + QGR": True}
-        arms.append(Arm(f"pretrained-{name.replace(' ', '-')}", full, read_prompts(config, locate(uri)), methods))
-    return arms
+    methods: dict[tuple[str, str], dict[str, bool]] = {}
+    settled: dict[tuple[str, str], Config] = {}
+    for name, arm in arms.items():
+        if arm.baseline is not None:
+            continue
+        own = with_settings(config, arm.settings)
+        key = (arm.start, _changes(config, own))
+        settled[key] = own
+        methods.setdefault(key, {})[name] = arm.regularized
+    return [_sweep(start, changes, settled[start, changes], found) for (start, changes), found in methods.items()]
 
 
 def random_prompts(config: Config) -> Bundle:
@@ -77,23 +117,34 @@ def random_prompts(config: Config) -> Bundle:
     )
 
 
-def arm_rows(arm: Arm, ablation: Location) -> tuple[pd.DataFrame, list[str]]:
-    """Run the arm's sweep in a folder of its own; -> its rows of the ablation, and the trials that failed."""
-    say(f"ablation: {arm.folder}")
-    output = ablation / arm.folder
-    write_bundle(output / "pretrain" / "bundle", arm.start)
-    results = run_sweep(dataclasses.replace(arm.config, output=output.uri)).results
-    good = results[results["error"].isna()]
-    frames = []
-    for method, regularized in arm.methods.items():
-        rows = best_by_validation(good[good["lambda"] > 0]) if regularized else good[good["lambda"] == 0]
-        rows = rows.assign(shots=rows["budget"], method=method)
-        frames.append(rows[list(COLUMNS)])
-    failed = [f"{arm.folder}: {row.trial}: {row.error}" for row in results[results["error"].notna()].itertuples()]
-    return pd.concat(frames, ignore_index=True), failed
+def pretrained_of(config: Config) -> dict[str, str]:
+    """Name -> bundle folder of the pre-trained prompts that are compared."""
+    return dict(config.ablate.pretrained) or {"MPP": (output_place(config, "pretrain") / "bundle").uri}
 
 
-def best_by_validation(trials: pd.DataFrame) -> pd.DataFrame:
-    """For every split and number of shots, the trial with the best validation SRCC; ties go to the smaller lambda."""
-    ordered = trials.sort_values(["val_srcc", "lambda"], ascending=[False, True])
-    return ordered.groupby(["shots", "split_seed"]).head(1).sort_values(["shots", "split_seed"], ignore_index=True)
+def _sweep(start: str, changes: str, config: Config, methods: dict[str, bool]) -> SweepArms:
+    lambdas = [0.0] if not all(methods.values()) else []
+    if any(methods.values()):
+        lambdas += [value for value in config.sweep.lambdas if value > 0]
+    own = with_settings(config, {"sweep.lambdas": lambdas})
+    if start == RANDOM:
+        prompts = random_prompts(own)
+    elif start in pretrained_of(config):
+        prompts = read_prompts(config, locate(pretrained_of(config)[start]))
+    else:
+        named = ", ".join([RANDOM, *pretrained_of(config)])
+        raise InputError(f"an arm starts from the prompts '{start}', which ablate.pretrained lacks; there are {named}")
+    return SweepArms(re.sub(r"[^\w.=+-]+", "-", f"{start} {changes}").strip("-"), own, prompts, methods)
+
+
+def _changes(before: Config, after: Config) -> str:
+    """The settings that differ, for the name of a folder: `adapt.trainable.vision_blocks=2`."""
+    old, new = _flat(as_dict(before)), _flat(as_dict(after))
+    return " ".join(f"{key}={value}" for key, value in new.items() if old[key] != value)
+
+
+def _flat(data: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    leaves: dict[str, object] = {}
+    for key, value in data.items():
+        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+    return leaves

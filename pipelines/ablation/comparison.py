@@ -1,19 +1,102 @@
-"""Tables of an ablation: medians by method, and paired tests."""
+"""Tables of an ablation: medians by arm, and the paired comparison of one arm with its rivals."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
 import pandas as pd
 
-from pipelines.ablation.arms import LINEAR, LOOK, NSS, RANDOM
-from pipelines.results.statistics import compare_methods, method_medians
+from grmp_core.errors import InputError
+from grmp_core.evaluation.paired_inference import FoldPredictions, PairedDifference, paired_difference
+from grmp_core.storage import locate
+from pipelines.results.statistics import holm, method_medians
 from pipelines.runtime.console import table
 
-AGAINST = (NSS, LINEAR, LOOK, RANDOM)
-"""Methods that all others are compared with."""
+COMPARISONS = "comparisons.json"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One hypothesis: the arm is better than its rival at this number of labels."""
+
+    method: str
+    rival: str
+    shots: int
+    result: PairedDifference
+
+
+def compare(
+    predictions: pd.DataFrame, groups: Mapping[str, str], method: str, rivals: Sequence[str], folds: int
+) -> list[Comparison]:
+    """The arm against each rival at each number of labels, on the label draws that both finished.
+
+    Args:
+        predictions: rows as of `predictions.PREDICTIONS`.
+        groups: image path -> group; images of one are drawn together.
+        folds: `protocol.folds`; 0: every split is taken as a fold of its own.
+
+    Returns:
+        Nothing where the arm or a rival did not run.
+    """
+    ran = set(predictions["method"])
+    comparisons = []
+    for rival in rivals:
+        if not {method, rival} <= ran:
+            continue
+        pair = predictions[predictions["method"].isin((method, rival))]
+        for shots, of_shots in pair.groupby("shots"):
+            parts = _folds_of(of_shots, groups, method, rival, folds)
+            if parts:
+                comparisons.append(Comparison(method, rival, int(shots), paired_difference(parts)))
+    return comparisons
+
+
+def _folds_of(
+    pair: pd.DataFrame, groups: Mapping[str, str], method: str, rival: str, folds: int
+) -> list[FoldPredictions]:
+    wide = pair.pivot_table(index="image_path", columns=["split_seed", "method"], values="predicted", observed=True)
+    mos = pair.drop_duplicates("image_path").set_index("image_path")["mos"]
+    seeds = sorted({seed for seed, _ in wide.columns if {(seed, method), (seed, rival)} <= set(wide.columns)})
+    by_fold: dict[int, list[int]] = {}
+    for seed in seeds:
+        by_fold.setdefault(seed % folds if folds else seed, []).append(seed)
+    parts = []
+    for members in by_fold.values():
+        test = wide[[(seed, name) for seed in members for name in (method, rival)]].dropna()
+        parts.append(
+            FoldPredictions(
+                groups_N=np.array([groups[path] for path in test.index]),
+                mos_N=mos[test.index].to_numpy(),
+                method_DN=np.stack([test[seed, method] for seed in members]),
+                rival_DN=np.stack([test[seed, rival] for seed in members]),
+            )
+        )
+    return parts
+
+
+def comparison_table(comparisons: Sequence[Comparison], corrected_with: Sequence[str]) -> pd.DataFrame:
+    """One row a hypothesis, with Holm's correction over these and those of other ablations' folders.
+
+    InputError for a folder without a comparison.
+    """
+    others: list[Any] = []
+    for folder in corrected_with:
+        file = locate(folder) / COMPARISONS
+        if not file.exists():
+            raise InputError(f"ablate.corrected_with: {file.uri} is missing; run that ablation first")
+        others += [row["p"] for row in file.read_json()["comparisons"]]
+    rows = [{"method": c.method, "rival": c.rival, "shots": c.shots, **asdict(c.result)} for c in comparisons]
+    columns = ["method", "rival", "shots", "difference", "low", "high", "p", "draws", "images"]
+    frame = pd.DataFrame(rows, columns=columns)
+    corrected = holm(np.array([*frame["p"], *others], dtype=float))
+    return frame.assign(p_holm=corrected[: len(frame)], family=len(corrected))
 
 
 def medians_text(results: pd.DataFrame) -> str:
-    """Table of methods by shots: median test SRCC over the splits, with quartiles."""
+    """Table of arms by number of labels: median test SRCC over the splits, with quartiles."""
     medians = method_medians(results)
     rows = []
     for method, group in medians.groupby("method", sort=False):
@@ -22,10 +105,23 @@ def medians_text(results: pd.DataFrame) -> str:
     return table(rows)
 
 
-def tests_text(results: pd.DataFrame) -> str:
-    """Table of paired tests over splits, for all shots together and for each number of shots."""
+def comparisons_text(comparisons: pd.DataFrame) -> str:
+    """Table of the hypotheses, with what was resampled below it."""
+    if comparisons.empty:
+        return "no paired comparison: ablate.method and ablate.rivals were not both run"
     rows = [
-        {"method": r.method, "against": r.against, "shots": r.shots, "median difference": r.difference, "p": r.p}
-        for r in compare_methods(results, AGAINST).itertuples()
+        {
+            "method": row.method,
+            "better than": row.rival,
+            "shots": row.shots,
+            "mean difference [95 %]": f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
+            "p": row.p,
+            "p (Holm)": row.p_holm,
+        }
+        for row in comparisons.itertuples()
     ]
-    return table(rows)
+    first = comparisons.iloc[0]
+    return (
+        f"{table(rows)}\nbootstrap over test images by group and over {first['draws']} label draws; p one-sided, "
+        f"corrected over {first['family']} hypotheses"
+    )

@@ -54,8 +54,8 @@ class SynthesizeConfig(Settings):
     and cropped, query pictures squeezed to 224 x 224."""
     labels: Labels = "picture"
     """`mean`: a type and level has one label, KADID-10k's mean score. `picture`: moved by how visible the damage is on
-    the picture at hand. `overall`: that, and what the picture was worth before by its sharpness and light, which is how
-    the embedded backbone has learned what quality is. Published sets keep their own scores."""
+    the picture at hand. `overall`: that, and the quality of the picture before, as the backbone scores it without a
+    label. Published sets keep their own scores."""
     references_per_block: Annotated[int, Ge(1)] = 4
     """References a Ray task works on, and the grain at which an interrupted run goes on."""
     max_reject_fraction: Share = 0.1
@@ -201,11 +201,39 @@ class SweepConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArmConfig(Settings):
+    """One method of a comparison."""
+
+    baseline: Literal["no label", "brisque", "features", "residual"] | None = None
+    """Without adaptation: the backbone's own score without a label; or ridge regression on BRISQUE's statistics, on
+    the backbone's features, or on these for what the score without a label leaves. null: adaptation."""
+    start: Text = "random"
+    """Prompts that adaptation starts from: `random`, or a name of ablate.pretrained."""
+    regularized: bool = False
+    """false: lambda 0. true: the lambda above 0 of sweep.lambdas, the best by validation if there are several."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Keys of the configuration that this arm sets, such as {adapt.trainable.vision_blocks: 4}."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AblateConfig(Settings):
-    """Comparison of the parts of the method."""
+    """Comparison of the parts of the method, with baselines."""
 
     pretrained: dict[str, PathText] = field(default_factory=dict)
     """Pre-trained prompts to compare, {name: bundle folder}; empty: {MPP: <output>/pretrain/bundle}."""
+    arms: tuple[Text, ...] = ()
+    """Methods to compare, by name; empty: all of them. `grmp ablate --plan` lists them."""
+    define: dict[str, ArmConfig] = field(default_factory=dict)
+    """Arms of your own by name, such as {4 blocks, slow: {start: MPP, settings: {adapt.lr: 0.01}}}."""
+    method: Text = "whole method"
+    """The arm that the paired comparison tests."""
+    rivals: tuple[Text, ...] = ("no label", "residual ridge")
+    """Arms that it is tested against, at every number of labels."""
+    corrected_with: tuple[PathText, ...] = ()
+    """Folders of other ablations, such as of another target, whose comparisons belong to the same family: Holm's
+    correction is over all of them."""
+    plan: bool = False
+    """Only print the trials and the hours they would take."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ Plain tables in, plain tables out; nothing here draws or writes. `budget` is the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -38,24 +37,6 @@ def method_medians(results: pd.DataFrame) -> pd.DataFrame:
     summary = groups.quantile([0.5, 0.25, 0.75]).unstack()
     summary.columns = pd.Index(["median", "q1", "q3"])
     return summary.assign(n=groups.count()).reset_index()
-
-
-def compare_methods(results: pd.DataFrame, baselines: Sequence[str]) -> pd.DataFrame:
-    """Paired Wilcoxon tests of every method against each of `baselines`, split by split, at each number of shots.
-
-    `difference`: median over the splits of method - baseline; `p` two-sided, not corrected for the number of tests.
-    """
-    wide = results.pivot_table(index=["shots", "split_seed"], columns="method", values="srcc")
-    ran = [method for method in results["method"].unique() if method in wide.columns]
-    rows = []
-    for against in baselines:
-        done = baselines[: baselines.index(against) + 1]  # each pair once
-        for method in (m for m in ran if m not in done and against in ran):
-            for shots, pair in wide[[method, against]].dropna().groupby(level="shots"):
-                test = wilcoxon_paired(pair[method], pair[against])
-                difference = float((pair[method] - pair[against]).median())
-                rows.append((method, against, shots, len(pair), difference, test.p_value))
-    return pd.DataFrame(rows, columns=["method", "against", "shots", "n", "difference", "p"])
 
 
 def regret(trials: pd.DataFrame) -> pd.DataFrame:

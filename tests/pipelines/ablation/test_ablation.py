@@ -1,4 +1,4 @@
-"""The ablation: its statistics against SciPy, and a small one on a real Ray."""
+"""The ablation: its arms, baselines and statistics, and a small one on a real Ray."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from grmp_core.distortions import get
 from grmp_core.errors import InputError
+from grmp_core.evaluation.paired_inference import PairedDifference
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.learning.few_shot import AdaptConfig
 from grmp_core.model.bundle import write_bundle
@@ -20,10 +20,14 @@ from grmp_core.procedural import scenes
 from grmp_core.storage import locate
 from pipelines.ablation import ablation_run, arms, baselines
 from pipelines.ablation.ablation_run import run_ablation
+from pipelines.ablation.comparison import Comparison, comparison_table
+from pipelines.ablation.plan import Plan
+from pipelines.ablation.predictions import results_of
+from pipelines.ablation.sweep_arms import best_by_validation
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import AblateConfig, SweepConfig, TargetConfig
+from pipelines.configuration.workloads import AblateConfig, ArmConfig, SweepConfig, TargetConfig
 from pipelines.few_shot.labelled_target import load_target
-from pipelines.results.statistics import compare_methods, method_medians
+from pipelines.results.statistics import method_medians
 
 
 def made_up_results() -> pd.DataFrame:
@@ -45,16 +49,6 @@ def test_medians_and_quartiles_are_numpys():
         assert row.n == 10
 
 
-def test_the_paired_test_is_scipys_split_by_split():
-    results = made_up_results().sample(frac=1, random_state=0)  # the order of rows must not matter
-    tests = compare_methods(results, ("base",))
-    assert set(tests["method"]) == {"ours"}
-    for row in tests.itertuples():
-        pair = results[results["shots"] == row.shots].pivot(index="split_seed", columns="method", values="srcc")
-        assert row.p == pytest.approx(stats.wilcoxon(pair["ours"], pair["base"]).pvalue)
-        assert row.difference == pytest.approx(np.median(pair["ours"] - pair["base"]))
-
-
 def test_lambda_is_chosen_by_validation_never_by_test():
     trials = pd.DataFrame(
         {
@@ -65,20 +59,14 @@ def test_lambda_is_chosen_by_validation_never_by_test():
             "srcc": [0.9, 0.1, 0.5, 0.6],
         }
     )
-    assert arms.best_by_validation(trials)["lambda"].tolist() == [5.0, 1.0]
+    assert best_by_validation(trials)["lambda"].tolist() == [5.0, 1.0]
 
 
 def test_of_a_chosen_trial_without_a_score_no_other_score_is_reported():
     trials = pd.DataFrame(
         {"shots": 10, "split_seed": 0, "lambda": [1.0, 5.0], "val_srcc": [0.2, 0.3], "srcc": [0.9, np.nan]}
     )
-    assert arms.best_by_validation(trials)["srcc"].isna().all()
-
-
-def test_a_method_without_a_finished_trial_is_left_out_of_the_tests():
-    results = made_up_results()
-    tests = compare_methods(results, ("base", "failed"))
-    pd.testing.assert_frame_equal(tests, compare_methods(results, ("base",)))
+    assert best_by_validation(trials)["srcc"].isna().all()
 
 
 @pytest.mark.parametrize(
@@ -107,32 +95,95 @@ def test_baselines_see_the_images_of_the_sweep(tmp_path, monkeypatch):
     (tmp_path / "target" / "3.png").write_bytes(b"no picture")
     config = small_config(tmp_path, labels)
     config = dataclasses.replace(config, target=dataclasses.replace(config.target, max_reject_fraction=0.1))
-    worker = baselines._Features(config.backbone, config.views, config.images, config.precision)
+    worker = baselines._Measure(config, with_brisque=True)
     monkeypatch.setattr(
         baselines,
-        "_features",
-        lambda config, paths: [worker({"row": row, "path": path}) for row, path in enumerate(paths)],
+        "_measure",
+        lambda config, paths, _: [worker({"row": row, "path": path}) for row, path in enumerate(paths)],
     )
-    table = load_target(config.target).table.to_pydict()
-    rows, rejected = baselines.baseline_rows(config, table)
+    predictions, rejected = baselines.baseline_predictions(config, load_target(config.target), arms.BASELINES)
     assert [Path(reject["path"]).name for reject in rejected] == ["3.png"]
-    assert rows["method"].tolist() == [arms.NSS, arms.LINEAR, arms.LOOK]
-    assert rows.set_index("method")["srcc"][arms.NSS] > 0.7  # the pictures differ in noise alone
-    assert np.isfinite(rows["srcc"]).all()
+    srcc = results_of(predictions).set_index("method")["srcc"]
+    assert list(srcc.index) == list(arms.BASELINES)
+    assert srcc["BRISQUE ridge"] > 0.7  # the pictures differ in noise alone
+    assert np.isfinite(srcc).all()
+
+
+def test_every_arm_is_in_one_sweep_and_equal_settings_share_it(tmp_path):
+    config = small_config(tmp_path, "labels.csv")
+    write_bundle(locate(tmp_path / "bundle"), arms.random_prompts(config))
+    chosen = arms.chosen_arms(config)
+    sweeps = arms.sweeps_of(config, chosen)
+    assert sorted(name for sweep in sweeps for name in sweep.methods) == sorted(set(chosen) - set(arms.BASELINES))
+    of = {name: sweep for sweep in sweeps for name in sweep.methods}
+    assert of["2 blocks + same"] is of["2 blocks + same + QGR"]
+    assert of["2 blocks + same"].config.sweep.lambdas == (0.0, 5.0)
+    assert of["CoOp"].config.sweep.lambdas == (0.0,)
+    own = config.adapt.trainable.vision_blocks
+    assert of[arms.WHOLE] is of[f"{own} blocks + same"]  # the configuration's own setting
+    assert len({sweep.folder for sweep in sweeps}) == len(sweeps)
+
+
+def test_an_arm_of_ones_own_is_data(tmp_path):
+    config = small_config(tmp_path, "labels.csv")
+    slow = ArmConfig(settings={"adapt.lr": 0.001})
+    config = dataclasses.replace(
+        config, ablate=dataclasses.replace(config.ablate, define={"slow": slow}, arms=("slow",))
+    )
+    (sweep,) = arms.sweeps_of(config, arms.chosen_arms(config))
+    assert (sweep.config.adapt.lr, sweep.methods) == (0.001, {"slow": False})
+    assert sweep.folder == "random-adapt.lr=0.001"
+
+
+@pytest.mark.parametrize(
+    ("ablate", "message"),
+    [
+        ({"arms": ("2 block",)}, "there is no arm '2 block'"),
+        ({"define": {"x": ArmConfig(start="none")}, "arms": ("x",)}, "prompts 'none', which ablate.pretrained lacks"),
+        ({"define": {"x": ArmConfig(settings={"adapt.qgr.strength": 1.0})}, "arms": ("x",)}, "not an arm's setting"),
+    ],
+)
+def test_arms_that_cannot_be_run_are_refused(tmp_path, ablate, message):
+    config = small_config(tmp_path, "labels.csv")
+    config = dataclasses.replace(config, ablate=dataclasses.replace(config.ablate, **ablate))
+    with pytest.raises(InputError, match=message):
+        arms.sweeps_of(config, arms.chosen_arms(config))
+
+
+def test_holm_is_over_all_hypotheses_of_the_family(tmp_path):
+    """By hand: p .01, .02, .03 and .04 become .04, .06, .06 and .06."""
+    (tmp_path / "comparisons.json").write_text('{"comparisons": [{"p": 0.01}, {"p": 0.03}]}')
+    difference = PairedDifference(difference=0.1, low=0.0, high=0.2, p=0.02, draws=5, images=10)
+    mine = [Comparison("a", "b", 25, difference), Comparison("a", "b", 50, dataclasses.replace(difference, p=0.04))]
+    found = comparison_table(mine, [str(tmp_path)])
+    assert found["p_holm"].tolist() == pytest.approx([0.06, 0.06])
+    assert found["family"].tolist() == [4, 4]
+    with pytest.raises(InputError, match="is missing"):
+        comparison_table(mine, [str(tmp_path / "elsewhere")])
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_all_methods_see_the_same_images_and_equal_prompts_give_equal_rows(tmp_path, ray_instance):
+def test_all_arms_see_the_same_images_and_equal_prompts_give_equal_rows(tmp_path, ray_instance):
     config = small_config(tmp_path, noisy_folder(tmp_path / "target"))
     write_bundle(locate(tmp_path / "bundle"), arms.random_prompts(config))
+    names = ("no label", "BRISQUE ridge", "0 blocks", "0 blocks + same", "0 blocks + QGR", "0 blocks + same + QGR")
+    ablate = dataclasses.replace(config.ablate, arms=names, method="0 blocks", rivals=("no label", "0 blocks + same"))
+    config = dataclasses.replace(config, ablate=ablate)
+    plan = run_ablation(dataclasses.replace(config, ablate=dataclasses.replace(ablate, plan=True)))
+    assert isinstance(plan, Plan)
+    assert [row["trials"] for row in plan.rows] == [0, 2, 2]
+    assert plan.hours > 0
     done = run_ablation(config)
     assert isinstance(done, ablation_run.Ablation)
     srcc = done.results.set_index("method")["srcc"]
-    assert srcc["adaptation"] == srcc["adaptation + same"]
-    assert srcc["adaptation + QGR"] == srcc["adaptation + same + QGR"]
-    assert srcc[arms.NSS] > 0.7  # the pictures differ in noise alone, and four are tested
+    assert srcc["0 blocks"] == srcc["0 blocks + same"]
+    assert srcc["0 blocks + QGR"] == srcc["0 blocks + same + QGR"]
+    assert srcc["BRISQUE ridge"] > 0.7  # the pictures differ in noise alone, and four are tested
     assert np.isfinite(srcc).all()
+    by_rival = done.comparisons.set_index("rival")
+    assert by_rival["difference"]["no label"] == pytest.approx(srcc["0 blocks"] - srcc["no label"])
+    assert by_rival.loc["0 blocks + same", ["difference", "low", "high", "p"]].tolist() == [0, 0, 0, 1]
     text = Path(done.folder, "ablation.md").read_text()
     assert all(method in text for method in done.results["method"])
     markers = {path: path.stat().st_mtime_ns for path in Path(done.folder).rglob("trial.json")}
