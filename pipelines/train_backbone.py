@@ -17,14 +17,13 @@ from pathlib import Path
 
 from torch import distributed
 
-from grmp_core.datasets import load as load_dataset
 from grmp_core.errors import InputError
-from grmp_core.nano.material import prepare, read_material, sources_of
-from grmp_core.nano.photo_store import SourcePhoto
+from grmp_core.nano.material import photos_of_livec, prepare, read_material, sources_of
 from grmp_core.strict_json import json_text
 from pipelines.backbone_training.loop import RunConfig, train
 from pipelines.backbone_training.measurements import measure_held_out, measure_target, open_weights
 from pipelines.backbone_training.options import parse
+from pipelines.backbone_training.scene_measure import measure_scenes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,15 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _prepare(options: argparse.Namespace) -> None:
     if options.livec:
-        table = load_dataset("livec", options.livec, max_reject_fraction=1.0).table
-        paths, scores = table["image_path"].to_pylist(), table["mos"].to_pylist()
-        photos = [SourcePhoto(path=Path(p), source="livec", score=s) for p, s in zip(paths, scores, strict=True)]
+        photos = photos_of_livec(options.livec)
     elif options.scores and options.rated_photos:
-        pristine = map(Path, options.pristine)
-        photos = sources_of(Path(options.scores), Path(options.rated_photos), pristine, options.subsets)
+        photos = sources_of(options.scores, options.rated_photos, options.pristine, options.subsets)
     else:
         raise InputError("nothing to prepare: give --scores and --rated-photos, or --livec")
-    unreadable = prepare(Path(options.material), photos, Path(options.start_weights))
+    unreadable = prepare(options.material, photos, options.start_weights)
     print(f"{len(photos) - len(unreadable)} photos in {options.material}; unreadable: {unreadable or 'none'}")
 
 
@@ -68,9 +64,13 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    backbone, material = open_weights(options.weights, options.precision), read_material(Path(options.material))
-    for target in options.target:
-        name, folder = target.split("=", 1)
+    backbone = open_weights(options.weights, options.precision)
+    if options.scenes:
+        asked = (options.scenes, options.rated_photos, options.start_weights, options.write_scenes)
+        print(json_text(measure_scenes(backbone, *asked), indent=2))
+        return
+    material = read_material(options.material)
+    for name, folder in (target.split("=", 1) for target in options.target):
         print(json_text(measure_target(backbone, material, Path(folder), name, Path(options.ledger))))
     if not options.target:
         print(json_text(measure_held_out(backbone, material, options.pictures), indent=2))

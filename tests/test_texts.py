@@ -83,7 +83,7 @@ def test_command_loads(text: str, command: list[str], tmp_path: Path, monkeypatc
     for file, block in configurations_of((ROOT / text).read_text()).items():
         (tmp_path / file).write_text(block)
     if name == "train_backbone":
-        assert options_of(arguments, "").material
+        assert options_of(arguments, "").command == arguments[0]
         return
     module = importlib.import_module(f"pipelines.{name}")
     options = _parser(name, module).parse_args(arguments)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from grmp_core.datasets import load as load_dataset
 from grmp_core.errors import InputError
 from grmp_core.imaging.listing import list_images
 from grmp_core.nano.captions import class_word
@@ -81,6 +82,13 @@ def sources_of(
     for folder in pristine:
         photos += [SourcePhoto(path=Path(path), source=folder.name) for path in list_images(str(folder)).paths]
     return photos
+
+
+def photos_of_livec(folder: str) -> list[SourcePhoto]:
+    """The photos of LIVE In the Wild's folder ChallengeDB_release that are there, with their scores."""
+    table = load_dataset("livec", folder, max_reject_fraction=1.0).table
+    paths, scores = table["image_path"].to_pylist(), table["mos"].to_pylist()
+    return [SourcePhoto(path=Path(p), source="livec", score=s) for p, s in zip(paths, scores, strict=True)]
 
 
 def prepare(folder: Path, photos: Iterable[SourcePhoto], start_weights: Path) -> list[str]:

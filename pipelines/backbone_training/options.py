@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 
 from grmp_core.nano.material import RATED_SUBSETS
 from pipelines.backbone_training.loop import RunConfig
@@ -17,17 +18,22 @@ def parse(arguments: Sequence[str] | None, description: str) -> argparse.Namespa
     _prepare_options(commands.add_parser("prepare", help="decode photos, ask the classifier about them"))
     _train_options(commands.add_parser("train", help="train, or go on training"))
     _measure_options(commands.add_parser("measure", help="print what weights can do"))
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.command == "measure":
+        scenes, photos = options.scenes is not None, options.rated_photos is not None
+        if scenes != photos or scenes == (options.material is not None):
+            parser.error("measure takes either --material, or --scenes and --rated-photos")
+    return options
 
 
 def _prepare_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scores", help="BIQ2021's table of scores (columns image, mos)")
-    parser.add_argument("--rated-photos", metavar="DIR", help="BIQ2021's folder Images")
+    parser.add_argument("--scores", type=Path, help="BIQ2021's table of scores (columns image, mos)")
+    parser.add_argument("--rated-photos", type=Path, metavar="DIR", help="BIQ2021's folder Images")
     parser.add_argument("--subsets", nargs="+", default=list(RATED_SUBSETS), help="of BIQ2021 (default: %(default)s)")
-    parser.add_argument("--pristine", nargs="*", default=[], metavar="DIR", help="bsds500 imagenet_samples")
+    parser.add_argument("--pristine", type=Path, nargs="*", default=[], metavar="DIR", help="bsds500 imagenet_samples")
     parser.add_argument("--livec", metavar="DIR", help="ChallengeDB_release instead, as a target")
-    parser.add_argument("--start-weights", required=True, help="EfficientNet-Lite0's .pth")
-    parser.add_argument("--material", required=True, metavar="DIR", help="where the result goes")
+    parser.add_argument("--start-weights", type=Path, required=True, help="EfficientNet-Lite0's .pth")
+    parser.add_argument("--material", type=Path, required=True, metavar="DIR", help="where the result goes")
 
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +47,15 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
 
 def _measure_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", required=True, help="exported weights (.safetensors)")
-    parser.add_argument("--material", required=True, metavar="DIR", help="of training: held-out photos and neighbours")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
+    parser.add_argument("--material", metavar="DIR", type=Path, help="of training: held-out photos and neighbours")
     parser.add_argument("--pictures", type=int, default=60, help="pristine photos to distort (default: %(default)s)")
     parser.add_argument("--target", nargs="*", default=[], metavar="NAME=DIR", help="instead of held-out photos")
     parser.add_argument("--ledger", default="docs/ledger.jsonl", help="a look at a target appends here")
+    scenes = parser.add_argument_group("nine scenes", "instead of --material, a table of scenes and its photos")
+    scenes.add_argument("--scenes", metavar="CSV", type=Path, help="columns image, scene, second")
+    scenes.add_argument("--rated-photos", metavar="DIR", type=Path, help="BIQ2021's folder Images")
+    scenes.add_argument("--start-weights", metavar="PTH", type=Path, help="EfficientNet-Lite0's, to compare with")
+    scenes.add_argument(
+        "--write-scenes", nargs="*", default=[], metavar="DIR=CSV", help="scenes of a folder of `prepare`, from them"
+    )
