@@ -123,11 +123,11 @@ def special_files(folder: Path, excludes: Sequence[str]) -> list[str]:
     """
     paths: list[str] = []
     seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
         folders[:] = [] if real in seen else [name for name in folders if not _is_excluded(name, excludes)]
         for name in () if real in seen else files:
-            path = Path(place, name)
+            path = Path(parent, name)
             if not _is_excluded(name, excludes) and path.exists() and not path.is_file():
                 paths.append(path.relative_to(folder).as_posix())
         seen.add(real)

@@ -106,14 +106,10 @@ def _leaves(name: str, value: object, default: object) -> Iterator[tuple[str, ob
         yield name, value, default
         return
     for field in dataclasses.fields(value):
-        inner = getattr(default, field.name) if isinstance(default, type(value)) else _default_of(field)
+        inner = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if isinstance(default, type(value)):
+            inner = getattr(default, field.name)
         yield from _leaves(f"{name}.{field.name}", getattr(value, field.name), inner)
-
-
-def _default_of(field: dataclasses.Field[Any]) -> object:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
 
 
 def _plain(value: object) -> Any:

@@ -85,8 +85,8 @@ class Location:
         """Files below this folder whose names end with `suffix`, sorted; empty when the folder is missing."""
         selector = fs.FileSelector(self.path, allow_not_found=True, recursive=recursive)
         with self._explained("list"):
-            found = self.filesystem.get_file_info(selector)
-        paths = sorted(info.path for info in found if info.type == fs.FileType.File and info.path.endswith(suffix))
+            entries = self.filesystem.get_file_info(selector)
+        paths = sorted(info.path for info in entries if info.type == fs.FileType.File and info.path.endswith(suffix))
         return [self._below(path) for path in paths]
 
     def read_bytes(self) -> bytes:

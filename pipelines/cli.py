@@ -10,7 +10,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 
 from grmp_core.errors import InputError
 from grmp_core.strict_json import json_text
@@ -69,10 +68,10 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     command = importlib.import_module(f"pipelines.{name}")
     if hasattr(command, "main"):
         return int(command.main(arguments))
-    options = _parser(name, command).parse_args(arguments)
+    options = parser_of(name).parse_args(arguments)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(ray|mlflow)\b.*")
     try:
-        from pipelines.configuration.loading import load_config  # brings torch, which the overview does without
+        from pipelines.configuration.loading import load_config  # `--help` does without it
 
         given = command.overrides(options) if hasattr(command, "overrides") else {}
         config = load_config(options.config, options.set, given)
@@ -101,7 +100,9 @@ class _CommandParser(argparse.ArgumentParser):
         return f"{super().format_help()}\n{settings_help(self.sections)}\n"
 
 
-def _parser(name: str, command: ModuleType) -> argparse.ArgumentParser:
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """The parser of a command that has `run`."""
+    command = importlib.import_module(f"pipelines.{name}")
     parser = _CommandParser(prog=f"grmp {name}", description=COMMANDS[name].summary)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.sections = COMMANDS[name].sections

@@ -190,10 +190,10 @@ class Arena:
             self._cluster.kill_node(nodes[-1 if victim == "node" else 0].index)
             return True
         everything = [one for node in nodes if (process := node.process()) for one in with_descendants(process)]
-        wanted: Callable[[str], bool] = (
+        is_victim: Callable[[str], bool] = (
             (lambda line: f"-m pipelines.{workload}" in line) if victim == "driver" else works
         )
-        doomed = [process for process in everything if wanted(command_line(process))]
+        doomed = [process for process in everything if is_victim(command_line(process))]
         if not doomed:
             return False
         self._rng.choice(doomed).kill()
@@ -214,21 +214,21 @@ def command_line(process: psutil.Process) -> str:
 
 def compare_prompts(ours: Path, expected: Path) -> str:
     """Differences, empty for none: two workers add up in another order than one, hence the tolerance."""
-    found, wanted = (read_bundle(locate(place / "pretrain" / "bundle")).parameters for place in (ours, expected))
-    if found.keys() != wanted.keys():
+    actual, reference = (read_bundle(locate(place / "pretrain" / "bundle")).parameters for place in (ours, expected))
+    if actual.keys() != reference.keys():
         return "other prompts"
-    worst = max(float((found[name] - wanted[name]).abs().max()) for name in wanted)
-    same = all(torch.allclose(found[name], wanted[name], rtol=1e-6, atol=1e-9) for name in wanted)
+    worst = max(float((actual[name] - reference[name]).abs().max()) for name in reference)
+    same = all(torch.allclose(actual[name], reference[name], rtol=1e-6, atol=1e-9) for name in reference)
     return "" if same else f"by up to {worst:.1e}"
 
 
 def compare_sweeps(ours: Path, expected: Path) -> str:
     """Differences, empty for none; times and places may differ."""
-    found, wanted = (
+    actual, reference = (
         pd.read_parquet(place / "sweep" / "results.parquet").drop(columns=["seconds", "bundle"])
         for place in (ours, expected)
     )
-    return "" if found.equals(wanted) else f"in {', '.join(found.columns[(found != wanted).any()])}"
+    return "" if actual.equals(reference) else f"in {', '.join(actual.columns[(actual != reference).any()])}"
 
 
 LEAVES: Mapping[str, Callable[[Path], bool]] = {

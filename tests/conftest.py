@@ -12,7 +12,8 @@ import open_clip
 import pytest
 import torch
 
-from grmp_core.model.backbone import Backbone, BackboneConfig, load_backbone
+from grmp_core.model.backbone import Backbone, load_backbone
+from grmp_core.model.settings import BackboneConfig
 
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):  # the same examples for the same code: a red CI means a change, not luck

@@ -56,15 +56,15 @@ class Published(nn.Module):
 
     def learned(self) -> dict[str, Tensor]:
         """The prompts, under this package's names."""
-        found = {
+        actual = {
             "text_prompt.context_MD": self.ctx,
             "visual_prompt.tokens_LVD": torch.cat([self.prompt_embeddings, self.deep_prompt_embeddings]),
             "visual_prompt.weight_DD": self.prompt_proj.weight,
             "visual_prompt.bias_D": self.prompt_proj.bias,
         }
         if self.prompt_norm is not None:
-            found |= {f"visual_prompt.norm.{n}": p for n, p in self.prompt_norm.named_parameters()}
-        return {name: tensor.detach().clone() for name, tensor in found.items()}
+            actual |= {f"visual_prompt.norm.{n}": p for n, p in self.prompt_norm.named_parameters()}
+        return {name: tensor.detach().clone() for name, tensor in actual.items()}
 
     def image_features(self, views_BHWC: Tensor, prompted: bool = True) -> Tensor:
         visual = self.clip.visual
@@ -129,11 +129,11 @@ def fine_tuning_gradients(
     leaves = [student.get_parameter(name).requires_grad_() for name in names]
     quality_logits, scene_logits = student(views)
     losses = (quality_loss(quality_logits, quality), scene_loss(scene_logits, teacher.teacher(views)))
-    found = []
+    actual = []
     for loss in losses:
         gradients = torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True, materialize_grads=True)
-        found.append(dict(zip(names, gradients, strict=True)))
-    return found[0], found[1]
+        actual.append(dict(zip(names, gradients, strict=True)))
+    return actual[0], actual[1]
 
 
 def pretrain(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import re
 import shlex
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.backbone_training.options import parse as options_of
-from pipelines.cli import COMMANDS, _parser
+from pipelines.cli import COMMANDS, parser_of
 from pipelines.configuration.loading import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,8 +84,7 @@ def test_command_loads(text: str, command: list[str], tmp_path: Path, monkeypatc
     if name == "train_backbone":
         assert options_of(arguments, "").command == arguments[0]
         return
-    module = importlib.import_module(f"pipelines.{name}")
-    options = _parser(name, module).parse_args(arguments)
+    options = parser_of(name).parse_args(arguments)
     assert isinstance(options, argparse.Namespace)
     load_config(options.config, options.set)
 

@@ -171,7 +171,8 @@ def fit_logistic(predicted: ArrayLike, mos: ArrayLike, parameters: int = 4) -> L
     x, y = _pair(predicted, mos)
     if len(x) == 0:
         raise InputError("logistic fit: no values; give at least one prediction and its mos")
-    line = _fit_line(x, y)
+    slope = 0.0 if _undefined(x, y) else float(np.dot(x - x.mean(), y - y.mean()) / np.sum((x - x.mean()) ** 2))
+    line = LogisticFit((slope, float(y.mean() - slope * x.mean())), False)
     if _undefined(x, y) or len(x) < parameters:
         return _fall_back(line, f"{len(x)} values, or one side constant, do not determine {parameters} parameters")
     zx, zy = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
@@ -196,7 +197,9 @@ def bootstrap_interval(
     """Percentile bootstrap interval of a metric over images: `n` resamples with replacement, the same for a seed.
 
     Resamples for which the metric is nan are left out; where they are half or more, or there are fewer images than
-    `MIN_INTERVAL_IMAGES`, the interval is (nan, nan).
+    `MIN_INTERVAL_IMAGES`, the interval is (nan, nan). It is the paired percentile interval of `scipy.stats.bootstrap`
+    with `default_rng(seed)`, which by itself has none as soon as the metric of one resample is nan: with two scores
+    among ten images that is one resample in three.
 
     Raises:
         InputError: lengths differ, a value is not finite, `confidence` outside (0, 1), or `n` below 1.
@@ -273,11 +276,6 @@ def _in_units(b: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[float, ...]:
         slope = b[3] * sy / sx
         scaled = (b[0] * sy, b[1] / sx, b[2] * sx + mx, slope, b[4] * sy + my - slope * mx)
     return tuple(float(value) for value in scaled)
-
-
-def _fit_line(x: np.ndarray, y: np.ndarray) -> LogisticFit:
-    slope = 0.0 if _undefined(x, y) else float(np.dot(x - x.mean(), y - y.mean()) / np.sum((x - x.mean()) ** 2))
-    return LogisticFit((slope, float(y.mean() - slope * x.mean())), False)
 
 
 def _fall_back(line: LogisticFit, why: str) -> LogisticFit:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from grmp_core.errors import InputError
+from grmp_core.learning.settings import MetaConfig
 from grmp_core.seeds import generator_of
 from grmp_core.tasks.distortion_tasks import LEVELS, Part
-
-if TYPE_CHECKING:  # it brings torch, which a worker that makes pictures does without
-    from grmp_core.learning.meta_pretraining import MetaConfig
 
 
 @dataclass(frozen=True)

@@ -10,48 +10,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 from grmp_core.errors import NonFiniteLossError
 from grmp_core.evaluation.metrics import srcc
 from grmp_core.evaluation.splits import validation_folds
-from grmp_core.learning.gradient_projection import QgrConfig, regularize
-from grmp_core.learning.losses import quality_loss, semantic_loss
-from grmp_core.model.quality_model import Parameters, QualityModel, TrainableConfig
+from grmp_core.learning.gradient_projection import regularize
+from grmp_core.learning.losses import adaptation_loss, semantic_loss
+from grmp_core.learning.settings import AdaptConfig
+from grmp_core.model.quality_model import Parameters, QualityModel
 from grmp_core.seeds import generator_of
-from grmp_core.settings import Settings
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdaptConfig(Settings):
-    """Adaptation to labelled images."""
-
-    epochs: Annotated[int, Ge(1)] = 30
-    """Passes over the labelled images at most; how many are used is chosen by validation. Published: up to 2000, the
-    best by test score."""
-    batch_size: Annotated[int, Ge(1)] = 16
-    """Labelled images a step. Published: 192."""
-    lr: Annotated[float, Ge(0)] = 1e-3
-    """Learning rate of SGD without momentum, constant; it suits one backbone only, so presets set it. Published: the
-    same to begin with, times .3 where the test score no longer rises, until below 5e-7."""
-    weight_decay: Annotated[float, Ge(0)] = 1e-4
-    """L2 penalty of SGD: the gradient gets weight_decay x the parameter added."""
-    folds: Annotated[int, Ge(1)] = 3
-    """Parts of the labelled budget held out in turn to choose epoch and lambda; 1: one part, of size `holdout`."""
-    holdout: Annotated[float, Gt(0), Lt(1)] = 0.2
-    """Share of the labelled budget held out when folds is 1."""
-    eval_every: Annotated[int, Ge(1)] = 1
-    """Epochs between two validations."""
-    trainable: TrainableConfig = field(default_factory=TrainableConfig)
-    """Tensors that adaptation moves."""
-    qgr: QgrConfig = field(default_factory=QgrConfig)
-    """Quality-aware gradient regularization."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +168,7 @@ def train(
         records = []
         for first in range(0, len(order), config.batch_size):
             rows = torch.from_numpy(order[first : first + config.batch_size])
-            batch = Batch.gather(views, rows, torch.from_numpy(chosen)[rows])
+            batch = AdaptationBatch.gather(views, rows, torch.from_numpy(chosen)[rows])
             try:
                 parameters, record = adaptation_step(model, parameters, batch, config)
             except NonFiniteLossError as error:
@@ -205,20 +178,20 @@ def train(
 
 
 @dataclass(frozen=True)
-class Batch:
+class AdaptationBatch:
     tokens_BTD: Tensor
     teacher_logits_BS: Tensor
     quality_B: Tensor
 
     @staticmethod
-    def gather(views: LabelledViews, rows: Tensor, chosen: Tensor) -> Batch:
-        return Batch(
+    def gather(views: LabelledViews, rows: Tensor, chosen: Tensor) -> AdaptationBatch:
+        return AdaptationBatch(
             views.train_tokens_NVTD[rows, chosen], views.teacher_logits_NVS[rows, chosen], views.quality_N[rows]
         )
 
 
 def adaptation_step(
-    model: QualityModel, parameters: Parameters, batch: Batch, config: AdaptConfig
+    model: QualityModel, parameters: Parameters, batch: AdaptationBatch, config: AdaptConfig
 ) -> tuple[Parameters, tuple[float, float, float, float]]:
     """One SGD step on the regularized quality gradient.
 
@@ -227,7 +200,7 @@ def adaptation_step(
     regularizing = config.qgr.strength > 0
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
     prediction = model.predict(leaves, batch.tokens_BTD, start_block=model.first_adapting_block, scenes=regularizing)
-    loss = quality_loss(prediction.quality_logits_BK, batch.quality_B)
+    loss = adaptation_loss(prediction.quality_logits_BK, batch.quality_B, config.correlation_weight)
     gradients = _gradients(loss, leaves, retain=regularizing)
     semantic, angle, share = math.nan, math.nan, 0.0
     if regularizing and prediction.scene_logits_BS is not None:

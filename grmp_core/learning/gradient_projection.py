@@ -5,27 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt
 from torch import Tensor
 
-from grmp_core.settings import Settings
+from grmp_core.learning.settings import QgrConfig
 
 Gradients = dict[str, Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class QgrConfig(Settings):
-    """Quality-aware gradient regularization."""
-
-    strength: Annotated[float, Ge(0)] = 5.0
-    """lambda. 0 leaves the gradient alone, 1 removes the shared component, 5 (the published value) turns it to -4 x."""
-    scope: Literal["tensor", "global"] = "tensor"
-    """Inner products per parameter tensor (published code), or one over all parameters."""
-    temperature: Annotated[float, Gt(0)] = 1.0
-    """Temperature of the scene predictions in the semantic loss."""
 
 
 @dataclass(frozen=True)

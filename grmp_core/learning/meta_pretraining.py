@@ -17,57 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge
 from torch import Tensor
 
 from grmp_core.errors import InputError, NonFiniteLossError
+from grmp_core.learning.settings import MetaConfig
 from grmp_core.model.quality_model import Parameters
-from grmp_core.settings import Settings
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetaConfig(Settings):
-    """Meta-learning of the prompts over the distortion tasks."""
-
-    algorithm: Literal["bilevel", "fomaml", "maml"] = "bilevel"
-    """`bilevel`: the published one, an inner step on the support set and one on the query set. `fomaml` and `maml`:
-    first and second order MAML."""
-    outer_steps: Annotated[int, Ge(1)] = 50
-    """N, moves of the shared prompts. Published: 100, one for TID2013 and one for KADID-10k in each of 50 epochs."""
-    inner_steps: Annotated[int, Ge(1)] = 1
-    """Support batches (and, for bilevel, as many query batches) a task and outer step. Published: 2 with TID2013, 5
-    with KADID-10k, all images of the task."""
-    batch_size: Annotated[int, Ge(1)] = 16
-    """Images a support or query batch. Published: 75 and 50."""
-    inner_lr: Annotated[float, Ge(0)] = 1e-4
-    """α, learning rate of the inner steps on a task."""
-    outer_lr: Annotated[float, Ge(0)] = 1e-2
-    """β: the shared prompts move this share of the way to the mean of the task prompts. Published: 1e-2, but there the
-    drift of `resync: never` adds up. With `task` use about 1: 1e-2 moves ViT-B/16's prompts by 1e-4 in a whole run."""
-    inner_optimizer: Literal["adam", "sgd"] = "adam"
-    """`maml` needs sgd: Adam's square root has no second derivative at a zero gradient. Every task begins with fresh
-    moments; published: with TID2013, one Adam goes on through all tasks."""
-    resync: Literal["task", "never"] = "task"
-    """`task`: every task starts from the shared prompts. `never`: the published code's drift, for comparison only."""
-    tasks_per_step: Annotated[int, Ge(0)] = 0
-    """Tasks drawn for an outer step; 0: all of them."""
-    episodes_per_task: Annotated[int, Ge(1)] = 1
-    """Episodes with images of their own that a task has in an outer step; all count alike in the mean update. More than
-    one lets more workers than tasks work, and smooths the update; it does not depend on the number of workers."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.algorithm == "maml" and self.inner_optimizer != "sgd":
-            raise InputError(
-                "meta.algorithm maml needs meta.inner_optimizer=sgd: Adam is not twice differentiable at 0"
-            )
-        if self.resync == "never" and self.algorithm != "bilevel":
-            raise InputError(f"meta.resync never belongs to algorithm bilevel, not {self.algorithm}")
-
 
 LabelledBatch = tuple[Tensor, Tensor]
 """A batch: images and their quality."""

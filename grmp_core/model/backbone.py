@@ -2,50 +2,32 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import open_clip
 import torch
-from annotated_types import MinLen
 from open_clip.pretrained import get_pretrained_cfg
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import grmp_core.model.nano_trunk  # noqa: F401  # to import it is to make the trunk known to timm
 from grmp_core.errors import InputError
+from grmp_core.model.settings import EMBEDDED, BackboneConfig
 from grmp_core.model.towers import fuse_activations
-from grmp_core.settings import PathText, Settings
 
-EMBEDDED = "grmp-nano"
 _ASSETS = Path(str(resources.files("grmp_core"))) / "assets"
 open_clip.add_model_config(_ASSETS / f"{EMBEDDED}.json")  # to import this module is to make it known to open_clip
 Rgb = tuple[float, float, float]
 OPENAI_MEAN: Rgb = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD: Rgb = (0.26862954, 0.26130258, 0.27577711)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackboneConfig(Settings):
-    """The frozen CLIP."""
-
-    name: Annotated[str, MinLen(1)] = EMBEDDED
-    """`grmp-nano` (embedded, no download) or any open_clip model name, e.g. `ViT-B-16-quickgelu`."""
-    pretrained: str | None = None
-    """open_clip's tag for the weights, e.g. `openai`; downloaded once into open_clip's cache."""
-    checkpoint: PathText | None = None
-    """A local weights file (.safetensors, or .pt read with weights_only) instead of a tag."""
-
-    def at_home(self) -> BackboneConfig:
-        """The same with the absolute path of its weights file, as somebody in another folder needs it."""
-        return replace(self, checkpoint=self.checkpoint and os.path.abspath(self.checkpoint))
 
 
 @dataclass(frozen=True)
@@ -70,11 +52,10 @@ def load_backbone(config: BackboneConfig) -> Backbone:
     Raises InputError when the name is unknown, when neither tag nor checkpoint is given for a model that is not
     embedded, when a download fails, and when a checkpoint does not fit the architecture.
     """
-    if config.name not in open_clip.list_models():
-        names = open_clip.list_models()
-        raise InputError(
-            f"backbone.name '{config.name}' is unknown to open_clip; nearest: {', '.join(_nearest(config.name, names))}"
-        )
+    names = open_clip.list_models()
+    if config.name not in names:
+        nearest = difflib.get_close_matches(config.name, names, n=3, cutoff=0.3)
+        raise InputError(f"backbone.name '{config.name}' is unknown to open_clip; nearest: {', '.join(nearest)}")
     if config.name == EMBEDDED and config.pretrained is not None:
         raise InputError(
             f"backbone.pretrained '{config.pretrained}': {EMBEDDED} is embedded and has no tags; leave it out"
@@ -183,12 +164,6 @@ def _preprocessing(config: BackboneConfig, clip: nn.Module) -> tuple[Rgb, Rgb]:
 def _rgb(values: Sequence[float]) -> Rgb:
     red, green, blue = values
     return float(red), float(green), float(blue)
-
-
-def _nearest(name: str, names: list[str]) -> list[str]:
-    import difflib
-
-    return difflib.get_close_matches(name, names, n=3, cutoff=0.3)
 
 
 def dtype_of(precision: str) -> torch.dtype:

@@ -17,9 +17,9 @@ from safetensors.torch import load, save
 from grmp_core.errors import InputError
 from grmp_core.identity import Identity, digest_of
 from grmp_core.imaging.views import ViewConfig
-from grmp_core.model.backbone import Backbone, BackboneConfig, load_backbone
-from grmp_core.model.prompts import PromptConfig
+from grmp_core.model.backbone import Backbone, load_backbone
 from grmp_core.model.quality_model import Parameters, Predictor, QualityModel
+from grmp_core.model.settings import BackboneConfig, PromptConfig
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import Location
 

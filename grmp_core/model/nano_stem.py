@@ -76,11 +76,11 @@ class SameConv(nn.Conv2d):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         weight = self.weight if self.stride[0] == 1 else F.pad(self.weight, (1, 0, 1, 0))
-        place = (self.stride[0], self.padding[0], self.groups, self.clips)
+        geometry = (self.stride[0], self.padding[0], self.groups, self.clips)
         if not torch.is_grad_enabled():
-            return convolve(x_BCHW, weight, self.bias, *place)  # type: ignore[arg-type]
+            return convolve(x_BCHW, weight, self.bias, *geometry)  # type: ignore[arg-type]
         if self.has_fast_gradient and x_BCHW.device.type == "cpu":
-            return FastConv.apply(x_BCHW, weight, self.bias, *place)
+            return FastConv.apply(x_BCHW, weight, self.bias, *geometry)
         y = F.conv2d(x_BCHW, weight, self.bias, self.stride, self.padding, groups=self.groups)
         return F.relu6(y) if self.clips else y
 
@@ -112,7 +112,7 @@ class FastConv(torch.autograd.Function):
     ) -> Tensor:
         y = convolve(x, weight, bias, stride, padding, groups, clips)
         ctx.save_for_backward(x, weight, y if clips else None)
-        ctx.place = (stride, padding, groups)
+        ctx.geometry = (stride, padding, groups)
         return y
 
     @staticmethod
@@ -123,7 +123,7 @@ class FastConv(torch.autograd.Function):
             grad = torch.ops.aten.hardtanh_backward(grad, y, 0.0, 6.0)
         by_pixel = weight.shape[-1] == 1
         gradients = _pixel_gradients if by_pixel else _channel_gradients
-        grad_x, grad_weight = gradients(grad, x, weight, *ctx.place, needs=ctx.needs_input_grad)
+        grad_x, grad_weight = gradients(grad, x, weight, *ctx.geometry, needs=ctx.needs_input_grad)
         grad_bias = grad.sum(dim=(0, 2, 3), dtype=torch.float32).to(weight.dtype) if ctx.needs_input_grad[2] else None
         return grad_x, grad_weight, grad_bias, None, None, None, None
 

@@ -6,36 +6,16 @@ Shapes: K class phrases, M context tokens, N text tokens, V visual tokens a bloc
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-from annotated_types import Ge
 from torch import Tensor, nn
 
 from grmp_core.errors import InputError
+from grmp_core.model.settings import PromptConfig
 from grmp_core.model.towers import TextTower, VisionTower
-from grmp_core.settings import Settings
 
 PAPER_VISUAL_TOKENS = 100
 PAPER_WIDTH = 768
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptConfig(Settings):
-    """Learned prompts of the text and the image tower."""
-
-    context_tokens: Annotated[int, Ge(0)] = 4
-    """M, learned vectors before the class phrase. 4 in the published code."""
-    context_init: str | None = None
-    """Words whose token embeddings the context starts from, exactly M tokens of them; null: normal, std 0.02."""
-    phrases: tuple[str, str] = ("high quality.", "low quality.")
-    """The class phrases; the first one is the good end of the scale."""
-    visual_tokens: Annotated[int, Ge(-1)] = -1
-    """V, learned tokens a block of the image tower. -1: 100 scaled by width / 768, 0: none."""
-    prompt_norm: bool = False
-    """One norm more in front of the image tower's last one, learned with the visual prompts. Published: true. Models
-    that were published need it; nothing else does. The teacher never has it."""
 
 
 class TextPrompt(nn.Module):

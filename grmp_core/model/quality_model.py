@@ -10,41 +10,23 @@ Shapes: B images, H = W image size, N tokens, D width, E joint embedding, K = 2 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from grmp_core.errors import InputError
 from grmp_core.model.backbone import Backbone, dtype_of
-from grmp_core.model.prompts import FixedText, PromptConfig, TextPrompt, VisualPrompt, num_visual_tokens
+from grmp_core.model.prompts import FixedText, TextPrompt, VisualPrompt, num_visual_tokens
 from grmp_core.model.scene_words import SCENES
+from grmp_core.model.settings import PromptConfig, TrainableConfig
 from grmp_core.model.towers import open_text_tower, open_vision_tower
-from grmp_core.settings import Settings
 
 Parameters = dict[str, Tensor]
 
 SCENE_TEMPLATE = "a photo of a {}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainableConfig(Settings):
-    """Parameters that few-shot adaptation moves. The defaults are the published code's."""
-
-    text_context: bool = True
-    """The learned vectors before the class phrase."""
-    visual_prompts: bool = False
-    """The learned tokens of the image tower."""
-    vision_blocks: Annotated[int, Ge(0)] = 4
-    """Last blocks of the image tower that train; more than there are means all."""
-    text_blocks: Annotated[int, Ge(0)] = 4
-    """Last blocks of the text tower that train; more than there are means all."""
-    final_norms: bool = True
-    """The norm behind the last block of each tower."""
 
 
 class Prediction(NamedTuple):
@@ -86,7 +68,7 @@ class QualityModel(nn.Module):
         self.text_prompt = TextPrompt(prompts, backbone.tokenize, self.text_tower, generator)
         self.scene_text = FixedText([SCENE_TEMPLATE.format(s) for s in SCENES], backbone.tokenize, self.text_tower)
         num_tokens = num_visual_tokens(prompts, self.vision_tower)
-        patch_size_px = _patch_size(backbone)
+        patch_size_px = int((getattr(backbone.clip.visual, "patch_size", None) or (16, 16))[0])
         self.visual_prompt = (
             VisualPrompt(num_tokens, self.vision_tower, patch_size_px, generator, with_norm=prompts.prompt_norm)
             if num_tokens
@@ -240,8 +222,3 @@ class Predictor:
 def unit(features: Tensor) -> Tensor:
     """Rows scaled to length one, in float32."""
     return F.normalize(features.float(), dim=-1)
-
-
-def _patch_size(backbone: Backbone) -> int:
-    size = getattr(backbone.clip.visual, "patch_size", None) or (16, 16)
-    return int(size[0])

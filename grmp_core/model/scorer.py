@@ -100,7 +100,5 @@ class Scorer:
             return Score(math.nan, math.nan, image.error, image.notes)
         batches = torch.from_numpy(image.views_GHW3).split(self.batch_size)
         quality = float(np.concatenate([self.predictor(batch).cpu().numpy() for batch in batches]).mean())
-        return Score(quality, self._on_mos_scale(quality), notes=image.notes)
-
-    def _on_mos_scale(self, quality: float) -> float:
-        return math.nan if self.bundle.score_range is None else float(self.bundle.score_range.to_mos(quality))
+        scale = self.bundle.score_range
+        return Score(quality, math.nan if scale is None else float(scale.to_mos(quality)), notes=image.notes)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from grmp_core.learning.losses import correlation_loss
 from grmp_core.nano.captions import grade_targets
 from grmp_core.nano.crops import Batch
 from grmp_core.nano.sentences import Sentences
@@ -74,15 +75,6 @@ def ranking_loss(margins_B: Tensor, quality_B: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(difference_BB[i, j], certainty_BB[i, j])
 
 
-def correlation_loss(margins_B: Tensor, quality_B: Tensor) -> Tensor:
-    """(1 - Pearson's correlation) / 2 over the images of known quality; 0 for fewer than three."""
-    known_B = ~quality_B.isnan()
-    if int(known_B.sum()) < 3:
-        return margins_B.sum() * 0
-    a, b = margins_B[known_B].sigmoid(), quality_B[known_B]
-    return (1 - F.cosine_similarity(a - a.mean(), b - b.mean(), dim=0)) / 2
-
-
 def family_losses(logits_BK: Tensor, batch: Batch, sentences: Sentences) -> dict[str, Tensor]:
     """All losses of a step, unweighted, by name."""
     of = {name: logits_BK[:, place] for name, place in sentences.places.items()}
@@ -97,7 +89,7 @@ def family_losses(logits_BK: Tensor, batch: Batch, sentences: Sentences) -> dict
         "pairs": pair_loss(pairs_BPC, quality_B),
         "learned": pair_loss(learned_BPC, quality_B),
         "ranking": (ranking_loss(margin_B, rated_B) + ranking_loss(_margin(learned_BPC[:, 0]), rated_B)) / 2,
-        "correlation": correlation_loss(margin_B, rated_B),
+        "correlation": correlation_loss(margin_B[batch.is_rated_B].sigmoid(), quality_B[batch.is_rated_B]),
         "grades": soft_caption_loss(of["grades"], grades_BK * ~quality_B.isnan()[:, None]),
         "fidelity": pair_loss(fidelity_BPC, fidelity_B),
         "fidelity_ranking": ranking_loss(fidelity_margin_B, fidelity_B),

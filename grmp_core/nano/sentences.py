@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from grmp_core.distortions import KADID_NAMES
-from grmp_core.model.prompts import PromptConfig
+from grmp_core.model.settings import PromptConfig
 from grmp_core.nano import captions
 from grmp_core.nano.content import SCENE_WORDS, words_of_scenes
 

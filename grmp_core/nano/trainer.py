@@ -15,7 +15,8 @@ from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from grmp_core.errors import InputError
-from grmp_core.model.prompts import PromptConfig, VisualPrompt, num_visual_tokens
+from grmp_core.model.prompts import VisualPrompt, num_visual_tokens
+from grmp_core.model.settings import PromptConfig
 from grmp_core.nano.crops import Batch
 from grmp_core.nano.objective import WEIGHTS, family_losses
 from grmp_core.nano.sentences import Sentences, draw_sentences

@@ -22,7 +22,7 @@ from pipelines.ablation.sweep_arms import sweep_predictions
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.labelled_target import bad_rows, load_target
 from pipelines.results.statistics import method_medians
-from pipelines.runtime.provenance import output_place, write_manifest
+from pipelines.runtime.provenance import output_folder, write_manifest
 from pipelines.runtime.ray_session import ray_session
 
 
@@ -41,7 +41,7 @@ class Ablation:
     def as_json(self) -> dict[str, Any]:
         tables = {"medians": method_medians(self.results), "comparisons": self.comparisons}
         records = {name: json.loads(frame.to_json(orient="records")) for name, frame in tables.items()}
-        return {"place": self.folder, **records, "failed": self.failed}
+        return {"folder": self.folder, **records, "failed": self.failed}
 
     def as_text(self) -> str:
         failed = [f"failed: {trial}" for trial in self.failed]
@@ -54,7 +54,7 @@ def run_ablation(config: Config) -> Ablation | Plan:
     With `ablate.plan` nothing is run but a few timed steps. InputError as of `chosen_arms` and `sweeps_of`.
     """
     started = time.time()
-    folder = output_place(config, "ablation")
+    folder = output_folder(config, "ablation")
     arms = chosen_arms(config)
     sweeps = sweeps_of(config, arms)
     target = load_target(config.target)

@@ -18,7 +18,7 @@ from pipelines.configuration.loading import LAMBDA, as_dict, with_settings
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import ArmConfig
 from pipelines.few_shot.starting_model import read_prompts
-from pipelines.runtime.provenance import output_place
+from pipelines.runtime.provenance import output_folder
 
 WHOLE, RANDOM = "whole method", "random"
 BASELINES = {
@@ -119,7 +119,7 @@ def random_prompts(config: Config) -> Bundle:
 
 def pretrained_of(config: Config) -> dict[str, str]:
     """Name -> bundle folder of the pre-trained prompts that are compared."""
-    return dict(config.ablate.pretrained) or {"MPP": (output_place(config, "pretrain") / "bundle").uri}
+    return dict(config.ablate.pretrained) or {"MPP": (output_folder(config, "pretrain") / "bundle").uri}
 
 
 def _sweep(start: str, changes: str, config: Config, methods: dict[str, bool]) -> SweepArms:

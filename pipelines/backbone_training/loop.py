@@ -25,7 +25,8 @@ from torch import distributed
 from torch.utils.data import DataLoader
 
 from grmp_core.errors import InputError
-from grmp_core.model.backbone import EMBEDDED, dtype_of
+from grmp_core.model.backbone import dtype_of
+from grmp_core.model.settings import EMBEDDED
 from grmp_core.nano.crops import Batch, CropBatches, CropConfig
 from grmp_core.nano.material import RATED, Material, read_material
 from grmp_core.nano.sentences import HELD_OUT_TYPES, used_tokens
@@ -34,43 +35,11 @@ from grmp_core.nano.trainable_clip import TrainableClip
 from grmp_core.nano.trainer import TrainConfig, Trainer
 from grmp_core.strict_json import json_text
 from pipelines.backbone_training.measurements import quick_validation
+from pipelines.backbone_training.run_config import PATHS, RunConfig
 
 log = logging.getLogger("grmp.backbone")
-PATHS = ("material", "out", "start_weights", "start_from")
-"""The settings of a run that are files or folders."""
 _ENDLESS = 10**9
 _STANDARDIZING_BATCHES = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """One run, as the command line gives it."""
-
-    material: str
-    out: str
-    start_weights: str | None = None
-    """EfficientNet-Lite0's .pth: where a first run starts."""
-    start_from: str | None = None
-    """Exported weights of an earlier run to go on from instead; the optimizer warms up anew."""
-    minutes: float = 90
-    steps: int | None = None
-    """Length in steps instead of minutes: the same on every machine."""
-    seed: int = 0
-    precision: str = "bf16"
-    threads: int = 1
-    workers: int = 1
-    """Processes that make batches, for each that trains."""
-    checkpoint_minutes: float = 10
-    learning_rate: float = 1e-3
-    stem_rate: float = 2e-3
-
-    def __post_init__(self) -> None:
-        for name in ("minutes", "steps", "threads", "checkpoint_minutes", "learning_rate", "stem_rate"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"--{name.replace('_', '-')} {value}: use more than 0")
-        if self.workers < 0:
-            raise InputError(f"--workers {self.workers}: use 0 (the training process makes its batches) or more")
 
 
 @dataclass
@@ -119,7 +88,9 @@ def make_trainer(config: RunConfig, material: Material, crops: CropBatches, worl
         raise InputError("nothing to start from: give --start-weights or --start-from")
     model = TrainableClip(tokens, start, config.seed)
     if config.start_from:
-        model.load_exported(_read_weights(config.start_from))
+        if not Path(config.start_from).is_file():
+            raise InputError(f"--start-from '{config.start_from}' does not exist; give the path of exported weights")
+        model.load_exported(load_file(config.start_from))
     else:
         images = torch.cat([crops[_ENDLESS - 1 - i].images_BHWC for i in range(_STANDARDIZING_BATCHES)])
         model.standardize_stem(images)
@@ -149,8 +120,8 @@ def save(trainer: Trainer, clock: Clock, config: RunConfig, record: dict[str, ob
 def load_checkpoint(path: Path, trainer: Trainer, config: RunConfig) -> float:
     """Put a checkpoint into the trainer; -> seconds spent on it. InputError when another recipe made it."""
     content = torch.load(path, weights_only=True)
-    made, wanted = content["recipe"], recipe_of(config)
-    other = [f"{name} {made.get(name)}" for name in wanted if made.get(name) != wanted[name]]
+    made, ours = content["recipe"], recipe_of(config)
+    other = [f"{name} {made.get(name)}" for name in ours if made.get(name) != ours[name]]
     if other:
         raise InputError(f"{path} was made with {', '.join(other)}; give the same again, or another --out")
     trainer.load_state_dict(content["trainer"])
@@ -186,12 +157,6 @@ def record_of(
         "held_out_rule": "groups of neighbours whose smallest content hash is divisible by 10",
         "held_out_types": list(HELD_OUT_TYPES),
     }
-
-
-def _read_weights(path: str) -> dict[str, torch.Tensor]:
-    if not Path(path).is_file():
-        raise InputError(f"--start-from '{path}' does not exist; give the path of exported weights")
-    return load_file(path)
 
 
 def _run(

@@ -22,9 +22,10 @@ from sklearn.preprocessing import StandardScaler
 from grmp_core.evaluation.metrics import srcc
 from grmp_core.imaging.views import ViewConfig, scoring_views, whole_grid
 from grmp_core.labels.human_means import quality_of
-from grmp_core.model.backbone import EMBEDDED, OPENAI_MEAN, OPENAI_STD, Backbone, BackboneConfig, dtype_of, hash_weights
+from grmp_core.model.backbone import OPENAI_MEAN, OPENAI_STD, Backbone, dtype_of, hash_weights
 from grmp_core.model.features import image_features
 from grmp_core.model.nano_trunk import IMAGE_SIZE_PX, MODEL_CONFIG
+from grmp_core.model.settings import EMBEDDED, BackboneConfig
 from grmp_core.model.zero_shot import caption_logits, zero_shot_quality
 from grmp_core.nano import captions
 from grmp_core.nano.crops import apply_parts

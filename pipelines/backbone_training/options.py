@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from grmp_core.nano.material import RATED_SUBSETS
-from pipelines.backbone_training.loop import RunConfig
+from pipelines.backbone_training.run_config import RunConfig
 
 
 def parse(arguments: Sequence[str] | None, description: str) -> argparse.Namespace:
@@ -29,7 +28,7 @@ def parse(arguments: Sequence[str] | None, description: str) -> argparse.Namespa
 def _prepare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scores", type=Path, help="BIQ2021's table of scores (columns image, mos)")
     parser.add_argument("--rated-photos", type=Path, metavar="DIR", help="BIQ2021's folder Images")
-    parser.add_argument("--subsets", nargs="+", default=list(RATED_SUBSETS), help="of BIQ2021 (default: %(default)s)")
+    parser.add_argument("--subsets", nargs="+", help="of BIQ2021 (default: all but the target)")
     parser.add_argument("--pristine", type=Path, nargs="*", default=[], metavar="DIR", help="bsds500 imagenet_samples")
     parser.add_argument("--livec", metavar="DIR", help="ChallengeDB_release instead, as a target")
     parser.add_argument("--start-weights", type=Path, required=True, help="EfficientNet-Lite0's .pth")

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from grmp_core.nano.crops import CropConfig
-from pipelines.backbone_training.loop import PATHS, RunConfig, train
+from pipelines.backbone_training.loop import train
+from pipelines.backbone_training.run_config import PATHS, RunConfig
 from pipelines.runtime.ray_session import ray_session
 
 

@@ -31,10 +31,10 @@ from grmp_core.model.backbone import Backbone
 from grmp_core.model.features import normalize
 from grmp_core.model.scene_words import SCENES
 from grmp_core.model.towers import open_vision_tower
+from grmp_core.model.zero_shot import caption_logits
 from grmp_core.nano.captions import scene_captions
 from grmp_core.nano.photo_store import PhotoStore
 from grmp_core.nano.teacher import Teacher, read_start_weights, teacher_view
-from grmp_core.nano.zero_shot import caption_logits
 
 CLASSES = "start weights: classes"
 LAST_MAP = "start weights: pooled last map"

@@ -16,7 +16,7 @@ from huggingface_hub import try_to_load_from_cache
 from open_clip.pretrained import get_pretrained_cfg
 
 from grmp_core.errors import InputError
-from grmp_core.model.backbone import EMBEDDED, BackboneConfig
+from grmp_core.model.settings import EMBEDDED, BackboneConfig
 from grmp_core.storage import Location, locate
 from pipelines.checkup.verdicts import Disk, NodeFacts, Weights
 from pipelines.configuration.schema import Config

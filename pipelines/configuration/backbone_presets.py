@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from grmp_core.model.backbone import BackboneConfig
+from grmp_core.model.settings import BackboneConfig
 from pipelines.configuration.yaml_reading import read_yaml
 
 

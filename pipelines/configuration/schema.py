@@ -15,10 +15,8 @@ from pydantic import ConfigDict
 from grmp_core.evaluation.protocol import ProtocolConfig
 from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.imaging.views import ViewConfig
-from grmp_core.learning.few_shot import AdaptConfig
-from grmp_core.learning.meta_pretraining import MetaConfig
-from grmp_core.model.backbone import BackboneConfig
-from grmp_core.model.prompts import PromptConfig
+from grmp_core.learning.settings import AdaptConfig, MetaConfig
+from grmp_core.model.settings import BackboneConfig, PromptConfig
 from grmp_core.settings import PathText, Settings
 from pipelines.configuration.workloads import (
     AblateConfig,

@@ -10,9 +10,8 @@ import pandas as pd
 
 from grmp_core.distortions import compose, draw_composition
 from grmp_core.labels.human_means import quality_of_composition
-from grmp_core.learning.few_shot import AdaptConfig
-from grmp_core.learning.meta_pretraining import MetaConfig
-from grmp_core.model.quality_model import TrainableConfig
+from grmp_core.learning.settings import AdaptConfig, MetaConfig
+from grmp_core.model.settings import TrainableConfig
 from grmp_core.procedural import scenes
 from grmp_core.seeds import generator_of
 from grmp_core.storage import Location

@@ -23,7 +23,7 @@ from pipelines.few_shot.starting_model import check_adaptation, compute_device, 
 from pipelines.results.sweep_folder import SweepFolder, TrialFolder
 from pipelines.runtime.capacity import require_trial
 from pipelines.runtime.console import say, table
-from pipelines.runtime.provenance import output_place, write_manifest
+from pipelines.runtime.provenance import output_folder, write_manifest
 from pipelines.runtime.ray_session import ray_session
 
 
@@ -68,7 +68,7 @@ def settings_of_sweep(config: Config, given: Sequence[str]) -> dict[str, Any]:
 def adapt_to_all_labels(config: Config) -> Adaptation:
     """Write the bundle `<output>/adapt/bundle`. Every label is used; lambda is adapt.qgr.strength."""
     started = time.time()
-    folder = TrialFolder(output_place(config, "adapt"))
+    folder = TrialFolder(output_folder(config, "adapt"))
     start = initial_prompts(config)
     target = load_target(config.target)
     check_adaptation(config, start)

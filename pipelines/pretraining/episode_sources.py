@@ -12,7 +12,7 @@ from grmp_core.learning.episode_plan import episodes_of_step
 from grmp_core.learning.meta_pretraining import Episode, make_episode
 from grmp_core.tasks.task_store import TaskStore
 from pipelines.configuration.schema import Config
-from pipelines.runtime.provenance import output_place
+from pipelines.runtime.provenance import output_folder
 from pipelines.task_making.episode_stream import stream_episodes
 from pipelines.task_making.picture_sources import Reference, task_names, view_size_px
 from pipelines.task_making.task_writer import Plan, label_rule
@@ -53,7 +53,7 @@ def stored_episodes(
     config: Config, rank: int, world_size: int, device: torch.device
 ) -> Callable[[int], Iterator[Episode]]:
     """-> from an outer step to this worker's episodes of it, read from the task store."""
-    store = TaskStore(output_place(config, "tasks"))
+    store = TaskStore(output_folder(config, "tasks"))
 
     def episodes_of(step: int) -> Iterator[Episode]:
         for plan in episodes_of_step(

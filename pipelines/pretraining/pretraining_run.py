@@ -20,7 +20,7 @@ from pipelines.pretraining.checkpoints import History, read_state, state_folder
 from pipelines.pretraining.episode_sources import check_store
 from pipelines.pretraining.training_loop import learn_here, learn_on_workers, say_where, spread
 from pipelines.runtime.console import say, table
-from pipelines.runtime.provenance import output_place, versions, write_manifest
+from pipelines.runtime.provenance import output_folder, versions, write_manifest
 from pipelines.runtime.ray_session import ray_session
 from pipelines.task_making.picture_quality import with_quality
 from pipelines.task_making.picture_sources import scan_references, task_names
@@ -50,7 +50,7 @@ def pretrain_prompts(config: Config) -> Pretraining:
     """Pre-train and write the prompt bundle `<output>/pretrain/bundle`. An interrupted run goes on where it was."""
     started = time.time()
     tracking = open_tracking(config)  # refuses an output without a store before any work is done
-    folder = output_place(config, "pretrain")
+    folder = output_folder(config, "pretrain")
     backbone = load_backbone(config.backbone)
     QualityModel(backbone, config.prompts, seed=config.seed)  # refuses prompts that do not fit before workers start
     with ExitStack() as stack:
@@ -62,7 +62,7 @@ def pretrain_prompts(config: Config) -> Pretraining:
             tasks: tuple[str, ...] = task_names(config)
             data, pictures = store_identity(config, usable).digest, str(config.synthesize.source)
         else:
-            store = TaskStore(output_place(config, "tasks"))
+            store = TaskStore(output_folder(config, "tasks"))
             plan = check_store(store, config)
             data, pictures = plan.fingerprint, plan.source
             source, rejected, tasks = None, [], store.tasks

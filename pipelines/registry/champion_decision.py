@@ -43,10 +43,12 @@ def judge(
     scale = read_bundle(candidate).score_range
     if scale is None:
         return False, f"{stays}: {candidate.uri} does not record the scale of its scores"
-    rival = open_champion()
-    seen = read_bundle(rival).provenance.get(LEARNED_FROM)
+    location = open_champion()
+    rival = read_bundle(location)
+    seen = rival.provenance.get(LEARNED_FROM)
     table = held_out[[not seen or id_of_file(path) not in seen for path in held_out["image_path"]]]
-    theirs = _score(rival, table["image_path"].tolist(), limits)
+    scores = Scorer(rival, location.uri, limits=limits).score(picture_of(path) for path in table["image_path"])
+    theirs = np.array([score.quality for score in scores])  # nan where an image cannot be read
     readable = np.isfinite(theirs)
     if readable.sum() < MIN_INTERVAL_IMAGES:
         images = f"{readable.sum()} of {len(held_out)} held-out images"
@@ -91,12 +93,6 @@ def _note(seen: list[str] | None, left_out: int) -> str:
     if seen is None:
         return "; the champion does not say what it has learned from: some of these images would favour it"
     return f"; {left_out} held-out images took no part, since the champion has learned from them" if left_out else ""
-
-
-def _score(bundle: Location, paths: list[str], limits: ImageLimits) -> np.ndarray:
-    """(N,) quality, nan where an image cannot be read."""
-    scorer = Scorer(read_bundle(bundle), bundle.uri, limits=limits)
-    return np.array([score.quality for score in scorer.score(picture_of(path) for path in paths)])
 
 
 def _srcc_of_rows(a_RN: np.ndarray, b_RN: np.ndarray) -> np.ndarray:

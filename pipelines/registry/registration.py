@@ -60,7 +60,10 @@ def register_model(config: Config) -> Registration:
     tracker = open_tracking(config, needed_for=f"model {name} cannot be registered")
     content = model_package.content_hash(config, bundle)
     try:
-        version = _find(tracker.client, name, content) or _log(config, tracker, folder, bundle, content)
+        same = tracker.client.search_model_versions(f"name = '{name}' and tags.`{_CONTENT}` = '{content}'")
+        version = max((int(other.version) for other in same), default=None)
+        if version is None:
+            version = _log(config, tracker, folder, bundle, content)
         tracker.client.set_registered_model_alias(name, CANDIDATE, str(version))
         is_champion, decision = _judge(config, tracker.client, folder, version)
         if is_champion:
@@ -103,11 +106,6 @@ def _judge(config: Config, client: MlflowClient, folder: Location, version: int)
 
 
 # --- the registry --------------------------------------------------------------------------------------------------
-
-
-def _find(client: MlflowClient, name: str, content: str) -> int | None:
-    versions = client.search_model_versions(f"name = '{name}' and tags.`{_CONTENT}` = '{content}'")
-    return max((int(version.version) for version in versions), default=None)
 
 
 def _log(config: Config, tracker: Tracker, folder: Location, bundle: Bundle, content: str) -> int:

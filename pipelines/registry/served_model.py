@@ -79,7 +79,10 @@ class ServedModel(PythonModel):
         if _URL.match(row):
             raise ImageError("URLs are not fetched; send the image itself as base64")
         if self.allow_local_paths and len(row) <= _MAX_PATH and os.path.isfile(row):
-            return self._allowed(row)
+            root = os.environ.get("GRMP_IMAGE_ROOT")
+            if root and not Path(row).resolve().is_relative_to(Path(root).resolve()):
+                raise ImageError("the path is outside the folder that GRMP_IMAGE_ROOT allows")
+            return row
         if len(row) > MAX_ENCODED_BYTES:
             raise ImageError(f"too large: more than {MAX_ENCODED_BYTES} characters of base64")
         try:
@@ -87,12 +90,6 @@ class ServedModel(PythonModel):
         except (binascii.Error, ValueError) as error:
             paths = "nor the path of a file" if self.allow_local_paths else "and local paths are switched off"
             raise ImageError(f"not base64 {paths}") from error
-
-    def _allowed(self, path: str) -> str:
-        root = os.environ.get("GRMP_IMAGE_ROOT")
-        if root and not Path(path).resolve().is_relative_to(Path(root).resolve()):
-            raise ImageError("the path is outside the folder that GRMP_IMAGE_ROOT allows")
-        return path
 
 
 def _frame(scores: list[Score], index: pd.Index) -> pd.DataFrame:

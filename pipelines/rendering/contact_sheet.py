@@ -53,10 +53,13 @@ def to_html(sheet: Sheet) -> str:
 
 def to_png(sheet: Sheet) -> bytes:
     """The sheet as PNG data, as wide as the longest line of tiles."""
-    tile_px = _tile_px(sheet)
+    tile_px = int(sheet.groups[0].lines[0].tiles[0].image_HW3.shape[0])
     columns = max(len(line.tiles) for group in sheet.groups for line in group.lines)
     width = 2 * _MARGIN_PX + columns * (tile_px + _GAP_PX) - _GAP_PX
-    pen = _Pen(Image.new("RGB", (width, _png_height(sheet, tile_px)), "white"), tile_px)
+    num_lines = sum(len(group.lines) for group in sheet.groups)
+    height = 2 * _MARGIN_PX + tile_px + _LABEL_PX + len(sheet.groups) * _GROUP_PX
+    height += num_lines * (_HEADING_PX + tile_px + _LABEL_PX)
+    pen = _Pen(Image.new("RGB", (width, height), "white"), tile_px)
     pen.header(sheet)
     for group in sheet.groups:
         pen.group(group)
@@ -70,16 +73,6 @@ def to_png(sheet: Sheet) -> bytes:
 _MARGIN_PX, _GAP_PX, _LABEL_PX = 24, 12, 26
 _GROUP_PX, _HEADING_PX = 46, 44
 _FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-
-
-def _tile_px(sheet: Sheet) -> int:
-    return int(sheet.groups[0].lines[0].tiles[0].image_HW3.shape[0])
-
-
-def _png_height(sheet: Sheet, tile_px: int) -> int:
-    num_lines = sum(len(group.lines) for group in sheet.groups)
-    line_px = _HEADING_PX + tile_px + _LABEL_PX
-    return 2 * _MARGIN_PX + tile_px + _LABEL_PX + len(sheet.groups) * _GROUP_PX + num_lines * line_px
 
 
 class _Pen:

@@ -26,12 +26,9 @@ def to_svg(figure: Figure, name: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    text = re.sub(r"(?<=fill: |roke: )#[0-9a-f]{6}", lambda match: _variable(match[0]), text)
+    for colour, variable in VARIABLES.items():
+        text = re.sub(rf"(?<=fill: |roke: ){colour}\b", f"var({variable})", text)
     return re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", re.sub(r"\s+", " ", text), count=1)
-
-
-def _variable(colour: str) -> str:
-    return f"var({VARIABLES[colour]})" if colour in VARIABLES else colour
 
 
 def to_png(figure: Figure) -> bytes:

@@ -134,8 +134,8 @@ def _axes() -> tuple[Figure, Axes]:
 
 def _colours(strengths: Sequence[float]) -> list[tuple[float, ...] | str]:
     positive = [s for s in strengths if s > 0]
-    places = np.linspace(0, 1, len(positive)) if len(positive) > 1 else [0.5]
-    shades = dict(zip(positive, places, strict=False))
+    positions = np.linspace(0, 1, len(positive)) if len(positive) > 1 else [0.5]
+    shades = dict(zip(positive, positions, strict=False))
     return [WARM if s == 0 else _SHADES(float(shades[s])) for s in strengths]
 
 

@@ -133,7 +133,9 @@ def _results(table: pd.DataFrame) -> list[Block]:
         rows.append((str(r["budget"]), number(r["lambda"]), *spreads, splits))
     text = "Medians over splits with quartiles; the best lambda for each number of labels is bold."
     header = ("labels", "lambda", "SRCC", "PLCC", "splits")
-    return [Text(text), Table(header, tuple(rows), frozenset(strong), _breaks([str(row[0]) for row in rows]))]
+    pairs = enumerate(itertools.pairwise(row[0] for row in rows), start=1)
+    breaks = frozenset(i for i, (before, now) in pairs if before != now)
+    return [Text(text), Table(header, tuple(rows), frozenset(strong), breaks)]
 
 
 def _time(sweep: SweepResults, table: pd.DataFrame, settings: ReportConfig) -> list[Block]:
@@ -208,11 +210,6 @@ def _pictures(page: Page) -> list[Picture]:
 
 def _spread(median: float, low: float, high: float) -> Cell:
     return NONE if math.isnan(median) else (decimals(median), f"{decimals(low)} to {decimals(high)}")
-
-
-def _breaks(first_column: list[str]) -> frozenset[int]:
-    pairs = enumerate(itertools.pairwise(first_column), start=1)
-    return frozenset(i for i, (before, now) in pairs if before != now)
 
 
 def _duration(seconds: float) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # it brings torch, which a worker that makes pictures does wi
 PACKAGES = ("grmp-iqa", "torch", "open_clip_torch", "ray", "mlflow", "pyarrow", "numpy", "opencv-python-headless")
 
 
-def output_place(config: Config, name: str) -> Location:
+def output_folder(config: Config, name: str) -> Location:
     """The folder of one workload's results."""
     return locate(config.output) / name
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import math
 import os
 import tempfile
@@ -71,7 +72,7 @@ def score_inputs(
         if kept:
             say(f"score: {len(pending) - len(unscored)} of {len(pending)} images were scored before")
         rows |= kept
-        fresh = _score_in_parts(_score_on_cluster(config, bundle, where, unscored), len(unscored), parts)
+        fresh = _score_in_parts(_score_on_cluster(config, bundle, where, unscored), parts)
     notes = Counter(note for row in fresh.values() for note in row["notes"])
     for note, count in notes.most_common():
         say(f"score: {count} image{'s' if count > 1 else ''}: {note}")
@@ -85,15 +86,13 @@ def scores_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(columns | {"error": pd.Series(columns["error"], dtype=object)})
 
 
-def _score_in_parts(scored: Iterable[dict[str, Any]], count: int, parts: Parts | None) -> dict[str, dict[str, Any]]:
+def _score_in_parts(scored: Iterable[dict[str, Any]], parts: Parts | None) -> dict[str, dict[str, Any]]:
     """Rows by key; every PART_ROWS of them are kept in `parts` when they are there."""
     rows: dict[str, dict[str, Any]] = {}
-    with Progress("score", count, "image") as progress:
-        for done, row in enumerate(scored, start=1):
-            rows[row["key"]] = row
-            if parts and done % PART_ROWS == 0:
-                parts.add(list(rows.values())[-PART_ROWS:])
-            progress.to(done)
+    for done, row in enumerate(scored, start=1):
+        rows[row["key"]] = row
+        if parts and done % PART_ROWS == 0:
+            parts.add(list(rows.values())[-PART_ROWS:])
     return rows
 
 
@@ -133,14 +132,20 @@ def _score_on_cluster(
         pool = settings.workers or how_many_fit(share)
         blocks = max(min(len(images), 8 * pool), len(images) // PART_ROWS)  # rows of a block come when all are done
         rows = ray.data.from_items([dataclasses.asdict(image) for image in images], override_num_blocks=blocks)
-        yield from rows.map_batches(
+        scored = rows.map_batches(
             _Worker,
             fn_constructor_args=(bundle, where, config.images, settings, shipped),
             batch_size=ROWS_OF_A_CALL,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=pool),
             num_gpus=settings.gpus_per_worker or None,
-        ).iter_rows()
+        )
+        results = iter(scored.iter_rows())
+        first = next(results)  # before the bar, which Ray's lines about the start of its workers would tear
+        with Progress("score", len(images), "image") as progress:
+            for done, row in enumerate(itertools.chain([first], results), start=1):
+                progress.to(done)
+                yield row
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from grmp_core.imaging.listing import NotTaken
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
 from pipelines.runtime.console import table
-from pipelines.runtime.provenance import output_place, write_manifest
+from pipelines.runtime.provenance import output_folder, write_manifest
 from pipelines.scoring.batch_scorer import FEW, SCORES, Parts, parquet_of, score_inputs
 from pipelines.scoring.inputs import find_images
 from pipelines.scoring.model_lookup import open_model
@@ -103,7 +103,7 @@ def score_images(config: Config) -> Scoring:
 def _output(config: Config, num_images: int) -> Location | None:
     if config.score.output is not None:
         return locate(config.score.output)
-    return None if num_images <= FEW else output_place(config, "scores") / "scores.parquet"
+    return None if num_images <= FEW else output_folder(config, "scores") / "scores.parquet"
 
 
 def _write(output: Location, scores: pd.DataFrame) -> None:

@@ -18,7 +18,7 @@ from grmp_core.model.bundle import LEARNED_FROM, Bundle
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.labelled_target import bad_rows, check_rejects, load_target
 from pipelines.runtime.console import say, table
-from pipelines.runtime.provenance import output_place, write_manifest
+from pipelines.runtime.provenance import output_folder, write_manifest
 from pipelines.scoring.batch_scorer import score_paths
 from pipelines.scoring.model_lookup import open_model
 
@@ -41,17 +41,15 @@ class Evaluation:
         return {"model": self.model, **scores, "srcc_interval": interval, "learned_from": self.learned_from}
 
     def as_text(self) -> str:
-        has_interval = math.isfinite(self.srcc_low)
-        interval = f"{self.srcc_low:.3f}-{self.srcc_high:.3f}" if has_interval else f"none: {self._why_no_interval()}"
+        interval = f"{self.srcc_low:.3f}-{self.srcc_high:.3f}"
+        if not math.isfinite(self.srcc_low):
+            few = self.scores.n < MIN_INTERVAL_IMAGES
+            interval = f"none: {f'fewer than {MIN_INTERVAL_IMAGES} images' if few else 'SRCC is not defined'}"
         row = dataclasses.asdict(self.scores) | {"SRCC 95 %": interval}
         note = f"left out: {self.learned_from} images that the model has learned from" if self.learned_from else None
         if self.learned_from is None:
             note = "the model does not say what it has learned from: some of these images may be among it"
         return "\n".join(filter(None, [table([row]), note, self.model]))
-
-    def _why_no_interval(self) -> str:
-        few = self.scores.n < MIN_INTERVAL_IMAGES
-        return f"fewer than {MIN_INTERVAL_IMAGES} images" if few else "SRCC is not defined"
 
 
 def evaluate_target(config: Config) -> Evaluation:
@@ -83,7 +81,7 @@ def evaluate_target(config: Config) -> Evaluation:
     human = good["mos"].to_numpy()  # scale the model learned from
     scores = evaluate(predicted, human)
     low, high = bootstrap_interval(srcc, predicted, human, seed=config.seed)
-    output = output_place(config, "evaluate")
+    output = output_folder(config, "evaluate")
     knows = bundle.kind == "prompts" or LEARNED_FROM in bundle.provenance  # prompts were adapted to nothing
     learned_from = int(seen.sum()) if knows else None
     result = Evaluation(model, scores, low, high, learned_from)

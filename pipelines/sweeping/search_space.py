@@ -26,7 +26,9 @@ _OPTIONS = {"low", "high", "log", "values"}
 
 def read_space(config: Config) -> Space:
     """`sweep.space`, in its order. InputError for what cannot be searched, in one line."""
-    searchable = _searchable(config)
+    adapt = as_dict(config)["adapt"]
+    del adapt["trainable"]  # it decides about the tokens that all trials share
+    searchable = _leaves(adapt, "adapt")
     space: dict[str, BaseDistribution] = {}
     for key, options in config.sweep.space.items():
         where = f"sweep.space: {key}"
@@ -36,7 +38,10 @@ def read_space(config: Config) -> Space:
             raise InputError(f"{where} {options!r}: {_EXAMPLE}")
         values = _values(where, options) if "values" in options else _bounds(where, options, searchable[key])
         for value in values:
-            _check_value(config, where, key, value)
+            try:
+                with_settings(config, {key: value})
+            except InputError as error:
+                raise InputError(f"{where}: {error}") from error
         space[key] = _distribution(options, values)
     return space
 
@@ -46,13 +51,6 @@ def highest(distribution: BaseDistribution) -> int:
     if isinstance(distribution, CategoricalDistribution):
         return max(int(str(choice)) for choice in distribution.choices)
     return int(distribution.high)  # type: ignore[attr-defined]
-
-
-def _searchable(config: Config) -> dict[str, Any]:
-    """Keys and values of `adapt`, without what decides about the tokens that all trials share."""
-    adapt = as_dict(config)["adapt"]
-    del adapt["trainable"]
-    return _leaves(adapt, "adapt")
 
 
 def _leaves(section: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -81,10 +79,10 @@ def _values(where: str, options: Mapping[str, Any]) -> list[Any]:
 def _bounds(where: str, options: Mapping[str, Any], configured: Any) -> list[Any]:
     if not isinstance(configured, (int, float)) or isinstance(configured, bool):
         raise InputError(f"{where} is not a number, so it takes values, such as {{values: [{configured}]}}")
-    try:
-        low, high = (_number(options[name]) for name in ("low", "high"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where} {dict(options)}: low and high must be numbers; {_EXAMPLE}") from error
+    bounds: list[Any] = [options.get("low"), options.get("high")]
+    if not all(type(bound) in (int, float) and math.isfinite(bound) for bound in bounds):
+        raise InputError(f"{where} {dict(options)}: low and high must be numbers; {_EXAMPLE}")
+    low, high = map(float, bounds)
     log = options.get("log", False)
     if not isinstance(log, bool):
         raise InputError(f"{where}: log must be true or false, not {log!r}")
@@ -97,20 +95,6 @@ def _bounds(where: str, options: Mapping[str, Any], configured: Any) -> list[Any
     if low != int(low) or high != int(high):
         raise InputError(f"{where}: low {low:g} and high {high:g} must be whole numbers")
     return [int(low), int(high)]
-
-
-def _number(value: Any) -> float:
-    """Text, too: YAML 1.1 reads 1e-4 as text."""
-    if isinstance(value, bool) or not math.isfinite(float(value)):
-        raise ValueError(f"{value!r} is not a finite number")
-    return float(value)
-
-
-def _check_value(config: Config, where: str, key: str, value: Any) -> None:
-    try:
-        with_settings(config, {key: value})
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from error
 
 
 def _distribution(options: Mapping[str, Any], values: list[Any]) -> BaseDistribution:

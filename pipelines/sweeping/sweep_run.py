@@ -41,7 +41,7 @@ class Sweep:
     results: pd.DataFrame
     """One row a trial: `results.tables.RESULTS`."""
     chosen: Choice | None
-    place: str
+    folder: str
     """URI of the sweep's folder."""
     searched: Searched | None = None
     """Null for a plain grid."""
@@ -74,7 +74,7 @@ class Sweep:
         lines += [table(rows), *(f"failed: {row.trial}: {row.error}" for row in failed.itertuples())]
         if self.chosen:
             lines.append(f"chosen: lambda {self.chosen.strength:g} ({self.chosen.reason})")
-        return "\n".join([*lines, self.place])
+        return "\n".join([*lines, self.folder])
 
 
 def run_sweep(config: Config) -> Sweep:

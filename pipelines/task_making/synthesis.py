@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from grmp_core.tasks.distortion_tasks import split_references
 from pipelines.runtime.console import table
-from pipelines.runtime.provenance import output_place, write_manifest
+from pipelines.runtime.provenance import output_folder, write_manifest
 from pipelines.runtime.ray_session import ray_session
 from pipelines.task_making.picture_quality import with_quality
 from pipelines.task_making.picture_sources import photo_listing, scan_references, task_names
@@ -48,7 +48,7 @@ class Synthesis:
 def synthesize(config: Config) -> Synthesis:
     """Write the task store `<output>/tasks`. Blocks of references that are already there are not made again."""
     started = time.time()
-    store, names = output_place(config, "tasks"), task_names(config)
+    store, names = output_folder(config, "tasks"), task_names(config)
     with ray_session():
         listing = photo_listing(config)
         usable, rejected = scan_references(config, listing)

@@ -1,16 +1,14 @@
-"""Contents of an MLflow run, made from a folder's files: parameters, metrics by step, files, and a hash of it all."""
+"""Contents of an MLflow run, made from a folder's files: parameters, metrics by step, and files."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
 from grmp_core.storage import Location
-from grmp_core.strict_json import json_text
 from pipelines.results.statistics import cells
 from pipelines.results.sweep_folder import SweepResults
 from pipelines.results.trial import METRICS
@@ -84,12 +82,3 @@ def manifest_tags(manifest: dict[str, Any]) -> dict[str, str]:
 
 def text(value: object) -> str:
     return str(value)[:_MAX_TEXT]
-
-
-def digest(parts: Iterable[object]) -> str:
-    """SHA-256 over bytes as they are and everything else as JSON, as hex."""
-    content = hashlib.sha256()
-    for part in parts:
-        data = part if isinstance(part, bytes) else json_text(part, sort_keys=True, default=str).encode()
-        content.update(len(data).to_bytes(8, "little") + data)
-    return content.hexdigest()

@@ -52,9 +52,8 @@ def store_problem(address: StoreAddress, *, thorough: bool = False) -> StoreProb
         return _file_problem(address.database, address.setting, thorough)
     if address.is_server:
         parts = urlsplit(address.uri)
-        return (
-            None if _has_proxy(address.uri) else _silence(address, parts.hostname, parts.port or _PORTS[parts.scheme])
-        )
+        proxy = requests.utils.select_proxy(address.uri, requests.utils.get_environ_proxies(address.uri))
+        return None if proxy else _silence(address, parts.hostname, parts.port or _PORTS[parts.scheme])
     return _database_problem(address)
 
 
@@ -146,7 +145,3 @@ def _silence(address: StoreAddress, host: str | None, port: int) -> StoreProblem
         problem = f"no MLflow store answers at {address.shown} ({why})"
         return StoreProblem(problem, f"start it or correct {address.setting}", may_pass=True)
     return None
-
-
-def _has_proxy(uri: str) -> bool:
-    return requests.utils.select_proxy(uri, requests.utils.get_environ_proxies(uri)) is not None

@@ -26,13 +26,13 @@ from mlflow.entities import Metric, Param, Run, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
 from grmp_core.errors import InputError
+from grmp_core.identity import digest_of
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
 from pipelines.results.sweep_folder import SweepFolder, SweepResults
 from pipelines.runtime.console import say
 from pipelines.tracking import run_records
 from pipelines.tracking.outbox import Untracked
-from pipelines.tracking.run_records import digest
 from pipelines.tracking.store_address import StoreAddress, store_address
 from pipelines.tracking.store_check import StoreProblem, problem_of, reason, store_problem
 
@@ -172,8 +172,8 @@ class Tracker:
     def _log_sweep(self, sweep: SweepResults) -> str:
         manifest = sweep.manifest
         files = sweep.folder.files(searched=sweep.searched is not None)
-        content = digest(file.read_bytes() for file, _ in files)
-        key = digest(["sweep", sweep.folder.uri, manifest.get("inputs")])
+        content = digest_of(*(file.read_bytes() for file, _ in files))
+        key = digest_of("sweep", sweep.folder.uri, manifest.get("inputs"))
         run = self._find(key) or self._create("sweep", key, manifest)
         run_id = run.info.run_id
         if run.data.tags.get(_CONTENT) == content:
@@ -191,7 +191,7 @@ class Tracker:
         for row in [*sweep.trials.to_dict("records"), *tried]:
             values = {name: value for name, value in row.items() if pd.notna(value)}  # None or NaN, as the others go
             history = sweep.folder.trial(row["trial"]).read_history() if pd.isna(row["error"]) else {}
-            content = digest([values, history])
+            content = digest_of(values, history)
             run = logged.get(row["trial"])
             if run is not None and run.data.tags.get(_CONTENT) == content:
                 continue
@@ -213,7 +213,7 @@ class Tracker:
     def _log_pretrain(self, folder: Location) -> str:
         manifest = (folder / "manifest.json").read_json()
         history = (folder / "history.json").read_json()["history"]
-        content = digest(["pretrain", folder.uri, history, manifest.get("config"), manifest.get("inputs")])
+        content = digest_of("pretrain", folder.uri, history, manifest.get("config"), manifest.get("inputs"))
         run = self._find(content)
         if run is not None and run.data.tags.get(_CONTENT) == content:
             return run.info.run_id

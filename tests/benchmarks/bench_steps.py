@@ -18,13 +18,14 @@ import numpy as np
 import open_clip
 import torch
 
-from grmp_core.learning.few_shot import AdaptConfig, Batch, adaptation_step, prepare_views
-from grmp_core.learning.gradient_projection import QgrConfig, regularize
+from grmp_core.learning.few_shot import AdaptationBatch, adaptation_step, prepare_views
+from grmp_core.learning.gradient_projection import regularize
 from grmp_core.learning.losses import quality_loss
-from grmp_core.learning.meta_pretraining import FunctionalAdam, MetaConfig, inner_loop
-from grmp_core.model.backbone import OPENAI_MEAN, OPENAI_STD, Backbone, BackboneConfig
-from grmp_core.model.prompts import PromptConfig
-from grmp_core.model.quality_model import QualityModel, TrainableConfig
+from grmp_core.learning.meta_pretraining import FunctionalAdam, inner_loop
+from grmp_core.learning.settings import AdaptConfig, MetaConfig, QgrConfig
+from grmp_core.model.backbone import OPENAI_MEAN, OPENAI_STD, Backbone
+from grmp_core.model.quality_model import QualityModel
+from grmp_core.model.settings import BackboneConfig, PromptConfig, TrainableConfig
 from grmp_core.model.towers import fuse_activations
 from tests.reference import PlainModel, plain_adaptation_gradients, split_prompts
 
@@ -83,7 +84,7 @@ def our_adaptation_step(model: QualityModel, start: dict[str, torch.Tensor], vie
     ids = [str(i) for i in range(len(views))]
     cached = prepare_views(model, start, views[:, None], views[:1, None].repeat(len(views), 0), quality.numpy(), ids)
     rows = torch.arange(len(views))
-    batch = Batch.gather(cached, rows, torch.zeros_like(rows))
+    batch = AdaptationBatch.gather(cached, rows, torch.zeros_like(rows))
     return lambda: adaptation_step(model, parameters, batch, AdaptConfig())
 
 

@@ -21,11 +21,12 @@ import torch
 
 from grmp_core.evaluation import splits
 from grmp_core.evaluation.metrics import evaluate
-from grmp_core.learning.few_shot import AdaptConfig, adapt, predict_quality
-from grmp_core.model.backbone import load_backbone
-from grmp_core.model.bundle import Bundle, write_bundle
-from grmp_core.model.quality_model import QualityModel, TrainableConfig
+from grmp_core.learning.few_shot import adapt, predict_quality
+from grmp_core.learning.settings import AdaptConfig
+from grmp_core.model.bundle import write_bundle
+from grmp_core.model.settings import TrainableConfig
 from grmp_core.storage import locate
+from pipelines.ablation.arms import random_prompts
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import SweepConfig, TargetConfig, TrackingConfig
 from pipelines.few_shot.encoded_target import EncodedTarget, _Encoder
@@ -34,22 +35,6 @@ from pipelines.few_shot.starting_model import adapting_model, initial_prompts
 from pipelines.runtime.ray_session import ray_session
 from pipelines.sweeping.grid import plan_trials
 from pipelines.sweeping.sweep_run import run_sweep
-
-
-def write_prompts(config: Config) -> None:
-    """Prompts as they are before pre-training; what they hold does not matter to the clock."""
-    backbone = load_backbone(config.backbone)
-    model = QualityModel(backbone, config.prompts, precision=config.precision, seed=config.seed)
-    bundle = Bundle(
-        kind="prompts",
-        backbone=config.backbone,
-        backbone_sha256=backbone.weights_sha256,
-        prompts=config.prompts,
-        views=config.views,
-        precision=config.precision,
-        parameters=model.prompt_parameters(),
-    )
-    write_bundle(locate(config.output) / "pretrain" / "bundle", bundle)
 
 
 def encode_plainly(config: Config) -> tuple[EncodedTarget, float]:
@@ -116,7 +101,7 @@ def main() -> None:
 
 
 def measure(config: Config) -> None:
-    write_prompts(config)
+    write_bundle(locate(config.output) / "pretrain" / "bundle", random_prompts(config))
     encoded, encoding = encode_plainly(config)
     trials = bare_trials(config, encoded)
     bare = encoding + sum(trials)

@@ -31,7 +31,7 @@ import torch.distributed
 import torch.multiprocessing
 from torch import Tensor
 
-from grmp_core.learning.meta_pretraining import MetaConfig
+from grmp_core.learning.settings import MetaConfig
 from grmp_core.procedural import scenes
 from grmp_core.storage import locate
 from grmp_core.tasks.distortion_tasks import LEVELS, prepare_reference, split_references, synthesize_row

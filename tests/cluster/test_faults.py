@@ -136,7 +136,7 @@ def undisturbed(config: Config, folder: Path) -> Path:
 
 
 def assert_same_prompts(config: Config, expected: Path) -> None:
-    found, wanted = (read_bundle(locate(place)).parameters for place in (bundle_of(config), expected))
-    assert found.keys() == wanted.keys()
-    for name, tensor in wanted.items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=1e-9)  # two workers add in another order
+    actual, reference = (read_bundle(locate(place)).parameters for place in (bundle_of(config), expected))
+    assert actual.keys() == reference.keys()
+    for name, tensor in reference.items():
+        torch.testing.assert_close(actual[name], tensor, rtol=1e-6, atol=1e-9)  # two workers add in another order

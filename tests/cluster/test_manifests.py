@@ -32,9 +32,9 @@ def cluster_spec(name: str) -> dict[str, Any]:
 
 
 def constrained(package: str) -> str:
-    found = re.search(rf"^{package}==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
-    assert found, f"constraints.txt has no {package}"
-    return found[1]
+    pin = re.search(rf"^{package}==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pin, f"constraints.txt has no {package}"
+    return pin[1]
 
 
 @pytest.fixture(scope="module")

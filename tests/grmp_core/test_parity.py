@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from grmp_core.learning.few_shot import AdaptConfig, Batch, adaptation_step
-from grmp_core.learning.gradient_projection import QgrConfig, regularize
+from grmp_core.learning.few_shot import AdaptationBatch, adaptation_step
+from grmp_core.learning.gradient_projection import regularize
 from grmp_core.learning.losses import quality_loss
-from grmp_core.learning.meta_pretraining import Episode, MetaConfig, MetaState, inner_loop, meta_train
-from grmp_core.model.prompts import PromptConfig
-from grmp_core.model.quality_model import QualityModel, TrainableConfig
+from grmp_core.learning.meta_pretraining import Episode, MetaState, inner_loop, meta_train
+from grmp_core.learning.settings import AdaptConfig, MetaConfig, QgrConfig
+from grmp_core.model.quality_model import QualityModel
 from grmp_core.model.scene_words import SCENES
+from grmp_core.model.settings import PromptConfig, TrainableConfig
 from tests import published
 from tests.published import Published
 
@@ -63,9 +64,9 @@ def test_logits_are_the_published_ones(pair):
     model, learned, theirs = pair
     with torch.no_grad():
         expected_quality, expected_scenes = theirs(views(6))
-    found = model.predict(learned, views(6), scenes=True)
-    torch.testing.assert_close(found.quality_logits_BK, expected_quality, atol=2e-5, rtol=1e-5)
-    torch.testing.assert_close(found.scene_logits_BS, expected_scenes, atol=2e-5, rtol=1e-5)
+    actual = model.predict(learned, views(6), scenes=True)
+    torch.testing.assert_close(actual.quality_logits_BK, expected_quality, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(actual.scene_logits_BS, expected_scenes, atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(model.teacher_scene_logits(views(6)), theirs.teacher(views(6)), atol=2e-5, rtol=1e-5)
     start = model.first_adapting_block
     cached = model.predict(learned, model.prefix_tokens(learned, views(6), start), start_block=start)
@@ -88,9 +89,9 @@ def test_gradients_signs_and_step_of_fine_tuning_are_the_published_ones(pair, la
     names = {ours: "ctx" if ours == "text_prompt.context_MD" else ours for ours in parameters}
     assert {"ctx", "clip.ln_final.weight", "clip.visual.ln_post.bias"} <= set(names.values())
     gradients = published.fine_tuning_gradients(theirs, teacher, views(8), labels, list(names.values()))
-    for_quality, for_scenes = ({ours: found[name] for ours, name in names.items()} for found in gradients)
+    for_quality, for_scenes = ({ours: actual[name] for ours, name in names.items()} for actual in gradients)
     start = model.first_adapting_block
-    batch = Batch(model.prefix_tokens(learned, views(8), start), model.teacher_scene_logits(views(8)), labels)
+    batch = AdaptationBatch(model.prefix_tokens(learned, views(8), start), model.teacher_scene_logits(views(8)), labels)
 
     def step(strength: float, lr: float = 1.0, weight_decay: float = 0.0) -> dict[str, Tensor]:
         config = AdaptConfig(lr=lr, weight_decay=weight_decay, qgr=QgrConfig(strength=strength))
@@ -116,8 +117,8 @@ def test_fine_tuning_is_compared_where_gradients_agree_and_where_they_do_not(pai
     names = [n for n, _ in theirs.named_parameters() if "resblocks.2" in n]
     hits = []
     for labels in (POOR, 1 - POOR):
-        found = published.fine_tuning_gradients(copy.deepcopy(theirs), theirs, views(8), labels, names)
-        hits += [published.project(found[0][name], found[1][name], STRENGTH)[1] for name in names]
+        actual = published.fine_tuning_gradients(copy.deepcopy(theirs), theirs, views(8), labels, names)
+        hits += [published.project(actual[0][name], actual[1][name], STRENGTH)[1] for name in names]
     assert 0.1 < np.mean(hits) < 0.9
 
 

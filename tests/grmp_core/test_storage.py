@@ -85,15 +85,15 @@ def test_files_and_folders_on_s3(s3):
     (place / "b" / "one.json").write_json({"x": 1})
     (place / "two words é#%.txt").write_bytes(b"hello")
     assert (place / "b" / "one.json").read_json() == {"x": 1}
-    found = place.list(recursive=True)
-    assert [f.name for f in found] == ["one.json", "two words é#%.txt"]
-    assert [locate(f.uri).path for f in found] == [f.path for f in found]
-    assert locate(found[1].uri).read_bytes() == b"hello"
+    files = place.list(recursive=True)
+    assert [f.name for f in files] == ["one.json", "two words é#%.txt"]
+    assert [locate(f.uri).path for f in files] == [f.path for f in files]
+    assert locate(files[1].uri).read_bytes() == b"hello"
     assert locate(f"s3://{BUCKET}/missing").list() == []
     assert not locate(f"s3://{BUCKET}/missing").exists()
     with pytest.raises(FileNotFoundError):
         locate(f"s3://{BUCKET}/missing").read_bytes()
-    for file in found:
+    for file in files:
         file.delete()
     assert place.list(recursive=True) == []
 

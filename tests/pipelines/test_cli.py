@@ -47,6 +47,19 @@ def test_the_overview_imports_nothing_that_takes_time(arguments):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_help_of_no_command_imports_torch_ray_or_mlflow():
+    code = (
+        "import sys; from pipelines.cli import COMMANDS, main\n"
+        "for name in COMMANDS:\n"
+        "    try: main([name, '--help'])\n"
+        "    except SystemExit: pass\n"
+        "    print('imported:', name, sorted({'torch', 'open_clip', 'ray', 'mlflow'} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = [line for line in done.stdout.splitlines() if line.startswith("imported:")]
+    assert imported == [f"imported: {name} []" for name in COMMANDS]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -20,8 +20,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from moto.server import ThreadedMotoServer
-from pyarrow import fs
 
 from grmp_core.datasets.label_table import load_table
 from grmp_core.errors import InputError
@@ -30,6 +28,7 @@ from grmp_core.procedural import scenes
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
 from grmp_core.tasks.task_store import TaskStore
+from tests.s3_server import s3_server
 
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,19 +84,8 @@ print(json.dumps({"bundle": pretrained.bundle, "resumed": written, "trial": swep
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
     """Environment variables of a user of the server."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
-    keys = {"access_key": "someone", "secret_key": "secret", "region": "us-east-1"}
-    fs.S3FileSystem(endpoint_override=address, allow_bucket_creation=True, **keys).create_dir("runs")
-    yield {
-        "AWS_ENDPOINT_URL": address,
-        "AWS_ACCESS_KEY_ID": "someone",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-    }
-    server.stop()
+    with s3_server("runs") as variables:
+        yield variables
 
 
 @pytest.fixture
@@ -172,10 +160,10 @@ def test_the_sweep_wrote_its_trial_and_report(ran, s3):
 
 
 def test_labels_in_a_bucket_are_read_and_missing_images_are_listed(ran, s3):
-    found = load_table(TARGET, 0.0, score_range=ScoreRange(mos_min=0, mos_max=10))
-    assert found.image_paths[3] == f"{TARGET}/3.png"
-    assert found.reference_ids[3] == "3.png"
-    assert len(found) == NUM_IMAGES
+    labelled = load_table(TARGET, 0.0, score_range=ScoreRange(mos_min=0, mos_max=10))
+    assert labelled.image_paths[3] == f"{TARGET}/3.png"
+    assert labelled.reference_ids[3] == "3.png"
+    assert len(labelled) == NUM_IMAGES
     rows = "image,mos\na é 0.png,1\nnone.png,2\ns3://runs/target/1.png,3\n../target/2.png,4\n"
     locate(f"{TARGET}-2/labels.csv").write_bytes(rows.encode())
     (locate(f"{TARGET}-2") / "a é 0.png").write_bytes(b"x")

@@ -21,8 +21,8 @@ from grmp_core.procedural.scenes import reference
 @pytest.mark.parametrize(("shape", "scale"), [(1.0, 2.0), (2.0, 0.5), (0.6, 1.0)])
 def test_symmetric_fit_finds_shape_and_variance(shape, scale):
     values = stats.gennorm(shape, scale=scale).rvs(200_000, random_state=0)
-    found, variance = fit_generalized_gaussian(values)
-    assert found == pytest.approx(shape, rel=0.03)
+    actual, variance = fit_generalized_gaussian(values)
+    assert actual == pytest.approx(shape, rel=0.03)
     assert variance == pytest.approx(stats.gennorm(shape, scale=scale).var(), rel=0.05)
 
 

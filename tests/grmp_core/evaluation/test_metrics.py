@@ -232,6 +232,26 @@ def test_bootstrap_matches_the_known_error_of_a_mean() -> None:
     assert high == pytest.approx(y.mean() + 1.96 * y.std() / 20, abs=0.02)
 
 
+@pytest.mark.parametrize("decimals", [0, 8], ids=["tied", "distinct"])
+def test_bootstrap_is_that_of_scipy(decimals: int) -> None:
+    x, y = (np.round(side, decimals) for side in noisy_pair(40))
+    expected = stats.bootstrap(
+        (x, y), srcc, paired=True, vectorized=False, n_resamples=100, confidence_level=0.9, method="percentile",
+        rng=np.random.default_rng(3),
+    )  # fmt: skip
+    assert bootstrap_interval(srcc, x, y, confidence=0.9, seed=3, n=100) == pytest.approx(expected.confidence_interval)
+
+
+def test_resamples_without_a_metric_are_left_out() -> None:
+    """A third of them has one score only, for which SciPy's interval is not defined."""
+    x, y = np.arange(10.0), np.eye(10)[9]
+    low, high = bootstrap_interval(srcc, x, y, n=200)
+    assert 0 < low < high < 1
+    with pytest.warns(stats.DegenerateDataWarning):
+        scipys = stats.bootstrap((x, y), srcc, paired=True, vectorized=False, n_resamples=200, method="percentile")
+    assert math.isnan(scipys.confidence_interval.low)
+
+
 def test_bootstrap_is_seeded_and_widens_with_confidence() -> None:
     x, y = noisy_pair(60)
     narrow = bootstrap_interval(srcc, x, y, confidence=0.5, n=200)

@@ -12,8 +12,7 @@ import torch
 from grmp_core.errors import InputError, NonFiniteLossError
 from grmp_core.learning import few_shot as module
 from grmp_core.learning.few_shot import (
-    AdaptConfig,
-    Batch,
+    AdaptationBatch,
     adapt,
     adaptation_step,
     predict_quality,
@@ -21,9 +20,11 @@ from grmp_core.learning.few_shot import (
     train,
     validation_curve,
 )
-from grmp_core.learning.gradient_projection import QgrConfig, regularize
-from grmp_core.model.prompts import PromptConfig
-from grmp_core.model.quality_model import Predictor, QualityModel, TrainableConfig
+from grmp_core.learning.gradient_projection import regularize
+from grmp_core.learning.losses import quality_loss
+from grmp_core.learning.settings import AdaptConfig, QgrConfig
+from grmp_core.model.quality_model import Predictor, QualityModel
+from grmp_core.model.settings import PromptConfig, TrainableConfig
 from tests.reference import PlainModel, plain_adaptation_gradients, split_prompts
 
 TRAINABLE = TrainableConfig(vision_blocks=1, text_blocks=1)
@@ -42,9 +43,9 @@ def setting(make_backbone, precision="fp32", count=12):
     return model, start, prepare_views(model, start, images(count, 2), images(count, 3), quality, ids)
 
 
-def whole_batch(views) -> Batch:
+def whole_batch(views) -> AdaptationBatch:
     rows = torch.arange(len(views))
-    return Batch.gather(views, rows, torch.zeros(len(views), dtype=torch.long))
+    return AdaptationBatch.gather(views, rows, torch.zeros(len(views), dtype=torch.long))
 
 
 @pytest.mark.parametrize(("precision", "tolerance", "overall"), [("fp32", 2e-4, 2e-5), ("bf16", 1.0, 0.1)])
@@ -90,7 +91,7 @@ def test_lambda_zero_is_plain_descent_and_skips_the_semantic_gradient(make_backb
     stepped, (_, semantic, angle, share) = adaptation_step(model, parameters, whole_batch(views), config)
     leaves = {n: t.clone().requires_grad_() for n, t in parameters.items()}
     logits = model.predict(leaves, views.train_tokens_NVTD[:, 0], start_block=model.first_adapting_block)[0]
-    module.quality_loss(logits, views.quality_N).backward()
+    quality_loss(logits, views.quality_N).backward()
     for name, leaf in leaves.items():
         torch.testing.assert_close(stepped[name], parameters[name] - 0.5 * leaf.grad)
     assert math.isnan(semantic)

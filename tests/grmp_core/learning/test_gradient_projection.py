@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
 from grmp_core.errors import InputError
-from grmp_core.learning.gradient_projection import QgrConfig, regularize
+from grmp_core.learning.gradient_projection import regularize
+from grmp_core.learning.settings import QgrConfig
 
 
 def vector(*values: float) -> dict[str, torch.Tensor]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import pearsonr
 
-from grmp_core.learning.losses import quality_loss, semantic_loss
+from grmp_core.learning.losses import adaptation_loss, correlation_loss, quality_loss, semantic_loss
 
 
 def test_quality_loss_is_binary_cross_entropy_of_the_good_phrase():
@@ -36,3 +39,23 @@ def test_semantic_loss_and_its_gradient_vanish_in_agreement():
     (gradient,) = torch.autograd.grad(loss, logits)
     torch.testing.assert_close(loss, torch.tensor(0.0), atol=1e-7, rtol=0)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-7, rtol=0)
+
+
+def test_correlation_loss_is_pearsons_and_blind_to_scale():
+    rng = np.random.default_rng(0)
+    predicted, quality = rng.random(9), rng.random(9)
+    found = float(correlation_loss(torch.from_numpy(predicted), torch.from_numpy(quality)))
+    assert found == pytest.approx((1 - pearsonr(predicted, quality).statistic) / 2)
+    scaled = correlation_loss(torch.from_numpy(0.1 * predicted + 0.3), torch.from_numpy(quality))
+    assert float(scaled) == pytest.approx(found)
+    two = torch.tensor([0.2, 0.4], requires_grad=True)
+    correlation_loss(two, torch.tensor([0.1, 0.5])).backward()
+    assert two.grad.tolist() == [0, 0]
+
+
+def test_adaptation_loss_is_the_published_one_unless_a_weight_is_given():
+    generator = torch.Generator().manual_seed(2)
+    logits, quality = torch.randn(8, 2, generator=generator), torch.rand(8, generator=generator)
+    assert torch.equal(adaptation_loss(logits, quality), quality_loss(logits, quality))
+    correlation = correlation_loss(logits.softmax(-1)[:, 0], quality)
+    torch.testing.assert_close(adaptation_loss(logits, quality, 10.0), quality_loss(logits, quality) + 10 * correlation)

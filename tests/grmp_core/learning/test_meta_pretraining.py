@@ -11,7 +11,6 @@ from grmp_core.errors import InputError, NonFiniteLossError
 from grmp_core.learning.meta_pretraining import (
     Episode,
     FunctionalAdam,
-    MetaConfig,
     MetaState,
     TaskUpdate,
     UpdateSum,
@@ -20,6 +19,7 @@ from grmp_core.learning.meta_pretraining import (
     outer_step,
     task_update,
 )
+from grmp_core.learning.settings import MetaConfig
 
 THETA = torch.tensor([1.0, -2.0], dtype=torch.float64)
 CURVATURE = torch.tensor([2.0, 0.5], dtype=torch.float64)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from grmp_core.errors import InputError
-from grmp_core.model.backbone import EMBEDDED, BackboneConfig, hash_weights, load_backbone
+from grmp_core.model.backbone import hash_weights, load_backbone
+from grmp_core.model.settings import EMBEDDED, BackboneConfig
 
 
 def test_open_clip_makes_the_embedded_backbone():

@@ -13,11 +13,10 @@ import torch
 from grmp_core.errors import ImageError, InputError
 from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.imaging.views import ViewConfig
-from grmp_core.model.backbone import BackboneConfig
 from grmp_core.model.bundle import Bundle, load_predictor, read_bundle, with_weights_at, write_bundle
-from grmp_core.model.prompts import PromptConfig
-from grmp_core.model.quality_model import QualityModel, TrainableConfig
+from grmp_core.model.quality_model import QualityModel
 from grmp_core.model.scorer import Scorer
+from grmp_core.model.settings import BackboneConfig, PromptConfig, TrainableConfig
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
 

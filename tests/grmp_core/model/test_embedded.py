@@ -9,9 +9,10 @@ import torch.nn.functional as F
 
 from grmp_core.evaluation.metrics import srcc
 from grmp_core.labels.human_means import quality_of
-from grmp_core.model.backbone import Backbone, BackboneConfig, load_backbone
+from grmp_core.model.backbone import Backbone, load_backbone
 from grmp_core.model.features import image_features, normalize
-from grmp_core.model.prompts import PromptConfig, VisualPrompt, num_visual_tokens
+from grmp_core.model.prompts import VisualPrompt, num_visual_tokens
+from grmp_core.model.settings import BackboneConfig, PromptConfig
 from grmp_core.model.towers import open_vision_tower
 from grmp_core.model.zero_shot import zero_shot_quality
 from grmp_core.nano.captions import FIDELITY_PAIRS

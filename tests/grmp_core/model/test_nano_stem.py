@@ -51,9 +51,9 @@ def test_maps_are_those_of_timm_with_batch_norms(network, folded, fused, monkeyp
         for stage, blocks in zip(STAGES, network.blocks, strict=True):
             x = blocks(x)
             expected += [x] if stage.read else []
-        found = folded.maps(images)
+        actual = folded.maps(images)
     with_gradient = folded.maps(images)
-    for mine, theirs, third in zip(found, expected, with_gradient, strict=True):
+    for mine, theirs, third in zip(actual, expected, with_gradient, strict=True):
         tolerance = 1e-4 * float(theirs.abs().max())
         torch.testing.assert_close(mine, theirs, atol=tolerance, rtol=0)
         torch.testing.assert_close(third, theirs, atol=tolerance, rtol=0)
@@ -69,15 +69,15 @@ def test_fast_gradients_are_autograds(kernel, stride, by_channel, clips):
     conv = SameConv(6, outputs, kernel, stride, groups=6 if by_channel else 1, clips=clips)
     images = torch.randn(2, 6, 12, 12).contiguous(memory_format=torch.channels_last) * 3
     mine, theirs = images.clone().requires_grad_(), images.clone().requires_grad_()
-    found = conv(mine)
-    direction = torch.randn_like(found)
-    gradients = torch.autograd.grad(found, [mine, conv.weight, conv.bias], direction)
+    actual = conv(mine)
+    direction = torch.randn_like(actual)
+    gradients = torch.autograd.grad(actual, [mine, conv.weight, conv.bias], direction)
     weight = conv.weight if stride == 1 else F.pad(conv.weight, (1, 0, 1, 0))
     expected = F.conv2d(theirs, weight, conv.bias, stride, kernel // 2, groups=conv.groups)
     expected = F.relu6(expected) if clips else expected
-    torch.testing.assert_close(found, expected)
-    wanted = torch.autograd.grad(expected, [theirs, conv.weight, conv.bias], direction)
-    for mine_, theirs_ in zip(gradients, wanted, strict=True):
+    torch.testing.assert_close(actual, expected)
+    expected_gradients = torch.autograd.grad(expected, [theirs, conv.weight, conv.bias], direction)
+    for mine_, theirs_ in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(mine_, theirs_, atol=1e-4, rtol=1e-4)
 
 
@@ -92,10 +92,10 @@ def test_a_gradient_that_is_not_asked_for_is_not_made():
 
 def test_cell_moments_are_mean_and_standard_deviation_of_each_cell():
     x = torch.randn(2, 3, 8, 8)
-    found = cell_moments(x, 2)
+    actual = cell_moments(x, 2)
     cells = x.unflatten(2, (2, 4)).unflatten(4, (2, 4)).transpose(3, 4).flatten(4)
-    torch.testing.assert_close(found[:, :3], cells.mean(dim=-1))
-    torch.testing.assert_close(found[:, 3:], (cells.var(dim=-1, unbiased=False) + 1e-4).sqrt())
+    torch.testing.assert_close(actual[:, :3], cells.mean(dim=-1))
+    torch.testing.assert_close(actual[:, 3:], (cells.var(dim=-1, unbiased=False) + 1e-4).sqrt())
     torch.testing.assert_close(cell_moments(x, 8), x)
 
 

@@ -9,10 +9,10 @@ import open_clip
 import pytest
 import torch
 
-from grmp_core.model.backbone import Backbone, BackboneConfig
+from grmp_core.model.backbone import Backbone
 from grmp_core.model.nano_trunk import BLOCKS, MODEL_CONFIG, WIDTH
-from grmp_core.model.prompts import PromptConfig
-from grmp_core.model.quality_model import QualityModel, TrainableConfig
+from grmp_core.model.quality_model import QualityModel
+from grmp_core.model.settings import BackboneConfig, PromptConfig, TrainableConfig
 from grmp_core.model.towers import TimmVisionTower, open_vision_tower, run_block, run_block_by_insertion
 
 MAX_BYTES = 24 * 2**20
@@ -55,8 +55,8 @@ def test_the_tower_is_open_clips_image_encoder(clip):
     assert (len(tower.blocks), tower.width, tower.num_prefix_tokens) == (BLOCKS, WIDTH, 0)
     images = torch.randn(2, 3, 224, 224)
     with torch.no_grad():
-        found = tower.finish(tower.run(tower.embed(images), None, 0))
-        torch.testing.assert_close(found, clip.encode_image(images), atol=1e-5, rtol=1e-4)
+        actual = tower.finish(tower.run(tower.embed(images), None, 0))
+        torch.testing.assert_close(actual, clip.encode_image(images), atol=1e-5, rtol=1e-4)
 
 
 def test_prompts_are_seen_as_if_they_were_inserted(clip):
@@ -64,9 +64,9 @@ def test_prompts_are_seen_as_if_they_were_inserted(clip):
     tokens, prompts = torch.randn(2, 49, WIDTH), torch.randn(5, WIDTH)
     with torch.no_grad():
         for block in tower.blocks:
-            found = run_block(block, tokens, prompts, 0)
-            torch.testing.assert_close(found, run_block_by_insertion(block, tokens, prompts, 0), atol=1e-4, rtol=1e-4)
-            assert not torch.allclose(found, block(tokens), atol=1e-3)
+            actual = run_block(block, tokens, prompts, 0)
+            torch.testing.assert_close(actual, run_block_by_insertion(block, tokens, prompts, 0), atol=1e-4, rtol=1e-4)
+            assert not torch.allclose(actual, block(tokens), atol=1e-3)
 
 
 def test_cached_prefixes_give_the_same_prediction(backbone, views):

@@ -7,9 +7,10 @@ import torch
 
 from grmp_core.errors import InputError
 from grmp_core.model import towers
-from grmp_core.model.prompts import PromptConfig, TextPrompt, num_visual_tokens
-from grmp_core.model.quality_model import Predictor, QualityModel, TrainableConfig, unit
+from grmp_core.model.prompts import TextPrompt, num_visual_tokens
+from grmp_core.model.quality_model import Predictor, QualityModel, unit
 from grmp_core.model.scene_words import SCENES
+from grmp_core.model.settings import PromptConfig, TrainableConfig
 from grmp_core.model.towers import open_text_tower, open_vision_tower, run_block_by_insertion
 
 TRANSFORMERS = [

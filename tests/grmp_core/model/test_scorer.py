@@ -12,9 +12,9 @@ from grmp_core.errors import ImageError
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model import scorer as scorer_module
 from grmp_core.model.bundle import Bundle
-from grmp_core.model.prompts import PromptConfig
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.model.scorer import Scorer
+from grmp_core.model.settings import PromptConfig
 from tests.grmp_core.imaging import pictures
 
 PROMPTS = PromptConfig(visual_tokens=2)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import pearsonr
 
 from grmp_core.nano.objective import (
     RANKING_GAP,
     RANKING_SHARPNESS,
-    correlation_loss,
     pair_loss,
     ranking_loss,
     soft_caption_loss,
@@ -53,12 +50,3 @@ def test_ranking_loss_is_ranknets_on_the_pairs_of_known_quality():
     expected = -certainty * math.log(asked) - (1 - certainty) * math.log(1 - asked)
     assert float(ranking_loss(margins, quality)) == pytest.approx(expected, rel=1e-5)
     assert float(ranking_loss(margins, torch.tensor([0.6, NAN, NAN]))) == 0
-
-
-def test_correlation_loss_is_pearsons():
-    rng = np.random.default_rng(0)
-    margins, quality = rng.normal(size=9), rng.random(9)
-    expected = (1 - pearsonr(1 / (1 + np.exp(-margins)), quality).statistic) / 2
-    found = correlation_loss(torch.from_numpy(np.append(margins, 3.0)), torch.from_numpy(np.append(quality, NAN)))
-    assert float(found) == pytest.approx(expected)
-    assert float(correlation_loss(torch.zeros(3), torch.tensor([0.1, 0.5, NAN]))) == 0

@@ -10,9 +10,10 @@ import pytest
 
 from grmp_core.evaluation.metrics import srcc
 from grmp_core.labels.human_means import quality_of
-from grmp_core.model.backbone import Backbone, BackboneConfig, load_backbone
+from grmp_core.model.backbone import Backbone, load_backbone
 from grmp_core.model.features import image_features
 from grmp_core.model.nano_trunk import MODEL_CONFIG
+from grmp_core.model.settings import BackboneConfig
 from grmp_core.model.zero_shot import zero_shot_quality
 from grmp_core.nano.crops import apply_parts
 from grmp_core.nano.sentences import HELD_OUT_TYPES

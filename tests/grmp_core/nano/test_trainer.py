@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from grmp_core.errors import InputError
-from grmp_core.model.backbone import EMBEDDED
+from grmp_core.model.settings import EMBEDDED
 from grmp_core.nano.crops import CropBatches
 from grmp_core.nano.sentences import draw_sentences, used_tokens
 from grmp_core.nano.trainable_clip import TrainableClip

@@ -11,7 +11,8 @@ from grmp_core.distortions import compose
 from grmp_core.errors import InputError
 from grmp_core.labels.human_means import combined_quality, quality_of, quality_of_composition
 from grmp_core.learning.episode_plan import episodes_of_step, plan_episode, tasks_of_step
-from grmp_core.learning.meta_pretraining import MetaConfig, make_episode
+from grmp_core.learning.meta_pretraining import make_episode
+from grmp_core.learning.settings import MetaConfig
 from grmp_core.storage import locate
 from grmp_core.tasks.distortion_tasks import (
     LEVELS,
@@ -129,9 +130,9 @@ def test_an_episode_from_the_store_is_the_planned_rows(tmp_path):
     assert store.size_px == 32
     assert store.num_references == {"support": 4, "query": 2}
     plan = plan_episode("jpeg", 3, store.num_references, MetaConfig(batch_size=7), seed=1)
-    for part, wanted in (("support", plan.support), ("query", plan.query)):
+    for part, rows_of_part in (("support", plan.support), ("query", plan.query)):
         views, quality = store.read(plan.task, part, getattr(plan, part))
-        expected = [rows["jpeg", store.reference_ids[part][i], level] for i, level in wanted]
+        expected = [rows["jpeg", store.reference_ids[part][i], level] for i, level in rows_of_part]
         assert np.array_equal(views, np.stack([row.view_HW3 for row in expected]))
         assert quality == pytest.approx([row.quality for row in expected])
         assert {row.part for row in expected} == {part}

@@ -14,7 +14,7 @@ from grmp_core.distortions import get
 from grmp_core.errors import InputError
 from grmp_core.evaluation.paired_inference import PairedDifference
 from grmp_core.imaging.views import ViewConfig
-from grmp_core.learning.few_shot import AdaptConfig
+from grmp_core.learning.settings import AdaptConfig
 from grmp_core.model.bundle import write_bundle
 from grmp_core.procedural import scenes
 from grmp_core.storage import locate

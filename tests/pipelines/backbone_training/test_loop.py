@@ -20,8 +20,9 @@ from grmp_core.nano.material import class_words_of, read_material, sources_of
 from grmp_core.nano.photo_store import PhotoStore, SourcePhoto, write_store
 from grmp_core.nano.sentences import HELD_OUT_TYPES
 from pipelines import train_backbone
-from pipelines.backbone_training.loop import RunConfig, train
+from pipelines.backbone_training.loop import train
 from pipelines.backbone_training.ray_workers import train_on_workers
+from pipelines.backbone_training.run_config import RunConfig
 
 SMALL = CropConfig(rated=3, distorted=2, pristine=1)
 
@@ -103,15 +104,15 @@ def test_weights_to_go_on_from_must_exist(config):
 def test_two_workers_of_ray_train_end_with_one_set_of_weights(config, tmp_path, ray_instance):
     """Each takes every second batch; their step is the one of the mean gradient."""
     train_on_workers(replace(config, steps=2), 2, SMALL)
-    found = torch.load(Path(config.out) / "checkpoint.pt", weights_only=True)["trainer"]
+    state = torch.load(Path(config.out) / "checkpoint.pt", weights_only=True)["trainer"]
     record = json.loads((Path(config.out) / "training.json").read_text())
-    assert found["step"] == 2
+    assert state["step"] == 2
     assert record["training_processes"] == 2
     assert record["crops"] == 24
     alone = replace(config, steps=2, out=str(tmp_path / "alone"))
     train(alone, SMALL)
     other = torch.load(Path(alone.out) / "checkpoint.pt", weights_only=True)["trainer"]
-    assert not torch.equal(found["model"]["rows_UD"], other["model"]["rows_UD"]), "the second worker had no say"
+    assert not torch.equal(state["model"]["rows_UD"], other["model"]["rows_UD"]), "the second worker had no say"
 
 
 def test_training_and_validation_share_no_group(material):
@@ -131,8 +132,8 @@ def test_sources_are_the_rated_subsets_and_the_folders(material, tmp_path):
     cv2.imwrite(str(pristine / "a.jpg"), store.pixels(1))
     table = tmp_path / "train.csv"
     table.write_text("image,mos\nss03 (2).jpg,0.5\nss02 (9).jpg,0.4\nss01 (1).jpg,0.25\n")
-    found = sources_of(table, rated, [pristine])
-    assert [(p.path.name, p.source, p.score) for p in found] == [
+    sources = sources_of(table, rated, [pristine])
+    assert [(p.path.name, p.source, p.score) for p in sources] == [
         ("ss01 (1).jpg", "biq2021", 0.25),
         ("ss03 (2).jpg", "biq2021", 0.5),
         ("a.jpg", "pristine", None),

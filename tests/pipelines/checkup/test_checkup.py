@@ -8,7 +8,7 @@ import time
 import pytest
 
 from grmp_core.errors import InputError
-from grmp_core.model.backbone import BackboneConfig
+from grmp_core.model.settings import BackboneConfig
 from pipelines.checkup import cluster_checkup, node_probe, questions, verdicts
 from pipelines.checkup.cluster_checkup import check_cluster
 from pipelines.checkup.verdicts import Disk, Finding, Node, NodeFacts
@@ -154,11 +154,11 @@ def test_a_check_that_raises_is_a_failed_check():
 
 @pytest.mark.ray
 def test_a_real_node_is_visited(tmp_path, ray_instance):
-    found = {f.check: f for f in check_cluster(Config(output=str(tmp_path))).findings}
-    assert {name for name, f in found.items() if f.state == "fail"} <= {"disk"}, found
-    assert found["storage"].message == f"{tmp_path} written, read and deleted from 1 node"
+    findings = {f.check: f for f in check_cluster(Config(output=str(tmp_path))).findings}
+    assert {name for name, f in findings.items() if f.state == "fail"} <= {"disk"}, findings
+    assert findings["storage"].message == f"{tmp_path} written, read and deleted from 1 node"
     assert not list(tmp_path.iterdir())
-    assert "embedded" in found["weights"].message
+    assert "embedded" in findings["weights"].message
 
 
 @pytest.mark.ray

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 import yaml
 
-from grmp_core.model.quality_model import TrainableConfig
+from grmp_core.model.settings import TrainableConfig
 from grmp_core.settings import field_types
 from pipelines.configuration.backbone_presets import presets
 from pipelines.configuration.field_help import settings_help

@@ -8,7 +8,8 @@ import pytest
 
 from grmp_core.errors import InputError
 from grmp_core.identity import Identity
-from grmp_core.learning.meta_pretraining import MetaConfig, MetaState
+from grmp_core.learning.meta_pretraining import MetaState
+from grmp_core.learning.settings import MetaConfig
 from grmp_core.storage import locate
 from pipelines.pretraining.checkpoints import state_folder, write_state
 

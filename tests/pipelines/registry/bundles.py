@@ -11,8 +11,8 @@ from PIL import Image
 
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model.bundle import read_bundle
-from grmp_core.model.prompts import PromptConfig
 from grmp_core.model.scorer import Scorer
+from grmp_core.model.settings import PromptConfig
 from grmp_core.storage import locate
 from pipelines.results.sweep_folder import TrialFolder
 

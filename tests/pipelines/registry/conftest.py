@@ -72,8 +72,8 @@ def registry(make_bundle, images, mlflow_store):
     config = Config(output=mlflow_store.output, tracking=TrackingConfig(uri=mlflow_store.uri))
 
     def register_bundle(bundle: Path, **settings) -> registration.Registration:
-        wanted = RegisterConfig(name="tiny", bundle=str(bundle), **settings)
-        return register_model(dataclasses.replace(config, register=wanted))
+        section = RegisterConfig(name="tiny", bundle=str(bundle), **settings)
+        return register_model(dataclasses.replace(config, register=section))
 
     bad, good = make_bundle(1), make_bundle(2)
     truth = 100 * qualities(good, images)  # human scores are what `good` says

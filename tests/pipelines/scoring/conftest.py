@@ -13,7 +13,7 @@ from PIL import Image
 
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model.bundle import write_bundle
-from grmp_core.model.prompts import PromptConfig
+from grmp_core.model.settings import PromptConfig
 from grmp_core.procedural import scenes
 from grmp_core.storage import locate
 from pipelines.ablation import arms

@@ -15,8 +15,8 @@ import pytest
 from grmp_core.errors import InputError
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model.bundle import read_bundle, write_bundle
-from grmp_core.model.prompts import PromptConfig
 from grmp_core.model.scorer import Score, Scorer
+from grmp_core.model.settings import PromptConfig
 from grmp_core.procedural import scenes
 from grmp_core.storage import locate
 from pipelines.ablation import arms

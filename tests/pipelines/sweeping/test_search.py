@@ -14,8 +14,7 @@ from grmp_core import datasets
 from grmp_core.errors import InputError
 from grmp_core.identity import Identity
 from grmp_core.imaging.views import ViewConfig
-from grmp_core.learning.few_shot import AdaptConfig
-from grmp_core.learning.meta_pretraining import MetaConfig
+from grmp_core.learning.settings import AdaptConfig, MetaConfig
 from grmp_core.storage import locate
 from pipelines.cli import run_command
 from pipelines.configuration.loading import load_config, with_settings
@@ -246,24 +245,24 @@ def test_a_search_is_settled_by_validation_and_the_grid_runs_with_the_winner(con
     assert swept.results["adapt.lr"].unique().tolist() == [winner["adapt.lr"]]
     assert len(swept.results) == 4
     assert swept.results["srcc"].notna().all()
-    assert not list(Path(swept.place).glob("search/*/predictions.parquet"))
+    assert not list(Path(swept.folder).glob("search/*/predictions.parquet"))
 
 
 @pytest.mark.ray
 def test_the_same_command_again_does_nothing_and_forgets_nothing(config, swept):
-    files = [*Path(swept.place).glob("trials/*/trial.json"), *Path(swept.place).glob("search/*/trial.json")]
+    files = [*Path(swept.folder).glob("trials/*/trial.json"), *Path(swept.folder).glob("search/*/trial.json")]
     before = {file: file.stat().st_mtime_ns for file in files}
     again = run_sweep(dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, resume=True)))
     assert {file: file.stat().st_mtime_ns for file in files} == before
     pd.testing.assert_frame_equal(again.results, swept.results)
     pd.testing.assert_frame_equal(again.searched.rows, swept.searched.rows)
-    manifest = json.loads((Path(swept.place) / "manifest.json").read_text())
+    manifest = json.loads((Path(swept.folder) / "manifest.json").read_text())
     assert [Path(reject["path"]).name for reject in manifest["rejected"]] == ["3.png"]
     assert manifest["inputs"]["settings"] == again.searched.settings
     assert manifest["counts"]["searched"] == 5
     assert again.chosen.settings == again.searched.settings
-    assert again.searched.text in (Path(swept.place) / "report.md").read_text()
-    assert "Settings tried by the search" in (Path(swept.place) / "report.html").read_text()
+    assert again.searched.text in (Path(swept.folder) / "report.md").read_text()
+    assert "Settings tried by the search" in (Path(swept.folder) / "report.html").read_text()
 
 
 @pytest.mark.ray
@@ -271,7 +270,7 @@ def test_the_grid_after_a_search_is_the_grid_with_these_settings(config, swept):
     """And the search's number is the grid's: the same labels, the same validation."""
     settled = with_settings(config, swept.searched.settings)
     plain = dataclasses.replace(settled, sweep=SweepConfig(lambdas=(0.0, 5.0), shots=(6,), split_seeds=(0, 1)))
-    markers = {path: path.stat().st_mtime_ns for path in Path(swept.place).glob("trials/*/trial.json")}
+    markers = {path: path.stat().st_mtime_ns for path in Path(swept.folder).glob("trials/*/trial.json")}
     again = run_sweep(plain)
     assert len(markers) == 4
     assert all(path.stat().st_mtime_ns == old for path, old in markers.items())
@@ -283,9 +282,9 @@ def test_the_grid_after_a_search_is_the_grid_with_these_settings(config, swept):
 @pytest.mark.slow
 def test_optuna_goes_on_with_what_it_knows_and_keeps_what_diverges(config, capfd):
     space = {"adapt.lr": {"values": [0.01, 1e30]}, "adapt.qgr.strength": {"low": 0, "high": 6}}
-    wanted = SweepConfig(search="optuna", space=space, samples=3, shots=(6,), split_seeds=(0,))
-    first = run_sweep(dataclasses.replace(config, sweep=wanted))
-    more = run_sweep(dataclasses.replace(config, sweep=dataclasses.replace(wanted, samples=6)))
+    section = SweepConfig(search="optuna", space=space, samples=3, shots=(6,), split_seeds=(0,))
+    first = run_sweep(dataclasses.replace(config, sweep=section))
+    more = run_sweep(dataclasses.replace(config, sweep=dataclasses.replace(section, samples=6)))
     assert set(first.searched.rows["trial"]) < set(more.searched.rows["trial"])
     assert len(more.searched.rows) == 6
     wild = more.searched.rows[more.searched.rows["adapt.lr"] == 1e30]

@@ -7,11 +7,9 @@ import dataclasses
 import pytest
 
 from grmp_core.errors import InputError
-from grmp_core.learning.few_shot import AdaptConfig
-from grmp_core.learning.gradient_projection import QgrConfig
-from grmp_core.model.backbone import BackboneConfig
+from grmp_core.learning.settings import AdaptConfig, QgrConfig
 from grmp_core.model.bundle import Bundle
-from grmp_core.model.prompts import PromptConfig
+from grmp_core.model.settings import BackboneConfig, PromptConfig
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import SweepConfig
 from pipelines.results.sweep_folder import SweepFolder

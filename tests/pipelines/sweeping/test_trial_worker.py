@@ -11,8 +11,8 @@ from grmp_core.errors import InputError
 from grmp_core.identity import Identity
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model.bundle import Bundle
-from grmp_core.model.prompts import PromptConfig
 from grmp_core.model.quality_model import QualityModel
+from grmp_core.model.settings import PromptConfig
 from grmp_core.storage import locate
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.starting_model import process_model

@@ -17,7 +17,7 @@ from grmp_core.distortions import REGISTRY
 from grmp_core.errors import InputError
 from grmp_core.imaging.decoding import read_image
 from grmp_core.learning.episode_plan import episodes_of_step, plan_episode
-from grmp_core.learning.meta_pretraining import MetaConfig
+from grmp_core.learning.settings import MetaConfig
 from grmp_core.seeds import seed_of
 from grmp_core.storage import locate
 from grmp_core.tasks.task_store import TaskStore
@@ -163,17 +163,17 @@ def test_types_that_the_download_lacks_are_named(kadid, tmp_path, ray_instance):
 
 
 def test_tid2013_keeps_its_scale(tid, tmp_path):
-    found, rejected = rated_references(config_of("tid2013", tid, tmp_path, tasks=("sparse_sampling",)))
-    assert [reference.reference_id for reference in found] == ["tid2013/I01", "tid2013/I02"]
+    references, rejected = rated_references(config_of("tid2013", tid, tmp_path, tasks=("sparse_sampling",)))
+    assert [reference.reference_id for reference in references] == ["tid2013/I01", "tid2013/I02"]
     assert not rejected
-    picture = found[1].rated["sparse_sampling", 3]
+    picture = references[1].rated["sparse_sampling", 3]
     assert Path(picture.uri).name == "i02_24_3.bmp"
     assert picture.quality == pytest.approx(score_of(2, 24, 3) / 9)
 
 
 def test_references_limits_how_many_are_used(kadid, tmp_path):
-    found, _ = rated_references(config_of("kadid10k", kadid, tmp_path, references=2))
-    assert [reference.reference_id for reference in found] == ["kadid10k/I01", "kadid10k/I02"]
+    references, _ = rated_references(config_of("kadid10k", kadid, tmp_path, references=2))
+    assert [reference.reference_id for reference in references] == ["kadid10k/I01", "kadid10k/I02"]
 
 
 @pytest.mark.parametrize(

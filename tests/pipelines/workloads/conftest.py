@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from grmp_core.imaging.views import ViewConfig
-from grmp_core.learning.few_shot import AdaptConfig
-from grmp_core.learning.meta_pretraining import MetaConfig
+from grmp_core.learning.settings import AdaptConfig, MetaConfig
 from grmp_core.model.bundle import read_bundle
 from grmp_core.storage import locate
 from grmp_core.tasks.task_store import TaskStore

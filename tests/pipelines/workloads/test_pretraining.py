@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 
 from grmp_core.errors import InputError
 from grmp_core.learning.meta_pretraining import MetaState
-from grmp_core.model.backbone import EMBEDDED, BackboneConfig, load_backbone
+from grmp_core.model.backbone import load_backbone
 from grmp_core.model.bundle import read_bundle
+from grmp_core.model.settings import EMBEDDED, BackboneConfig
 from grmp_core.storage import Location, locate
 from pipelines.cli import run_command
 from pipelines.configuration.loading import as_dict
@@ -94,8 +95,8 @@ def test_a_run_that_another_process_ends_is_bit_for_bit_the_same(config, output,
     command = [sys.executable, "-m", "pipelines.pretrain", "--config", str(file)]
     log = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr
     assert f"{GOES_ON} 2" in log
-    found = read_bundle(locate(cut.output) / "pretrain" / "bundle").parameters
-    assert all(torch.equal(found[name], tensor) for name, tensor in prompts.items())
+    actual = read_bundle(locate(cut.output) / "pretrain" / "bundle").parameters
+    assert all(torch.equal(actual[name], tensor) for name, tensor in prompts.items())
     assert len(list(Path(cut.output).glob("pretrain/state/*/*.pt"))) == 2, "older checkpoints are of no use"
 
 
@@ -104,14 +105,14 @@ def test_prompts_of_other_weights_are_not_taken_for_finished(config, output, pro
     weights, one = output / "weights.safetensors", moved(config, output, "weights")
     one = dataclasses.replace(one, backbone=BackboneConfig(name=EMBEDDED, checkpoint=str(weights)))
     state = load_backbone(BackboneConfig()).clip.state_dict()
-    found = []
+    bundles = []
     for sign in (1, -1):
         save_file({**state, "visual.head.proj.weight": sign * state["visual.head.proj.weight"]}, weights)
-        found.append(read_bundle(locate(pretrain_prompts(one).bundle)))
-    assert found[0].backbone_sha256 != found[1].backbone_sha256
+        bundles.append(read_bundle(locate(pretrain_prompts(one).bundle)))
+    assert bundles[0].backbone_sha256 != bundles[1].backbone_sha256
     name = next(iter(prompts))
-    assert torch.equal(found[0].parameters[name], prompts[name])
-    assert not torch.equal(found[1].parameters[name], prompts[name])
+    assert torch.equal(bundles[0].parameters[name], prompts[name])
+    assert not torch.equal(bundles[1].parameters[name], prompts[name])
 
 
 def test_prompts_say_which_pictures_the_store_was_made_of(config, output, store):

@@ -20,10 +20,10 @@ import yaml
 from safetensors.torch import save_file
 
 from grmp_core.errors import InputError
-from grmp_core.learning.few_shot import AdaptConfig
-from grmp_core.model.backbone import EMBEDDED, BackboneConfig, load_backbone
+from grmp_core.learning.settings import AdaptConfig
+from grmp_core.model.backbone import load_backbone
 from grmp_core.model.bundle import read_bundle
-from grmp_core.model.quality_model import TrainableConfig
+from grmp_core.model.settings import EMBEDDED, BackboneConfig, TrainableConfig
 from grmp_core.storage import locate
 from pipelines.cli import run_command
 from pipelines.configuration.loading import as_dict
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.ray
 def test_a_sweep_has_a_row_for_every_cell(swept):
     assert swept.results["trial"].tolist() == ["lambda=0-shots=6-seed=0", "lambda=5-shots=6-seed=0"]
     assert swept.results["error"].isna().all()
-    assert not list(Path(swept.place).glob("tune-*")), "Tune's own files are of no more use"
+    assert not list(Path(swept.folder).glob("tune-*")), "Tune's own files are of no more use"
     assert swept.results["srcc"].between(-1, 1).all()
     assert swept.chosen is not None
     best = swept.results.sort_values("val_srcc", ascending=False, kind="stable").iloc[0]
@@ -71,11 +71,11 @@ def test_labels_where_less_is_better_give_the_same_model_and_the_same_numbers(co
     rising = dataclasses.replace(config, score=ScoreConfig(model=dmos_sweep.results.iloc[0]["bundle"]))
     assert evaluate_target(rising).scores.srcc == pytest.approx(evaluation.scores.srcc)
     chosen = dmos_sweep.results[dmos_sweep.results["lambda"] == dmos_sweep.chosen.strength].iloc[0]
-    assert f"SRCC is {chosen['srcc']:.3f}" in (Path(dmos_sweep.place) / "report.md").read_text()
+    assert f"SRCC is {chosen['srcc']:.3f}" in (Path(dmos_sweep.folder) / "report.md").read_text()
 
 
 def test_a_sweep_that_is_refused_leaves_the_one_before_alone(config, swept):
-    before = {path: path.read_bytes() for path in Path(swept.place).glob("*.*")}
+    before = {path: path.read_bytes() for path in Path(swept.folder).glob("*.*")}
     other = dataclasses.replace(config, adapt=dataclasses.replace(config.adapt, lr=0.02))
     too_much = dataclasses.replace(other, sweep=dataclasses.replace(config.sweep, gpus_per_trial=1))
     with pytest.raises(InputError, match="GPU"):
@@ -84,7 +84,7 @@ def test_a_sweep_that_is_refused_leaves_the_one_before_alone(config, swept):
     nothing = dataclasses.replace(other, adapt=dataclasses.replace(config.adapt, trainable=off))
     with pytest.raises(InputError, match="nothing would be learned"):
         run_sweep(nothing)
-    assert {path: path.read_bytes() for path in Path(swept.place).glob("*.*")} == before
+    assert {path: path.read_bytes() for path in Path(swept.folder).glob("*.*")} == before
 
 
 @pytest.mark.parametrize("run", [run_sweep, adapt_to_all_labels])
@@ -107,7 +107,7 @@ def test_a_bundle_of_the_sweep_scores_the_test_images_as_the_trial_did(config, s
 
 @pytest.mark.slow
 def test_finished_trials_are_not_run_again_and_failed_ones_are(config, swept):
-    markers = {path: path.stat().st_mtime_ns for path in Path(swept.place).glob("trials/*/trial.json")}
+    markers = {path: path.stat().st_mtime_ns for path in Path(swept.folder).glob("trials/*/trial.json")}
     lost = next(path for path in markers if "lambda=5" in str(path))
     lost.unlink()
     again = run_sweep(config)
@@ -125,7 +125,7 @@ def test_a_setting_that_is_added_with_a_default_runs_no_trial_and_neither_does_a
     )
     fields = {field.name: getattr(config.adapt, field.name) for field in dataclasses.fields(config.adapt)}
     later = wider(**{**fields, "qgr": dataclasses.replace(config.adapt.qgr, strength=1.0)})
-    markers = {path: path.stat().st_mtime_ns for path in Path(swept.place).glob("trials/*/trial.json")}
+    markers = {path: path.stat().st_mtime_ns for path in Path(swept.folder).glob("trials/*/trial.json")}
 
     def refuse(runner, group):
         raise AssertionError(f"{group.total} trials were run")

@@ -1,0 +1,65 @@
+"""Configuration sections of the model: backbone, prompts, and what of them adaptation moves.
+
+They are apart from the code that they configure, so that reading a configuration imports no torch.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from annotated_types import Ge, MinLen
+
+from grmp_core.settings import PathText, Settings
+
+EMBEDDED = "grmp-nano"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig(Settings):
+    """The frozen CLIP."""
+
+    name: Annotated[str, MinLen(1)] = EMBEDDED
+    """`grmp-nano` (embedded, no download) or any open_clip model name, e.g. `ViT-B-16-quickgelu`."""
+    pretrained: str | None = None
+    """open_clip's tag for the weights, e.g. `openai`; downloaded once into open_clip's cache."""
+    checkpoint: PathText | None = None
+    """A local weights file (.safetensors, or .pt read with weights_only) instead of a tag."""
+
+    def at_home(self) -> BackboneConfig:
+        """The same with the absolute path of its weights file, as somebody in another folder needs it."""
+        return replace(self, checkpoint=self.checkpoint and os.path.abspath(self.checkpoint))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptConfig(Settings):
+    """Learned prompts of the text and the image tower."""
+
+    context_tokens: Annotated[int, Ge(0)] = 4
+    """M, learned vectors before the class phrase. 4 in the published code."""
+    context_init: str | None = None
+    """Words whose token embeddings the context starts from, exactly M tokens of them; null: normal, std 0.02."""
+    phrases: tuple[str, str] = ("high quality.", "low quality.")
+    """The class phrases; the first one is the good end of the scale."""
+    visual_tokens: Annotated[int, Ge(-1)] = -1
+    """V, learned tokens a block of the image tower. -1: 100 scaled by width / 768, 0: none."""
+    prompt_norm: bool = False
+    """One norm more in front of the image tower's last one, learned with the visual prompts. Published: true. Models
+    that were published need it; nothing else does. The teacher never has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainableConfig(Settings):
+    """Parameters that few-shot adaptation moves. The defaults are the published code's."""
+
+    text_context: bool = True
+    """The learned vectors before the class phrase."""
+    visual_prompts: bool = False
+    """The learned tokens of the image tower."""
+    vision_blocks: Annotated[int, Ge(0)] = 4
+    """Last blocks of the image tower that train; more than there are means all."""
+    text_blocks: Annotated[int, Ge(0)] = 4
+    """Last blocks of the text tower that train; more than there are means all."""
+    final_norms: bool = True
+    """The norm behind the last block of each tower."""

@@ -1,0 +1,60 @@
+"""The three actions of `grmp train_backbone`, from its parsed options to its output."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import fields
+from pathlib import Path
+
+from torch import distributed
+
+from grmp_core.errors import InputError
+from grmp_core.nano.material import RATED_SUBSETS, photos_of_livec, prepare, read_material, sources_of
+from grmp_core.strict_json import json_text
+from pipelines.backbone_training.loop import train
+from pipelines.backbone_training.measurements import measure_held_out, measure_target, open_weights
+from pipelines.backbone_training.run_config import RunConfig
+from pipelines.backbone_training.scene_measure import measure_scenes
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    if options.livec:
+        photos = photos_of_livec(options.livec)
+    elif options.scores and options.rated_photos:
+        photos = sources_of(options.scores, options.rated_photos, options.pristine, options.subsets or RATED_SUBSETS)
+    else:
+        raise InputError("nothing to prepare: give --scores and --rated-photos, or --livec")
+    unreadable = prepare(options.material, photos, options.start_weights)
+    print(f"{len(photos) - len(unreadable)} photos in {options.material}; unreadable: {unreadable or 'none'}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    config = RunConfig(**{f.name: vars(options)[f.name] for f in fields(RunConfig)})
+    if options.train_workers:
+        from pipelines.backbone_training.ray_workers import train_on_workers
+
+        train_on_workers(config, options.train_workers)
+    elif "WORLD_SIZE" in os.environ:
+        distributed.init_process_group("gloo")
+        train(config)
+        distributed.destroy_process_group()
+    else:
+        train(config)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    backbone = open_weights(options.weights, options.precision)
+    if options.scenes:
+        asked = (options.scenes, options.rated_photos, options.start_weights, options.write_scenes)
+        print(json_text(measure_scenes(backbone, *asked), indent=2))
+        return
+    material = read_material(options.material)
+    for name, folder in (target.split("=", 1) for target in options.target):
+        print(json_text(measure_target(backbone, material, Path(folder), name, Path(options.ledger))))
+    if not options.target:
+        print(json_text(measure_held_out(backbone, material, options.pictures), indent=2))
+
+
+ACTIONS = {"prepare": _prepare, "train": _train, "measure": _measure}
+"""By name of the command line's action; each raises InputError for bad input."""

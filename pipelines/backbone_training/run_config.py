@@ -1,0 +1,41 @@
+"""The settings of one training run, apart from the loop, so that `--help` imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grmp_core.errors import InputError
+
+PATHS = ("material", "out", "start_weights", "start_from")
+"""The settings of a run that are files or folders."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run, as the command line gives it."""
+
+    material: str
+    out: str
+    start_weights: str | None = None
+    """EfficientNet-Lite0's .pth: where a first run starts."""
+    start_from: str | None = None
+    """Exported weights of an earlier run to go on from instead; the optimizer warms up anew."""
+    minutes: float = 90
+    steps: int | None = None
+    """Length in steps instead of minutes: the same on every machine."""
+    seed: int = 0
+    precision: str = "bf16"
+    threads: int = 1
+    workers: int = 1
+    """Processes that make batches, for each that trains."""
+    checkpoint_minutes: float = 10
+    learning_rate: float = 1e-3
+    stem_rate: float = 2e-3
+
+    def __post_init__(self) -> None:
+        for name in ("minutes", "steps", "threads", "checkpoint_minutes", "learning_rate", "stem_rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"--{name.replace('_', '-')} {value}: use more than 0")
+        if self.workers < 0:
+            raise InputError(f"--workers {self.workers}: use 0 (the training process makes its batches) or more")
