@@ -200,7 +200,7 @@ def adaptation_step(
     regularizing = config.qgr.strength > 0
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
     prediction = model.predict(leaves, batch.tokens_BTD, start_block=model.first_adapting_block, scenes=regularizing)
-    loss = adaptation_loss(prediction.quality_logits_BK, batch.quality_B, config.correlation_weight)
+    loss = adaptation_loss(prediction.quality_logits_BK, batch.quality_B, config.loss)
     gradients = _gradients(loss, leaves, retain=regularizing)
     semantic, angle, share = math.nan, math.nan, 0.0
     if regularizing and prediction.scene_logits_BS is not None:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from grmp_core.learning.settings import AdaptLoss
+
 
 def quality_loss(logits_BK: Tensor, quality_B: Tensor) -> Tensor:
     """Mean cross-entropy against the soft label (quality, 1 − quality); the first class phrase is the good one.
@@ -22,22 +24,34 @@ def quality_loss(logits_BK: Tensor, quality_B: Tensor) -> Tensor:
 
 def correlation_loss(predicted_B: Tensor, quality_B: Tensor) -> Tensor:
     """(1 - Pearson's correlation) / 2, in [0, 1]: blind to the scale of both. 0, with a zero gradient, for fewer than
-    three images.
-
-    Not in the published code. Mean cross-entropy of a few labels is mostly about their mean, which no rank shows.
-    """
+    three images."""
     if len(quality_B) < 3:
         return predicted_B.sum() * 0
     return (1 - F.cosine_similarity(predicted_B - predicted_B.mean(), quality_B - quality_B.mean(), dim=0)) / 2
 
 
-def adaptation_loss(logits_BK: Tensor, quality_B: Tensor, correlation_weight: float = 0.0) -> Tensor:
-    """`quality_loss` + correlation_weight x `correlation_loss` of the predicted qualities."""
-    loss = quality_loss(logits_BK, quality_B)
-    if correlation_weight == 0:
-        return loss
+def concordance_loss(predicted_B: Tensor, quality_B: Tensor) -> Tensor:
+    """1 - concordance correlation (Lin 1989), in [0, 2]: Pearson's correlation, less for another mean or spread.
+
+    0, with a zero gradient, for fewer than three images.
+    """
+    if len(quality_B) < 3:
+        return predicted_B.sum() * 0
+    a, b = predicted_B - predicted_B.mean(), quality_B - quality_B.mean()
+    apart = a.square().mean() + b.square().mean() + (predicted_B.mean() - quality_B.mean()).square()
+    return 1 - 2 * (a * b).mean() / apart.clamp(min=1e-12)
+
+
+def adaptation_loss(logits_BK: Tensor, quality_B: Tensor, kind: AdaptLoss = "cross_entropy") -> Tensor:
+    """`quality_loss`, or the sum of `concordance_loss` and twice `correlation_loss` of the predicted qualities.
+
+    The sum is not in the published code. The mean cross-entropy of a few labels is mostly about their mean, which no
+    rank shows; correlation is about the ranks, concordance keeps the scale.
+    """
+    if kind == "cross_entropy":
+        return quality_loss(logits_BK, quality_B)
     predicted_B = torch.softmax(logits_BK.float(), dim=-1)[:, 0]
-    return loss + correlation_weight * correlation_loss(predicted_B, quality_B)
+    return concordance_loss(predicted_B, quality_B) + 2 * correlation_loss(predicted_B, quality_B)
 
 
 def semantic_loss(scene_logits_BS: Tensor, teacher_logits_BS: Tensor, temperature: float = 1.0) -> Tensor:

@@ -14,6 +14,8 @@ from grmp_core.errors import InputError
 from grmp_core.model.settings import TrainableConfig
 from grmp_core.settings import Settings
 
+AdaptLoss = Literal["cross_entropy", "concordance"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class QgrConfig(Settings):
@@ -41,8 +43,9 @@ class AdaptConfig(Settings):
     same to begin with, times .3 where the test score no longer rises, until below 5e-7."""
     weight_decay: Annotated[float, Ge(0)] = 1e-4
     """L2 penalty of SGD: the gradient gets weight_decay x the parameter added."""
-    correlation_weight: Annotated[float, Ge(0)] = 0.0
-    """Weight of (1 - Pearson's correlation of a batch) / 2 beside the cross-entropy. Published: 0."""
+    loss: AdaptLoss = "cross_entropy"
+    """`cross_entropy`: the published one. `concordance`: (1 - concordance correlation) + (1 - Pearson's correlation) of
+    a batch; better with few labels where the backbone's own score is good already."""
     folds: Annotated[int, Ge(1)] = 3
     """Parts of the labelled budget held out in turn to choose epoch and lambda; 1: one part, of size `holdout`."""
     holdout: Annotated[float, Gt(0), Lt(1)] = 0.2

@@ -44,7 +44,9 @@ class TextPrompt(nn.Module):
         if config.context_init is not None:
             context = _context_from_words(config, tokenize, tower, positions)
         else:
-            context = torch.empty(config.context_tokens, tower.width).normal_(std=0.02, generator=generator)
+            context = torch.empty(config.context_tokens, tower.width).normal_(
+                std=config.context_std, generator=generator
+            )
         self.context_MD = nn.Parameter(context)
 
     def forward(self) -> Tensor:

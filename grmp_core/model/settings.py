@@ -39,7 +39,10 @@ class PromptConfig(Settings):
     context_tokens: Annotated[int, Ge(0)] = 4
     """M, learned vectors before the class phrase. 4 in the published code."""
     context_init: str | None = None
-    """Words whose token embeddings the context starts from, exactly M tokens of them; null: normal, std 0.02."""
+    """Words whose token embeddings the context starts from, exactly M tokens of them; null: normal."""
+    context_std: Annotated[float, Ge(0)] = 0.02
+    """Standard deviation that the context starts with. Published: 0.02. A small text tower takes random words for
+    words, and its score without a label suffers; 0 leaves it nearly as it is."""
     phrases: tuple[str, str] = ("high quality.", "low quality.")
     """The class phrases; the first one is the good end of the scale."""
     visual_tokens: Annotated[int, Ge(-1)] = -1

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import pearsonr
 
-from grmp_core.learning.losses import adaptation_loss, correlation_loss, quality_loss, semantic_loss
+from grmp_core.learning.losses import adaptation_loss, concordance_loss, correlation_loss, quality_loss, semantic_loss
 
 
 def test_quality_loss_is_binary_cross_entropy_of_the_good_phrase():
@@ -53,9 +53,20 @@ def test_correlation_loss_is_pearsons_and_blind_to_scale():
     assert two.grad.tolist() == [0, 0]
 
 
-def test_adaptation_loss_is_the_published_one_unless_a_weight_is_given():
+def test_concordance_loss_is_lins():
+    """CCC = 2 cov / (var + var + (difference of means)^2), with NumPy's moments; 1 for equal values only."""
+    rng = np.random.default_rng(1)
+    a, b = rng.random(9), rng.random(9)
+    ccc = 2 * np.cov(a, b, bias=True)[0, 1] / (a.var() + b.var() + (a.mean() - b.mean()) ** 2)
+    assert float(concordance_loss(torch.from_numpy(a), torch.from_numpy(b))) == pytest.approx(1 - ccc)
+    assert float(concordance_loss(torch.from_numpy(b), torch.from_numpy(b))) == pytest.approx(0)
+    assert float(concordance_loss(torch.from_numpy(b + 0.2), torch.from_numpy(b))) > 0.1
+
+
+def test_adaptation_loss_is_the_published_one_unless_another_is_chosen():
     generator = torch.Generator().manual_seed(2)
     logits, quality = torch.randn(8, 2, generator=generator), torch.rand(8, generator=generator)
     assert torch.equal(adaptation_loss(logits, quality), quality_loss(logits, quality))
-    correlation = correlation_loss(logits.softmax(-1)[:, 0], quality)
-    torch.testing.assert_close(adaptation_loss(logits, quality, 10.0), quality_loss(logits, quality) + 10 * correlation)
+    predicted = logits.softmax(-1)[:, 0]
+    expected = concordance_loss(predicted, quality) + 2 * correlation_loss(predicted, quality)
+    torch.testing.assert_close(adaptation_loss(logits, quality, "concordance"), expected)
