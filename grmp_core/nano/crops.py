@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from grmp_core.distortions import get
-from grmp_core.imaging.views import at_least
+from grmp_core.imaging.views import at_least, at_most
 from grmp_core.labels.human_means import PRISTINE_QUALITY, combined_quality, quality_of, quality_of_composition
 from grmp_core.labels.visibility import Appearance, quality_of_picture
 from grmp_core.nano.captions import SEVERITY_WORDS, severity_targets
@@ -59,6 +59,11 @@ class CropConfig:
     """Share of the distorted crops with two or three distortions in a camera's order."""
     window_px: int = 272
     """Side of the piece that is distorted; the crop is cut from it, off any grid the distortion has."""
+    shrunk: float = 0.5
+    """Share of the rated photos that are first shrunk to a random size, down to `smallest_px`: their score is for all
+    of the photo, and a crop's pixels are of no one size elsewhere."""
+    smallest_px: int = 256
+    """Shortest side of a shrunk photo."""
     balance: float = 0.5
     """Photos are drawn by the frequency of their score to the minus this: 0 as they come, 1 all scores alike."""
 
@@ -124,6 +129,9 @@ class CropBatches(Dataset[Batch]):
 
     def _crop(self, number: int, parts: Parts, rng: np.random.Generator) -> dict[str, object]:
         photo = at_least(self.store.pixels(number), SIZE_PX)
+        if not np.isnan(self.scores[number]) and rng.random() < self.config.shrunk:
+            short_side = min(photo.shape[:2])
+            photo = at_most(photo, int(rng.integers(min(self.config.smallest_px, short_side), short_side + 1)))
         side = self.config.window_px if parts else SIZE_PX
         window = _cut(photo, side, rng)
         score = float(self.scores[number])

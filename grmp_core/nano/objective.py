@@ -29,8 +29,8 @@ WEIGHTS: Mapping[str, float] = {
     "fidelity_ranking": 0.3,
     "types": 0.8,
     "severities": 0.3,
-    "classes": 0.5,
-    "scenes": 0.2,
+    "classes": 1.0,
+    "scenes": 0.3,
 }
 RANKING_GAP = 0.05
 """Difference of quality that makes an order of two images 73 % certain."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from grmp_core.nano.crops import (
     severity_weights,
     type_targets,
 )
+from grmp_core.nano.photo_store import PhotoStore, SourcePhoto, write_store
 from grmp_core.nano.sentences import HELD_OUT_TYPES, TYPES
 from tests.grmp_core.nano.conftest import SCORES, SMALL_BATCH
 
@@ -45,6 +47,27 @@ def test_a_batch_follows_from_seed_and_index_alone(batches, store, content):
         torch.testing.assert_close(mine, theirs, equal_nan=True, atol=0, rtol=0)
     assert not torch.equal(first.images_BHWC, batches[8].images_BHWC)
     assert first.images_BHWC.shape == (7, SIZE_PX, SIZE_PX, 3)
+
+
+def test_rated_photos_come_at_random_sizes_and_keep_their_score(tmp_path, content):
+    """Stripes of 8 px show 28 periods in 224 px at native size, and more in a shrunk photo."""
+    stripes = np.where((np.arange(448) // 4 % 2 == 0)[None, :, None], 255, 0) * np.ones((448, 1, 3))
+    cv2.imwrite(str(tmp_path / "stripes.png"), stripes.astype(np.uint8))
+    photo = SourcePhoto(path=tmp_path / "stripes.png", source="some", score=0.5)
+    write_store(tmp_path / "store", [photo])
+
+    def periods(shrunk: float) -> list[int]:
+        config = CropConfig(rated=1, distorted=0, pristine=0, shrunk=shrunk, smallest_px=256)
+        batches = CropBatches(PhotoStore(tmp_path / "store"), content, np.arange(1), config, 0, 20)
+        assert all(batches[i].quality_B.tolist() == [0.5] for i in range(20))
+        rows = [batches[i].images_BHWC[0].float().mean(dim=(0, 2)).numpy() for i in range(20)]
+        return [int(np.abs(np.fft.rfft(row - row.mean())).argmax()) for row in rows]
+
+    assert set(periods(0.0)) == {28}
+    shrunk = periods(1.0)
+    assert len(set(shrunk)) > 5
+    assert min(shrunk) >= 28
+    assert max(shrunk) <= 49  # 28 x 448 / 256
 
 
 def test_what_is_known_of_rated_distorted_and_pristine_crops(batches):
