@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
+from scipy.special import expit
 from torch import Tensor
 
 from grmp_core.errors import NonFiniteLossError
@@ -23,8 +25,11 @@ from grmp_core.evaluation.splits import validation_folds
 from grmp_core.learning.gradient_projection import regularize
 from grmp_core.learning.losses import adaptation_loss, semantic_loss
 from grmp_core.learning.settings import AdaptConfig
-from grmp_core.model.quality_model import Parameters, QualityModel
+from grmp_core.model.quality_model import CALIBRATION, Parameters, QualityModel
 from grmp_core.seeds import generator_of
+
+_PRIOR = 1e-3
+"""Weight of the calibration's prior, against a mean cross-entropy."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,7 @@ def adapt(
     scores = list(validation_curve(model, start, views, config, seed))
     usable = [(epoch, score) for epoch, score in scores if math.isfinite(score)]
     epochs, val_srcc = max(usable, key=lambda pair: pair[1]) if usable else (config.epochs, math.nan)
+    start = calibrated_start(model, start, views)
     parameters, history = start, []
     for record, trained in train(model, start, views, config, seed, epochs):
         parameters = trained
@@ -135,7 +141,8 @@ def validation_curve(
 ) -> Iterator[tuple[int, float]]:
     """(epoch, SRCC over all held-out images) for every validated epoch; the folds train side by side."""
     folds = folds_of(config, views.reference_ids, seed)
-    runs = [train(model, start, views.subset(fit), config, seed, config.epochs) for fit, _ in folds]
+    parts = [views.subset(fit) for fit, _ in folds]
+    runs = [train(model, calibrated_start(model, start, part), part, config, seed, config.epochs) for part in parts]
     quality = views.quality_N.cpu().numpy()
     for epoch, states in enumerate(zip(*runs, strict=True), start=1):
         if epoch % config.eval_every and epoch != config.epochs:
@@ -148,6 +155,34 @@ def validation_curve(
         if not np.isfinite(quality_by_fold).all():
             raise NonFiniteLossError(f"epoch {epoch}: a predicted quality is not finite; lower adapt.lr")
         yield epoch, srcc(quality_by_fold, quality[rows])
+
+
+def calibrated_start(model: QualityModel, start: Parameters, views: LabelledViews) -> Parameters:
+    """`start` with the calibration that fits the labels, where it is among the parameters; see `fit_calibration`."""
+    if CALIBRATION not in start:
+        return start
+    quality_N = predict_quality(model, start, views.score_tokens_NGTD).clamp(1e-6, 1 - 1e-6)
+    margin_N = torch.logit(quality_N.double()).cpu().numpy()
+    scale, offset = fit_calibration(margin_N, views.quality_N.double().cpu().numpy())
+    return {**start, CALIBRATION: torch.tensor([scale, offset], dtype=torch.float32, device=model.device)}
+
+
+def fit_calibration(margin_N: np.ndarray, quality_N: np.ndarray) -> tuple[float, float]:
+    """(scale, offset) with the least cross-entropy of sigmoid(scale * margin + offset) against the qualities in [0, 1].
+
+    Platt's scaling (1999) with soft labels. The scale stays in [.1, 10], so that no label turns the order around, and a
+    weak prior holds it at 1 where labels are few.
+    """
+
+    def loss(ab: np.ndarray) -> tuple[float, np.ndarray]:
+        logit_N = ab[0] * margin_N + ab[1]
+        residual_N = expit(logit_N) - quality_N
+        value = np.mean(np.logaddexp(0, logit_N) - quality_N * logit_N) + _PRIOR * (ab[0] - 1) ** 2
+        slope = np.mean(residual_N * margin_N) + 2 * _PRIOR * (ab[0] - 1)
+        return float(value), np.array([slope, residual_N.mean()])
+
+    fit = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=[(0.1, 10), (-10, 10)])
+    return float(fit.x[0]), float(fit.x[1])
 
 
 def folds_of(config: AdaptConfig, reference_ids: Sequence[str], seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

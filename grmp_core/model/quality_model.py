@@ -26,6 +26,8 @@ from grmp_core.model.towers import open_text_tower, open_vision_tower
 
 Parameters = dict[str, Tensor]
 
+CALIBRATION = "calibration_2"
+"""Name of the learned (scale, offset) of the difference of the quality logits; (1, 0) where nothing learned it."""
 SCENE_TEMPLATE = "a photo of a {}"
 
 
@@ -76,6 +78,7 @@ class QualityModel(nn.Module):
         )
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
+        self.calibration_2 = nn.Parameter(torch.tensor([1.0, 0.0]))
         self.scale = float(backbone.clip.get_parameter("logit_scale").detach().float().exp())
         prefixes = self._adaptable_prefixes(trainable) if trainable is not None else ()
         self._adaptable = [n for n, _ in self.named_parameters() if n.startswith(prefixes)]
@@ -86,6 +89,7 @@ class QualityModel(nn.Module):
             if not n.startswith("clip.") or n in set(self._adaptable)
         }
         self.requires_grad_(False).eval().to(self.dtype)
+        self.calibration_2.data = self.calibration_2.data.float()
 
     @property
     def device(self) -> torch.device:
@@ -95,7 +99,8 @@ class QualityModel(nn.Module):
 
     def prompt_parameters(self) -> Parameters:
         """Float32 copies of the prompts' initial values: what meta-prompt pre-training learns."""
-        return {n: t.clone().to(self.device) for n, t in self._masters.items() if not n.startswith("clip.")}
+        prompts = ("text_prompt.", "visual_prompt.")
+        return {n: t.clone().to(self.device) for n, t in self._masters.items() if n.startswith(prompts)}
 
     def adaptable_parameters(self, learned: Mapping[str, Tensor]) -> Parameters:
         """Float32 copies of what few-shot adaptation moves, from `learned` where it has them, else the originals."""
@@ -112,6 +117,7 @@ class QualityModel(nn.Module):
     def _adaptable_prefixes(self, config: TrainableConfig) -> tuple[str, ...]:
         prefixes = ["text_prompt."] if config.text_context else []
         prefixes += ["visual_prompt."] if config.visual_prompts else []
+        prefixes += [CALIBRATION] if config.calibration else []
         for tower, blocks in ((self.vision_tower, config.vision_blocks), (self.text_tower, config.text_blocks)):
             first = max(0, len(tower.blocks) - max(0, blocks))
             prefixes += [f"clip.{tower.block_prefix}.{i}." for i in range(first, len(tower.blocks))]
@@ -157,14 +163,19 @@ class QualityModel(nn.Module):
             inputs: uint8 views (B, H, W, 3) if start_block is 0, else tokens (B, N, D) from `prefix_tokens`.
             scenes: also give the scene logits; one pass of the image tower serves both.
         """
-        narrow = {name: tensor.to(self.dtype) for name, tensor in parameters.items()}
+        narrow = {name: t if name == CALIBRATION else t.to(self.dtype) for name, t in parameters.items()}
         return functional_call(self, narrow, (inputs, start_block, scenes))
 
     def forward(self, inputs: Tensor, start_block: int = 0, scenes: bool = False) -> Prediction:
         tokens_BND = self.vision_tower.embed(self.normalize(inputs)) if inputs.dtype == torch.uint8 else inputs
         image_BE = self.image_features(tokens_BND, start_block)
-        quality_logits = self.scale * image_BE @ unit(self.text_prompt()).T
+        quality_logits = self.calibrated(self.scale * image_BE @ unit(self.text_prompt()).T)
         return Prediction(quality_logits, self.scale * image_BE @ unit(self.scene_text()).T if scenes else None)
+
+    def calibrated(self, quality_logits_BK: Tensor) -> Tensor:
+        """The logits times the calibration's scale, the offset added to their difference."""
+        scale, offset = self.calibration_2
+        return scale * quality_logits_BK + offset / 2 * quality_logits_BK.new_tensor([1.0, -1.0])
 
     def image_features(self, tokens_BND: Tensor, start_block: int = 0, *, prompted: bool = True) -> Tensor:
         """Tokens before `start_block` -> (B, E) unit features, float32."""
@@ -216,7 +227,7 @@ class Predictor:
         """uint8 views (B, H, W, 3) -> (B,) quality in [0, 1], float32."""
         tokens_BND = self.model.vision_tower.embed(self.model.normalize(views_BHWC))
         logits_BK = self.model.scale * self.model.image_features(tokens_BND) @ self.text_KE.T
-        return logits_BK.softmax(dim=-1)[:, 0]
+        return self.model.calibrated(logits_BK).softmax(dim=-1)[:, 0]
 
 
 def unit(features: Tensor) -> Tensor:

@@ -66,3 +66,7 @@ class TrainableConfig(Settings):
     """Last blocks of the text tower that train; more than there are means all."""
     final_norms: bool = True
     """The norm behind the last block of each tower."""
+    calibration: bool = False
+    """Scale and offset of the score's logit: set to fit the labels before the first step, and learned from there on.
+    The backbone's score then has the target's mean and spread at once, and the steps are about what is left. Not in
+    the published code."""

@@ -15,6 +15,8 @@ from grmp_core.learning.few_shot import (
     AdaptationBatch,
     adapt,
     adaptation_step,
+    calibrated_start,
+    fit_calibration,
     predict_quality,
     prepare_views,
     train,
@@ -23,7 +25,7 @@ from grmp_core.learning.few_shot import (
 from grmp_core.learning.gradient_projection import regularize
 from grmp_core.learning.losses import quality_loss
 from grmp_core.learning.settings import AdaptConfig, QgrConfig
-from grmp_core.model.quality_model import Predictor, QualityModel
+from grmp_core.model.quality_model import CALIBRATION, Predictor, QualityModel
 from grmp_core.model.settings import PromptConfig, TrainableConfig
 from tests.reference import PlainModel, plain_adaptation_gradients, split_prompts
 
@@ -201,3 +203,33 @@ def test_a_prediction_that_is_not_finite_ends_the_validation(make_backbone):
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(InputError):
         AdaptConfig(**bad)
+
+
+def test_the_calibration_that_made_the_labels_is_found():
+    margins = np.random.default_rng(0).normal(size=40)
+    quality = 1 / (1 + np.exp(-(2 * margins + 0.5)))
+    scale, offset = fit_calibration(margins, quality)
+    assert (scale, offset) == pytest.approx((2, 0.5), abs=0.05)  # the prior pulls a little
+    assert fit_calibration(margins, 1 - quality)[0] == pytest.approx(0.1)  # never turned around
+    assert fit_calibration(np.zeros(3), np.full(3, 0.7))[1] == pytest.approx(np.log(0.7 / 0.3), abs=1e-3)
+
+
+def test_a_calibrated_adaptation_starts_at_the_labels_mean_and_keeps_the_order(make_backbone):
+    trainable = dataclasses.replace(TRAINABLE, calibration=True)
+    model = QualityModel(make_backbone(), PROMPTS, trainable=trainable)
+    prompts = model.prompt_parameters()
+    quality = np.linspace(0.6, 0.9, 12)
+    ids = [f"ref{i}" for i in range(12)]
+    views = prepare_views(model, prompts, images(12, 2), images(12, 3), quality, ids)
+    start = model.adaptable_parameters(prompts)
+    calibrated = calibrated_start(model, start, views)
+    before, after = (predict_quality(model, p, views.score_tokens_NGTD).numpy() for p in (start, calibrated))
+    assert abs(after.mean() - quality.mean()) < 0.01 < abs(before.mean() - quality.mean())
+    assert (np.argsort(after) == np.argsort(before)).all()
+    config = AdaptConfig(epochs=2, folds=2, lr=0.05, loss="concordance", trainable=trainable)
+    result = adapt(model, start, views, config, seed=0)
+    assert result.parameters[CALIBRATION].tolist() != [1.0, 0.0]
+    expected = predict_quality(model, result.parameters, views.score_tokens_NGTD)
+    predictor = Predictor(model, {**prompts, **result.parameters})
+    scored = torch.stack([predictor(torch.from_numpy(v)).mean() for v in images(12, 3)])
+    torch.testing.assert_close(scored, expected, rtol=0, atol=1e-5)

@@ -28,7 +28,7 @@ def test_the_embedded_backbone_has_its_measured_values():
     assert (config.meta.outer_steps, config.meta.inner_steps) == (20, 2)
     assert (config.meta.inner_lr, config.meta.outer_lr) == (2.5e-4, 1.0)
     assert (config.adapt.epochs, config.adapt.lr, config.adapt.loss) == (20, 0.05, "concordance")
-    assert config.adapt.trainable == TrainableConfig(vision_blocks=2, text_blocks=0)
+    assert config.adapt.trainable == TrainableConfig(vision_blocks=2, text_blocks=0, calibration=True)
     assert (config.prompts.context_tokens, config.prompts.context_std) == (1, 0.0)
     assert (config.views.mode, config.views.train_views, config.views.score_grid) == ("crops", 4, 3)
 
@@ -54,7 +54,7 @@ def test_layers(tmp_path):
     config = load_config(str(file), ["adapt.epochs=7"])
     assert config.adapt.batch_size == Config().adapt.batch_size
     assert (config.adapt.eval_every, config.adapt.lr, config.adapt.epochs) == (5, 0.2, 7)
-    assert config.adapt.trainable == TrainableConfig(vision_blocks=2, text_blocks=1)
+    assert config.adapt.trainable == TrainableConfig(vision_blocks=2, text_blocks=1, calibration=True)
 
 
 def test_a_preset_by_name_and_none():
