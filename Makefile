@@ -31,6 +31,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.scale_model
 
 pictures: demo
+	$(BIN)/python docs/make_sharpened.py docs/pictures/sharpened.jpg
 	mkdir -p runs/pictures
 	cp -r runs/demo/pretrain runs/pictures/
 	$(BIN)/grmp sweep --config docs/pictures.yaml

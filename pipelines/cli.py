@@ -32,6 +32,7 @@ COMMANDS = {
         "compare the parts of the method and baselines on one target", ("ablate", "protocol", "sweep", "target")
     ),
     "evaluate": Command("compare a model's scores with human ones: SRCC, PLCC, KRCC, RMSE", ("score", "target")),
+    "import_official": Command("make a model of a checkpoint of the published code", ("import_official",)),
     "report": Command("write the sweep's report again", ("report",)),
     "register": Command("put the chosen model into the MLflow registry", ("register", "tracking")),
     "score": Command("score images (Ray Data)", ("score", "images")),
@@ -51,11 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
         return OK if arguments else BAD_INPUT
-    name, *rest = arguments
+    name, rest = arguments[0].replace("-", "_"), arguments[1:]
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}"
-        print(f"grmp: unknown command '{name}'; {hint}", file=sys.stderr)
+        print(f"grmp: unknown command '{arguments[0]}'; {hint}", file=sys.stderr)
         return BAD_INPUT
     return run_command(name, rest)
 
@@ -121,7 +122,7 @@ def parser_of(name: str) -> argparse.ArgumentParser:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<14} {command.summary}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<16} {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "usage: grmp COMMAND [--config ray_config.yaml] [--set section.key=value] [--json]",

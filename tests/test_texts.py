@@ -34,9 +34,9 @@ def code_of(text: str) -> Iterator[str]:
 def commands_of(text: str) -> Iterator[list[str]]:
     """(name, arguments …) of every `grmp NAME …` and `python -m pipelines.NAME …`, also behind `cluster.submit --`."""
     for line in code_of(text):
-        match = re.search(r"(?:^|[\s/$])(?:grmp |python -m pipelines\.)([a-z_]+)(\s.*)?$", line)
+        match = re.search(r"(?:^|[\s/$])(?:grmp |python -m pipelines\.)([a-z][a-z_-]*)(\s.*)?$", line)
         if match and match[1] != "<command>":
-            yield [match[1], *shlex.split(match[2] or "", comments=True)]
+            yield [match[1].replace("-", "_"), *shlex.split(match[2] or "", comments=True)]
 
 
 def configurations_of(text: str) -> dict[str, str]:

@@ -30,6 +30,7 @@ __all__ = [
     "Distortion",
     "check_composition",
     "compose",
+    "distort",
     "draw_composition",
     "get",
 ]
@@ -66,6 +67,18 @@ def compose(image_HW3: np.ndarray, parts: Sequence[tuple[str, float]], rng: np.r
     for name, severity in parts:
         result = get(name)(result, severity, rng)
     return result
+
+
+def distort(image_HW3: np.ndarray, name: str, level: float = 3, seed: int = 0) -> np.ndarray:
+    """Damage a picture: uint8 RGB (H, W, 3) -> a new one of the same shape, the same for the same seed.
+
+    Args:
+        name: of a distortion, such as `jpeg`, or several joined by hyphens, such as `darken-white_noise-jpeg`.
+        level: 1 to 5, whole or between, for all of them.
+
+    InputError for an unknown name, a level outside 1 to 5, another shape or type, and as `check_composition`.
+    """
+    return compose(image_HW3, [(part, level) for part in name.split("-")], np.random.default_rng(seed))
 
 
 def draw_composition(rng: np.random.Generator, max_parts: int = MAX_PARTS) -> tuple[tuple[str, float], ...]:

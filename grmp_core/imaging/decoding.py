@@ -1,7 +1,7 @@
 """Decoding photos that come from anywhere: one uint8 RGB array out, or one line that says why not.
 
 Every image enters the package through `decode_image`, so that training and scoring see the same pixels, and so that
-size limits hold everywhere. Colour profiles are not applied: pixels are taken as sRGB, as CLIP's own loader takes them.
+size limits hold everywhere.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from grmp_core.errors import ImageError, InputError
+from grmp_core.imaging.colour import colour_of
+from grmp_core.imaging.extra_readers import JXL_NOTE, PlainJxl
 from grmp_core.imaging.kinds import UNREAD_KINDS, kind_of
 from grmp_core.imaging.readers import READERS, orientation_of
 from grmp_core.imaging.samples import Box, Samples, bands, load_samples
@@ -49,9 +51,19 @@ class ImageLimits(Settings):
     20 for JPEG 2000."""
     min_side_px: Annotated[int, Ge(1)] = 2
     """Smallest width and height, in pixels."""
+    colour_profiles: bool = True
+    """Pixels become sRGB by the colour profile that a file embeds, or by the code points that it names (Display P3, PQ,
+    HLG). false: pixels are taken as they are, as CLIP's own loader takes them. A model scores with what it was adapted
+    with."""
 
 
 DEFAULT_LIMITS = ImageLimits()
+
+
+def colour_identity(limits: ImageLimits) -> dict[str, str]:
+    """For an `Identity` without `colour_profiles`: results from before that setting have no such name, and had none
+    applied."""
+    return {"images.colours": "profiles applied"} if limits.colour_profiles else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +102,11 @@ class DecodedImage:
 def decode_image(source: str | os.PathLike[str] | bytes, limits: ImageLimits = DEFAULT_LIMITS) -> DecodedImage:
     """Decode one image file, or the bytes of one.
 
-    The EXIF orientation is applied, 12- and 16-bit samples become 8-bit ones, grey, palette and CMYK become RGB,
-    transparent parts are laid on white, and of an animation the first frame is taken. A path is a local file, never a
-    URL. Of metadata nothing else is read, so that it cannot do harm.
+    The EXIF orientation is applied, and the colour profile (`colour` has the rules; one that cannot be applied is a
+    note). Samples of 10, 12 and 16 bits become 8-bit ones: 255 s / white, rounded, white being the largest number of
+    their depth; PQ and HLG by their tone curve. Grey, palette, CMYK and L*a*b* become RGB, transparent parts are laid
+    on white, and of an animation the first frame is taken. A path is a local file, never a URL. Of metadata nothing
+    else is read, so that it cannot do harm.
 
     Raises:
         ImageError: missing, empty, truncated, not an image, outside `limits`, or samples without a known range.
@@ -104,9 +118,11 @@ def decode_image(source: str | os.PathLike[str] | bytes, limits: ImageLimits = D
             image = read()
         _check_size(image, limits, where)
         with _one_row_only(where, "damaged or truncated", image.size):
-            samples = load_samples(image, read)
+            colour, doubt = colour_of(image) if limits.colour_profiles else (None, None)
+            samples = load_samples(image, read, colour, limits.colour_profiles)
             samples.rgb(Box(0, 0, 1, 1))  # what cannot be converted shows here
-            notes = _notes(samples)
+            unread = JXL_NOTE if limits.colour_profiles and isinstance(image, PlainJxl) else None
+            notes = _notes(samples, doubt, unread)
             orientation = orientation_of(image)
     width, height = reversed(image.size) if orientation in _TRANSPOSED else image.size
     return DecodedImage(shape=(height, width, 3), notes=notes, _samples=samples, _orientation=orientation, _where=where)
@@ -207,9 +223,10 @@ def _check_size(image: Image.Image, limits: ImageLimits, where: str) -> None:
         raise ImageError(f"too small: {width}x{height}, the shortest side must be {limits.min_side_px} px", where)
 
 
-def _notes(samples: Samples) -> tuple[str, ...]:
+def _notes(samples: Samples, *doubts: str | None) -> tuple[str, ...]:
     used = samples.bits_used()
-    return () if used in (None, 16) else (f"samples use only {used} of 16 bits; scored as 16-bit",)
+    wide = None if used in (None, 16) else f"samples use only {used} of 16 bits; scored as 16-bit"
+    return tuple(note for note in (wide, *doubts) if note)
 
 
 def _one_line(error: BaseException) -> str:

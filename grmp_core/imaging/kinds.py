@@ -11,8 +11,8 @@ HEAD_BYTES = 64
 """How many of a file's first bytes `kind_of_head` looks at."""
 
 UNREAD_KINDS: dict[str, str] = {
-    "HEIC": "HEIC, which is not decoded without the extra (pip install 'grmp-iqa[heic]'); or convert it to JPEG",
-    "JPEG XL": "JPEG XL, which is not decoded; convert it to PNG",
+    "HEIC": "HEIC, which needs the extra `formats` (pip install 'grmp-iqa[formats]'); or convert it to JPEG",
+    "JPEG XL": "JPEG XL, which needs the extra `formats` (pip install 'grmp-iqa[formats]'); or convert it to PNG",
     "camera raw": "raw data of a camera, which are not decoded; develop it to JPEG, PNG or TIFF",
     "Parquet": "a table, whose images grmp score takes when it is named itself, or by a pattern such as '*.parquet'",
 }

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import re
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -34,7 +34,8 @@ from PIL.TiffImagePlugin import (
 )
 from PIL.WebPImagePlugin import WebPImageFile
 
-from grmp_core.imaging.tags import ORIENTATION, ORIENTATION_IN_TEXT, orientation_in, valid_orientation
+from grmp_core.imaging.extra_readers import extra_readers
+from grmp_core.imaging.tags import ORIENTATION, ORIENTATION_IN_TEXT, orientation_in, profile_in, valid_orientation
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
 _PIXEL_TAGS = frozenset(
@@ -43,8 +44,16 @@ _PIXEL_TAGS = frozenset(
 )
 """The tags of TIFF that say how pixels are stored."""
 _TIFF_ENTRY_BYTES = (12, 20)
+_PLACES = (273, 279, 324, 325)
+"""The tags that say where in the file pixels are, and how many bytes they take."""
+_LONG = 4
+_WHOLE_NUMBERS = (3, _LONG, 13, 16, 18)
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"eXIf")
+_COLOUR_CHUNKS = (b"cICP", b"iCCP")
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
+_MAX_PROFILE_BYTES = 4 * 1024 * 1024
+_COLOUR_NUMBERS = re.compile(rb"colrnclx(..)(..)", re.DOTALL)
+"""Where an AVIF names its primaries and its transfer function."""
 _EXIF_ITEM = re.compile(rb"(infe[\x02\x03].{3}.{4,6})Exif", re.DOTALL)
 """Where an AVIF's list of items has EXIF among them."""
 
@@ -81,9 +90,19 @@ class _PixelChunks(PngStream):
                 super().call(cid, pos, length)
             found, self.im_info = self.im_info, info
             info.update({key: found[key] for key in ORIENTATION_IN_TEXT if key in found})
+        if cid in _COLOUR_CHUNKS and length <= _MAX_PROFILE_BYTES and self.fp is not None:
+            self._colours(cid, self.fp.read(length))
         assert self.fp is not None  # noqa: S101 - for the type checker
         self.fp.seek(pos + length)
         return b""
+
+    def _colours(self, cid: bytes, data: bytes) -> None:
+        if cid == b"cICP" and len(data) == 4:
+            self.im_info["cicp"] = (data[0], data[1])
+        if cid == b"iCCP":
+            packed = data.partition(b"\0")[2][1:]
+            with contextlib.suppress(zlib.error):
+                self.im_info["icc_profile"] = zlib.decompressobj().decompress(packed, _MAX_PROFILE_BYTES + 1)
 
     def crc(self, cid: bytes, data: bytes) -> None:
         if _is_ancillary(cid) and cid != b"tRNS":
@@ -111,8 +130,15 @@ class _PixelTags(ImageFileDirectory_v2):
 
     def _ensure_read(self, fp: IO[bytes], size: int) -> bytes:
         data = super()._ensure_read(fp, size)
-        if size in _TIFF_ENTRY_BYTES and struct.unpack(f"{self._endian}H", data[:2])[0] not in _PIXEL_TAGS:
+        if size not in _TIFF_ENTRY_BYTES:
+            return data
+        tag, kind = struct.unpack(f"{self._endian}HH", data[:4])
+        if tag not in _PIXEL_TAGS:
             return data[:2] + bytes(2) + data[4:]  # a type that does not exist: it is ignored
+        if tag in _PLACES and kind not in _WHOLE_NUMBERS and size == _TIFF_ENTRY_BYTES[0]:
+            count = struct.unpack(f"{self._endian}L", data[4:8])[0]
+            # the format knows no other type for it, so that the damage is in the type
+            return data[:2] + struct.pack(f"{self._endian}H", _LONG) + data[4:] if count == 1 else data
         return data
 
 
@@ -134,6 +160,8 @@ class PlainTiff(TiffImageFile):
             self.white_is_zero = True
             self.tag_v2[PHOTOMETRIC_INTERPRETATION] = _BLACK_IS_ZERO  # Pillow has big-endian ones only so
         super()._setup()
+        if self.fp is not None and (profile := profile_in(self.fp, _MAX_PROFILE_BYTES)):
+            self.info["icc_profile"] = profile
         self._size = self._tile_size
         if max(bits) > 8 and self.tag_v2.get(PLANAR_CONFIGURATION, 1) != 1 and not self.use_load_libtiff:
             # Pillow's own reading of planes takes every sample for a byte
@@ -156,7 +184,11 @@ class PlainAvif(AvifImagePlugin.AvifImageFile):
         threads = AvifImagePlugin._get_default_max_threads()
         data = _EXIF_ITEM.sub(rb"\1none", self.fp.read())  # libavif refuses pictures for the begin of their EXIF
         self._decoder = AvifImagePlugin._avif.AvifDecoder(data, "auto", threads)
-        self._size, self.n_frames, self._mode, _, _, orientation, _ = self._decoder.get_info()
+        self._size, self.n_frames, self._mode, profile, _, orientation, _ = self._decoder.get_info()
+        if profile:
+            self.info["icc_profile"] = profile
+        if numbers := _COLOUR_NUMBERS.search(data):
+            self.info["cicp"] = (int.from_bytes(numbers[1], "big"), int.from_bytes(numbers[2], "big"))
         self.orientation = valid_orientation(orientation)  # of the boxes irot and imir: they outdo EXIF's
         self.is_animated = self.n_frames > 1
         self.seek(0)
@@ -176,8 +208,7 @@ READERS: dict[str, Callable[[IO[bytes]], ImageFile]] = {
 }
 """Kind, as `kinds.kind_of` names it -> what opens such a file. No other of Pillow's readers is used: some of them start
 programs (EPS runs Ghostscript)."""
-with contextlib.suppress(ImportError):  # the extra `heic`
-    READERS["HEIC"] = importlib.import_module("pillow_heif").HeifImageFile
+READERS |= extra_readers()
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PLANAR_CONFIGURATION, SAMPLEFORMAT
 
 from grmp_core.errors import ImageError
+from grmp_core.imaging.colour import Colour, eight_bits, inks_of, lab_transform
+from grmp_core.imaging.extra_readers import FLOATS, ArrayFile
 from grmp_core.imaging.readers import PlainTiff
 
 _MAX_SAMPLE_VALUE = 281
@@ -51,37 +53,55 @@ class Samples(Protocol):
         """Of 16 stored bits, where nothing says which value is white: 8, 10, 12 or 16 by the largest sample."""
 
 
-def load_samples(image: ImageFile, reopen: Callable[[], ImageFile]) -> Samples:
+def load_samples(
+    image: ImageFile, reopen: Callable[[], ImageFile], colour: Colour | None = None, with_inks: bool = True
+) -> Samples:
     """Decode an opened picture.
 
-    reopen: opens the same file anew.
+    Args:
+        reopen: opens the same file anew.
+        colour: from samples to sRGB; null: samples are sRGB.
+        with_inks: the profile of a CMYK picture is applied.
 
     Raises:
         ImageError: samples without a known white.
         Exception: whatever a decoder of Pillow raises.
     """
+    if isinstance(image, ArrayFile):
+        samples, white = image.array()
+        return _Array(samples=samples, white=white, colour=colour or eight_bits)
+    wide = colour or eight_bits
     rawmode = _rawmode(image)
-    colour = _COLOUR_16.fullmatch(rawmode)
+    colour_16 = _COLOUR_16.fullmatch(rawmode)
     if rawmode == "LA;16B":
         _set_rawmode(image, "RGBA")  # the four bytes of a pixel, one after the other
         image.load()
-        return _GreyAlpha16(image=image)
-    if colour and not _in_planes(image):
-        layout, order = colour[1].replace("a", "A"), colour[2]
+        return _GreyAlpha16(image=image, colour=wide)
+    if colour_16 and not _in_planes(image):
+        layout, order = colour_16[1].replace("a", "A"), colour_16[2]
         high = _set_rawmode(image, f"{layout};16{order}")
         low = _set_rawmode(reopen(), f"{layout};16{_OTHER_BYTE[order]}")
         high.load()
         low.load()
         transparent = image.info.get("transparency")
         return _Colour16(
-            high=high, low=low, white=_white(image), premultiplied=colour[1] == "RGBa", transparent=transparent
+            high=high,
+            low=low,
+            white=_white(image),
+            premultiplied=colour_16[1] == "RGBa",
+            transparent=transparent,
+            colour=wide,
         )
     if rawmode in _LOW_BIT_GREY and isinstance(image.info.get("transparency"), int):
         image.info["transparency"] *= _LOW_BIT_GREY[rawmode]
     image.load()
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _grey_16(image)
-    return _EightBit(image=image, stored_16=";16" in rawmode)
+        return _grey_16(image, wide)
+    if image.mode == "LAB" or (with_inks and inks_of(image) is not None):
+        return _EightBit(
+            image=image, stored_16=False, transform=lab_transform() if image.mode == "LAB" else inks_of(image)
+        )
+    return _EightBit(image=image, stored_16=";16" in rawmode, colour=colour)
 
 
 def bands(box: Box) -> Iterator[Box]:
@@ -99,9 +119,18 @@ class _EightBit:
 
     image: Image.Image
     stored_16: bool
+    colour: Colour | None = None
+    transform: ImageCms.ImageCmsTransform | None = None
+    """Of a picture whose pixels are no RGB, to sRGB."""
 
     def rgb(self, box: Box) -> np.ndarray:
+        pixels = self._pixels(box)
+        return pixels if self.colour is None else self.colour(pixels, _MAX_UINT8)
+
+    def _pixels(self, box: Box) -> np.ndarray:
         image = self.image.crop(box)
+        if self.transform is not None:
+            return np.asarray(self.transform.apply(image))
         if image.mode in _MODES_WITH_ALPHA or "transparency" in image.info:
             with_alpha = image.convert("RGBA")
             white = Image.new("RGBA", with_alpha.size, (_MAX_UINT8, _MAX_UINT8, _MAX_UINT8, _MAX_UINT8))
@@ -111,13 +140,14 @@ class _EightBit:
     def bits_used(self) -> int | None:
         if not self.stored_16:
             return None
-        largest = max(int(self.rgb(band).max()) for band in bands(_whole(self.image)))
+        largest = max(int(self._pixels(band).max()) for band in bands(_whole(self.image)))
         return _bits_of(largest << 8 | _MAX_UINT8 if largest else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Grey16:
     image: Image.Image
+    colour: Colour
     white: int
     inverted: bool
     """White is zero."""
@@ -126,10 +156,11 @@ class _Grey16:
 
     def rgb(self, box: Box) -> np.ndarray:
         samples = np.minimum(np.asarray(self.image.crop(box)), self.white)
-        grey = _eight_bits(self.white - samples if self.inverted else samples, self.white)
+        grey = self.white - samples if self.inverted else samples
+        rgb = self.colour(np.repeat(grey[:, :, None], 3, axis=2), self.white)
         if self.transparent is not None:
-            grey[samples == self.transparent] = _MAX_UINT8
-        return np.repeat(grey[:, :, None], 3, axis=2)
+            rgb[samples == self.transparent] = _MAX_UINT8
+        return rgb
 
     def bits_used(self) -> int | None:
         return _bits_of(self.largest) if self.white in (_MAX_UINT16, _MAX_INT16) else None
@@ -140,10 +171,11 @@ class _GreyAlpha16:
     """Grey with opacity, of a PNG, as its four bytes a pixel."""
 
     image: Image.Image
+    colour: Colour
 
     def rgb(self, box: Box) -> np.ndarray:
         grey, alpha = self._grey_alpha(box)
-        return np.repeat(_eight_bits(_on_white(grey, alpha, _MAX_UINT16), _MAX_UINT16), 3, axis=2)
+        return self.colour(np.repeat(_on_white(grey, alpha, _MAX_UINT16), 3, axis=2), _MAX_UINT16)
 
     def bits_used(self) -> int | None:
         return _bits_of(max(int(self._grey_alpha(band)[0].max()) for band in bands(_whole(self.image))))
@@ -158,6 +190,7 @@ class _Colour16:
     high: Image.Image
     low: Image.Image
     white: int
+    colour: Colour
     premultiplied: bool
     """Colours are stored times their opacity."""
     transparent: tuple[int, int, int] | None
@@ -172,7 +205,7 @@ class _Colour16:
                 colour = np.minimum(colour + (self.white - alpha), self.white)
             else:
                 colour = _on_white(colour, alpha, self.white)
-        eight = _eight_bits(colour, self.white)
+        eight = self.colour(colour, self.white)
         if self.transparent is not None:
             eight[(samples == self.transparent).all(axis=2)] = _MAX_UINT8
         return eight
@@ -186,18 +219,38 @@ class _Colour16:
         return np.asarray(self.high.crop(box)).astype(np.uint32) << 8 | np.asarray(self.low.crop(box))
 
 
-def _grey_16(image: ImageFile) -> _Grey16:
+@dataclass(frozen=True, kw_only=True)
+class _Array:
+    """Samples of any depth that a library has decoded as a whole."""
+
+    samples: np.ndarray
+    """(H, W, channels): grey, grey and alpha, RGB, or RGB and alpha."""
+    white: int
+    colour: Colour
+
+    def rgb(self, box: Box) -> np.ndarray:
+        samples = np.minimum(self.samples[box.top : box.bottom, box.left : box.right], self.white).astype(np.uint32)
+        if samples.shape[2] in (2, 4):
+            samples = _on_white(samples[..., :-1], samples[..., -1:], self.white)
+        return self.colour(np.repeat(samples, 3, axis=2) if samples.shape[2] == 1 else samples, self.white)
+
+    def bits_used(self) -> int | None:
+        return None
+
+
+def _grey_16(image: ImageFile, colour: Colour) -> _Grey16:
     """InputError for floats, and for whole numbers beyond 16 bits."""
     if image.mode == "F":
-        raise ImageError("32-bit samples have no known white; convert it to 8 or 16 bits")
+        raise ImageError(FLOATS)
     smallest, largest = _MAX_UINT16, 0
     for band in bands(_whole(image)):
         samples = np.asarray(image.crop(band))
         smallest, largest = min(smallest, int(samples.min())), max(largest, int(samples.max()))
     if smallest < 0 or largest > _MAX_UINT16:
-        raise ImageError("32-bit samples have no known white; convert it to 8 or 16 bits")
+        raise ImageError(FLOATS)
     return _Grey16(
         image=image,
+        colour=colour,
         white=_white(image),
         inverted=isinstance(image, PlainTiff) and image.white_is_zero,
         transparent=image.info.get("transparency"),
@@ -220,11 +273,6 @@ def _white(image: ImageFile) -> int:
     largest = max(told) if isinstance(told, tuple) else told
     names_bits = isinstance(largest, int) and _MAX_UINT8 <= largest < white and largest & (largest + 1) == 0
     return largest if names_bits else white
-
-
-def _eight_bits(samples: np.ndarray, white: int) -> np.ndarray:
-    """Samples 0..white rounded to 0..255."""
-    return ((samples.astype(np.uint32) * _MAX_UINT8 + white // 2) // white).astype(np.uint8)
 
 
 def _on_white(samples: np.ndarray, alpha: np.ndarray, white: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import IO, Any
 NEW_SUBFILE_TYPE = 254
 ORIENTATION = 274
 DNG_VERSION = 50706
+_PROFILE = 34675
 ORIENTATION_IN_TEXT = ("Raw profile type exif", "XML:com.adobe.xmp", "xmp")
 """Texts of a PNG, as Pillow keeps them, in which an orientation may be."""
 _INTEGERS = {3: "H", 4: "L", 8: "h", 9: "l"}
@@ -40,6 +41,32 @@ def first_directory(stream: IO[bytes]) -> dict[int, int | None]:
         whole = kind in _INTEGERS and number == 1
         values.setdefault(tag, struct.unpack_from(order + _INTEGERS[kind], entries, at + 8)[0] if whole else None)
     return values
+
+
+def profile_in(stream: IO[bytes], max_bytes: int) -> bytes | None:
+    """The colour profile of a TIFF file's first directory; null where there is none, or it does not lie in the file.
+
+    The stream stays where it is. BigTIFF gives nothing.
+    """
+    before = stream.tell()
+    try:
+        stream.seek(0)
+        head = stream.read(8)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 8:
+            return None
+        stream.seek(struct.unpack(f"{order}L", head[4:])[0])
+        count = stream.read(2)
+        entries = stream.read(12 * struct.unpack(f"{order}H", count)[0]) if len(count) == 2 else b""
+        for at in range(0, len(entries) - 11, 12):
+            tag, _, length, offset = struct.unpack_from(f"{order}HHLL", entries, at)
+            if tag == _PROFILE and 4 < length <= max_bytes:
+                stream.seek(offset)
+                profile = stream.read(length)
+                return profile if len(profile) == length else None
+        return None
+    finally:
+        stream.seek(before)
 
 
 def orientation_in(info: Mapping[Any, Any]) -> int:

@@ -71,8 +71,8 @@ def scoring_views(image_HW3: Pixels, config: ViewConfig, size_px: int) -> np.nda
     thin strip.
     """
     canvas = _canvas(image_HW3, config, size_px)
-    tops = _positions(canvas.shape[0] - size_px, config.score_grid)
-    lefts = _positions(canvas.shape[1] - size_px, config.score_grid)
+    tops = positions(canvas.shape[0] - size_px, config.score_grid)
+    lefts = positions(canvas.shape[1] - size_px, config.score_grid)
     return np.stack([canvas[t : t + size_px, left : left + size_px] for t in tops for left in lefts])
 
 
@@ -85,7 +85,7 @@ def at_least(image_HW3: np.ndarray, size_px: int) -> np.ndarray:
     """The image itself, or enlarged so that its short side is `size_px`. ImageError for a thin strip."""
     if min(image_HW3.shape[:2]) >= size_px:
         return image_HW3
-    _check_shape(image_HW3.shape, size_px)
+    check_shape(image_HW3.shape, size_px)
     return _resize_short_side(image_HW3, size_px)
 
 
@@ -97,15 +97,20 @@ def at_most(image_HW3: np.ndarray, size_px: int) -> np.ndarray:
 def _canvas(image: Pixels, config: ViewConfig, size_px: int) -> Pixels:
     """The picture that views are cut from. At native resolution no more than they need is asked of `image`."""
     if config.mode == "official":
-        side = round(size_px * OFFICIAL_STRETCH)
+        side = official_side_px(size_px)
         return cv2.resize(image[:, :], (side, side), interpolation=cv2.INTER_CUBIC)
     if config.mode == "crops" and min(image.shape[:2]) >= size_px:
         return image
-    _check_shape(image.shape, size_px)
+    check_shape(image.shape, size_px)
     return _resize_short_side(image[:, :], size_px)
 
 
-def _check_shape(shape: tuple[int, ...], size_px: int) -> None:
+def official_side_px(size_px: int) -> int:
+    """Side of the square that `official` views are cut from."""
+    return round(size_px * OFFICIAL_STRETCH)
+
+
+def check_shape(shape: tuple[int, ...], size_px: int) -> None:
     """ImageError where enlarging the short side to `size_px` would give more than `MAX_ENLARGED_PX`."""
     height, width = shape[:2]
     enlarged_px = size_px * size_px * max(height, width) // min(height, width)
@@ -116,14 +121,20 @@ def _check_shape(shape: tuple[int, ...], size_px: int) -> None:
         )
 
 
+def short_side_shape(shape: tuple[int, ...], size_px: int) -> tuple[int, int]:
+    """Height and width of a picture (H, W, ...) once its short side is `size_px`."""
+    factor = size_px / min(shape[:2])
+    return max(size_px, round(shape[0] * factor)), max(size_px, round(shape[1] * factor))
+
+
 def _resize_short_side(image: np.ndarray, size_px: int) -> np.ndarray:
-    height, width = image.shape[:2]
-    factor = size_px / min(height, width)
-    shape = (max(size_px, round(width * factor)), max(size_px, round(height * factor)))
-    return cv2.resize(image, shape, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    height, width = short_side_shape(image.shape, size_px)
+    shrinks = size_px < min(image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
-def _positions(slack_px: int, count: int) -> list[int]:
+def positions(slack_px: int, count: int) -> list[int]:
+    """Offsets of `count` views along a side that is `slack_px` longer than they are; one where there is no room."""
     if count == 1 or slack_px < count - 1:
         return [slack_px // 2]
     return [round(slack_px * i / (count - 1)) for i in range(count)]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import grmp_core.model.nano_trunk  # noqa: F401  # to import it is to make the trunk known to timm
 from grmp_core.errors import InputError
 from grmp_core.model.settings import EMBEDDED, BackboneConfig
+from grmp_core.model.torchscript_archive import is_torchscript, read_tensors
 from grmp_core.model.towers import fuse_activations
 
 _ASSETS = Path(str(resources.files("grmp_core"))) / "assets"
@@ -28,6 +29,10 @@ open_clip.add_model_config(_ASSETS / f"{EMBEDDED}.json")  # to import this modul
 Rgb = tuple[float, float, float]
 OPENAI_MEAN: Rgb = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD: Rgb = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN: Rgb = (0.485, 0.456, 0.406)
+IMAGENET_STD: Rgb = (0.229, 0.224, 0.225)
+_ARCHIVE_EXTRAS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+"""Numbers in OpenAI's archives that are no weights."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Backbone:
     image_size_px: int
     mean: Rgb
     std: Rgb
-    """Of pixels in [0, 1], the backbone's own. Published: ImageNet's, for student and teacher."""
+    """Of pixels in [0, 1], by `BackboneConfig.normalization`."""
     weights_sha256: str
     """Hash of all weights in state-dict order: two backbones with equal hashes give equal features."""
 
@@ -115,8 +120,8 @@ def _load_checkpoint(config: BackboneConfig, path: Path) -> nn.Module:
     if not path.is_file():
         raise InputError(f"backbone.checkpoint '{path}' does not exist; give the path of a weights file")
     try:
-        if path.suffix == ".safetensors":
-            state = {name: tensor.float() for name, tensor in load_file(path).items()}
+        state = _plain_tensors(path)
+        if state is not None:
             with _without_missing_weights_warning():
                 model = open_clip.create_model(config.name, load_weights=False)
             model.load_state_dict(state, strict=True)
@@ -128,6 +133,16 @@ def _load_checkpoint(config: BackboneConfig, path: Path) -> nn.Module:
             f"backbone.checkpoint '{path}' does not hold weights of {config.name} ({type(error).__name__}: {reason}); "
             "give weights of this architecture or change backbone.name"
         ) from error
+
+
+def _plain_tensors(path: Path) -> dict[str, Tensor] | None:
+    """float32 tensors of a file that holds nothing else that matters; null for what `torch.save` wrote."""
+    if path.suffix == ".safetensors":
+        return {name: tensor.float() for name, tensor in load_file(path).items()}
+    if is_torchscript(path):
+        tensors = read_tensors(path)
+        return {n: t.float() for n, t in tensors.items() if n.rpartition(".")[2] not in _ARCHIVE_EXTRAS}
+    return None
 
 
 @contextmanager
@@ -154,7 +169,9 @@ def _image_size(clip: nn.Module) -> int:
 
 
 def _preprocessing(config: BackboneConfig, clip: nn.Module) -> tuple[Rgb, Rgb]:
-    """The mean and std the weights were trained with (the published code uses ImageNet's for CLIP by mistake)."""
+    """Mean and std by `config.normalization`; the published code uses ImageNet's for CLIP by mistake."""
+    if config.normalization == "imagenet":
+        return IMAGENET_MEAN, IMAGENET_STD
     visual = getattr(clip.visual, "preprocess_cfg", None) or {}
     tag = get_pretrained_cfg(config.name, config.pretrained) if config.pretrained else None
     source = {**visual, **{k: v for k, v in (tag or {}).items() if k in ("mean", "std") and v is not None}}

@@ -43,6 +43,9 @@ class Bundle:
     views: ViewConfig
     precision: str
     parameters: Parameters
+    colour_profiles: bool = False
+    """Colour profiles were applied to the pictures that it was made from, and are to those that it scores. A bundle
+    without that note is from before they were."""
     score_range: ScoreRange | None = None
     """Of the target's MOS; null for prompts."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -50,14 +53,24 @@ class Bundle:
     provenance: dict[str, Any] = field(default_factory=dict)
     """How it was made: lambda, shots, seeds, dataset fingerprint, versions."""
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Data sets by name, or other material, that the prompts were pre-trained on."""
+        pretraining = self.provenance if self.kind == "prompts" else self.provenance.get("pretraining", {})
+        source = pretraining.get("source")
+        return tuple(source) if isinstance(source, list) else () if source is None else (source,)
+
     @cached_property
     def digest(self) -> str:
-        """SHA-256 as hex of what the model makes of a view: backbone weights, prompts, learned tensors.
+        """SHA-256 as hex of what the model makes of a view: backbone weights, normalization, prompts, learned tensors.
 
-        Prompt settings at their defaults take no part, so that a bundle from before one was added keeps its digest: a
-        change of such a default needs a new VERSION.
+        Settings at their defaults take no part, so that a bundle from before one was added keeps its digest: a change
+        of such a default needs a new VERSION.
         """
-        described = Identity.of({"backbone_sha256": self.backbone_sha256, "prompts": self.prompts})
+        described = Identity.of(
+            {"backbone_sha256": self.backbone_sha256, "backbone": self.backbone, "prompts": self.prompts},
+            without={"backbone.name", "backbone.pretrained", "backbone.checkpoint"},  # the hash stands for them
+        )
         parts: list[object] = [VERSION, described.digest]
         for name, tensor in sorted(self.parameters.items()):
             raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
@@ -111,18 +124,24 @@ def read_bundle(folder: Location) -> Bundle:
             score_range=ScoreRange(**content["score_range"]) if content["score_range"] else None,
             metrics={name: math.nan if v is None else v for name, v in content["metrics"].items()},
             provenance=content["provenance"],
+            colour_profiles=content.get("colour_profiles", False),
         )
     except (KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"bundle {folder.uri} is damaged ({type(error).__name__}: {error}); write it again") from error
 
 
 def check_backbone(bundle: Bundle, backbone: Backbone, where: str) -> None:
-    """InputError when `backbone` does not have the weights the bundle was made with."""
+    """InputError when `backbone` does not have the weights and the normalization the bundle was made with."""
     if bundle.backbone_sha256 != backbone.weights_sha256:
         raise InputError(
             f"bundle {where} was made with another backbone ({bundle.backbone.name}, weights "
             f"{bundle.backbone_sha256[:12]}) than {backbone.config.name} ({backbone.weights_sha256[:12]}); "
             "use the same name, tag or checkpoint"
+        )
+    if bundle.backbone.normalization != backbone.config.normalization:
+        raise InputError(
+            f"bundle {where} was made with backbone.normalization={bundle.backbone.normalization}, not "
+            f"{backbone.config.normalization}; set it to that"
         )
 
 

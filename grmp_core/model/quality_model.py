@@ -188,8 +188,11 @@ class QualityModel(nn.Module):
 
     def normalize(self, views_BHWC: Tensor) -> Tensor:
         """uint8 views -> (B, 3, H, W) in the model's type, by the backbone's own mean and std."""
-        images = views_BHWC.to(self.device).permute(0, 3, 1, 2).float() / 255
-        return ((images - self.mean.float()) / self.std.float()).to(self.dtype)
+        return self.standardize(views_BHWC.to(self.device).permute(0, 3, 1, 2).float() / 255)
+
+    def standardize(self, images_BCHW: Tensor) -> Tensor:
+        """float32 images in [0, 1] -> the model's type, by the backbone's own mean and std."""
+        return ((images_BCHW - self.mean.float()) / self.std.float()).to(self.dtype)
 
     @torch.no_grad()
     def prefix_tokens(self, parameters: Mapping[str, Tensor], views_BHWC: Tensor, stop_block: int) -> Tensor:

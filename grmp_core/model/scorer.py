@@ -61,12 +61,13 @@ class Scorer:
         batch_size: int = 16,
         score_grid: int = 0,
     ) -> None:
-        """batch_size: views in a forward pass, at most; an image with more takes several.
+        """limits: of the images; colour profiles are applied where the bundle says so.
+        batch_size: views in a forward pass, at most; an image with more takes several.
         score_grid: views a side whose quality is averaged; 0: as many as the bundle was adapted with.
         """
         self.bundle = bundle
         self.views = dataclasses.replace(bundle.views, score_grid=score_grid) if score_grid else bundle.views
-        self.limits = limits or ImageLimits()
+        self.limits = dataclasses.replace(limits or ImageLimits(), colour_profiles=bundle.colour_profiles)
         self.predictor = load_predictor(bundle, where, backbone, device)
         self.batch_size = batch_size
 

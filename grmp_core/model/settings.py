@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, MinLen
 
@@ -25,7 +25,11 @@ class BackboneConfig(Settings):
     pretrained: str | None = None
     """open_clip's tag for the weights, e.g. `openai`; downloaded once into open_clip's cache."""
     checkpoint: PathText | None = None
-    """A local weights file (.safetensors, or .pt read with weights_only) instead of a tag."""
+    """A local weights file instead of a tag: .safetensors, .pt read with weights_only, or a TorchScript archive as
+    OpenAI's `ViT-B-16.pt`, of which only the tensors are read."""
+    normalization: Literal["own", "imagenet"] = "own"
+    """Mean and standard deviation of pixels: those that the weights were trained with, or ImageNet's, which the
+    published code uses; models that were published need them."""
 
     def at_home(self) -> BackboneConfig:
         """The same with the absolute path of its weights file, as somebody in another folder needs it."""

@@ -113,6 +113,7 @@ def random_prompts(config: Config) -> Bundle:
         views=config.views,
         precision=config.precision,
         parameters=QualityModel(backbone, config.prompts, seed=config.seed).prompt_parameters(),
+        colour_profiles=config.images.colour_profiles,
         provenance={"tasks": [], "seed": config.seed},
     )
 

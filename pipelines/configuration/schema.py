@@ -20,6 +20,7 @@ from grmp_core.model.settings import BackboneConfig, PromptConfig
 from grmp_core.settings import PathText, Settings
 from pipelines.configuration.workloads import (
     AblateConfig,
+    ImportConfig,
     PretrainConfig,
     PreviewConfig,
     RegisterConfig,
@@ -67,6 +68,7 @@ class Config(Settings):
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     ablate: AblateConfig = field(default_factory=AblateConfig)
+    import_official: ImportConfig = field(default_factory=ImportConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     register: RegisterConfig = field(default_factory=RegisterConfig)

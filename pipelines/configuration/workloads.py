@@ -252,6 +252,14 @@ class TrackingConfig(Settings):
             raise InputError(f"tracking.experiment {name!r}: use 1 to 256 printable characters")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig(Settings):
+    """Checkpoint of the published code. Its backbone is OpenAI's ViT-B/16 unless backbone.name says another."""
+
+    file: PathText | None = None
+    """File that the published pre-training or fine-tuning saved."""
+
+
 MODEL_NAME = re.compile(r"[\w-](?:[\w .-]{0,78}[\w-])?")
 """Names of registered models that `models:/name@alias` can hold and that a folder can have."""
 

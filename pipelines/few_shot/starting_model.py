@@ -56,7 +56,7 @@ def read_prompts(config: Config, folder: Location) -> Bundle:
             f"{folder.uri} is an adapted model: a trial that starts from it has seen scores that it is tested on; "
             "give the bundle of grmp pretrain"
         )
-    if start.provenance.get("source") == config.target.dataset:
+    if config.target.dataset in start.sources:
         raise InputError(
             f"the prompts at {folder.uri} were pre-trained on the scores of {config.target.dataset}, so no image of it "
             "is left to test on; choose another target.dataset, or another synthesize.source and output"

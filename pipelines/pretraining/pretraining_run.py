@@ -93,6 +93,7 @@ def pretrain_prompts(config: Config) -> Pretraining:
         views=config.views,
         precision=config.precision,
         parameters=state.parameters,
+        colour_profiles=config.images.colour_profiles,
         metrics={"query_loss": history[-1]["query_loss"]},
         provenance={
             "tasks": list(tasks),

@@ -157,7 +157,7 @@ class Parts:
     @classmethod
     def of(cls, output: Location, bundle: Bundle, config: Config) -> Parts:
         """Another model, grid or size limit has parts of its own."""
-        model = (bundle.digest, bundle.views, bundle.precision, bundle.score_range)
+        model = (bundle.digest, bundle.views, bundle.precision, bundle.score_range, bundle.colour_profiles)
         identity = config_hash(*model, config.images, config.score.grid, SCORED.names)
         return cls(output.at(f"{output.path}.parts-{identity}"))
 

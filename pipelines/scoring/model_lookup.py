@@ -21,9 +21,10 @@ from mlflow.exceptions import MlflowException
 from grmp_core.errors import InputError
 from grmp_core.model.backbone import load_backbone
 from grmp_core.model.bundle import DESCRIPTION, Bundle, check_backbone, read_bundle, with_weights_at
+from grmp_core.model.differentiable import ImageQuality
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import MODEL_NAME
+from pipelines.configuration.workloads import MODEL_NAME, TrackingConfig
 from pipelines.tracking.store_check import OUTAGE, reason
 from pipelines.tracking.tracker import Tracker, open_tracking
 
@@ -143,3 +144,20 @@ def open_model(config: Config) -> tuple[str, Bundle]:
     bundle = with_weights_at(read_bundle(model.folder), config.backbone, model.name)
     check_backbone(bundle, load_backbone(bundle.backbone), model.name)
     return model.name, bundle
+
+
+def load_model(
+    uri: str, *, output: str = Config.output, tracking_uri: str | None = None, device: str = "cpu"
+) -> ImageQuality:
+    """A model of the registry as a torch module, for programs.
+
+    Args:
+        uri: `models:/name@alias`, `models:/name/version`, or a bundle's folder.
+        output: the output of the runs that registered it. The model is downloaded into its folder `models`, and its
+            SQLite file is the registry where no other is given.
+        tracking_uri: address of MLflow; null: the environment's MLFLOW_TRACKING_URI, else that file.
+
+    InputError when the registry has no such model, or the model's backbone cannot be had.
+    """
+    model = resolve_model(uri, Config(output=output, tracking=TrackingConfig(uri=tracking_uri)))
+    return ImageQuality(read_bundle(model.folder), model.name).to(device)

@@ -101,8 +101,7 @@ def evaluate_target(config: Config) -> Evaluation:
 
 def rows_learned_from(bundle: Bundle, where: str, target: LabelledSet) -> np.ndarray:
     """(N,) bool: the images whose scores adapted the model. InputError when pre-training has seen all of them."""
-    pretraining = bundle.provenance if bundle.kind == "prompts" else bundle.provenance.get("pretraining", {})
-    if pretraining.get("source") == target.name:
+    if target.name in bundle.sources:
         raise InputError(
             f"the prompts of {where} were pre-trained on the scores of {target.name}, so no image of it is new to the "
             "model; evaluate it on another target.dataset"

@@ -11,6 +11,7 @@ from grmp_core.errors import InputError
 from grmp_core.evaluation.protocol import Protocol, scenes_digest
 from grmp_core.evaluation.splits import shots_from_ratio
 from grmp_core.identity import Identity
+from grmp_core.imaging.decoding import colour_identity
 from grmp_core.learning.few_shot import folds_of
 from grmp_core.model.bundle import Bundle
 from pipelines.configuration.loading import LAMBDA, with_settings
@@ -113,8 +114,9 @@ def sweep_identity(config: Config, start: Bundle, target_fingerprint: str, proto
         "backbone": config.backbone,
         "prompts.digest": start.digest,
         "target.fingerprint": target_fingerprint,
+        **colour_identity(config.images),
     }
     if protocol.scenes is not None:
         parts["protocol.scenes.digest"] = scenes_digest(protocol.scenes)
     where_files_lie = {"backbone.checkpoint", "protocol.scenes"}
-    return Identity.of(parts, without={LAMBDA, *where_files_lie})
+    return Identity.of(parts, without={LAMBDA, "images.colour_profiles", *where_files_lie})  # colour_identity has that

@@ -11,6 +11,7 @@ from ray.data import TaskPoolStrategy
 
 from grmp_core.errors import InputError
 from grmp_core.identity import Identity, check_version, digest_of, listed
+from grmp_core.imaging.decoding import colour_identity
 from grmp_core.labels.visibility import STRENGTH, curves
 from grmp_core.storage import Location, local_size_bytes
 from grmp_core.tasks.distortion_tasks import COMPOSITION_RULE, LEVELS, Part, types_of
@@ -87,7 +88,9 @@ def store_identity(config: Config, usable: Sequence[Reference]) -> Identity:
             "labels.rule": label_rule_of(config),
             "references.digest": digest_of(ids)[:16],
             "scores.digest": digest_of(scores)[:16],
-        }
+            **(colour_identity(config.images) if config.synthesize.source != "procedural" else {}),
+        },
+        without={"synthesize.limits.colour_profiles"},  # colour_identity has it
     )
 
 

@@ -65,6 +65,17 @@ def test_a_bundle_from_before_the_prompts_norm_has_none(written, tmp_path):
     assert 0 < Scorer(read_bundle(place), place.uri).score([np.zeros((40, 40, 3), np.uint8)])[0].quality < 1
 
 
+@pytest.mark.parametrize("applied", [True, False])
+def test_a_bundle_notes_colour_profiles_and_one_without_a_note_had_none(written, tmp_path, applied):
+    place, bundle = written
+    write_bundle(place, dataclasses.replace(bundle, colour_profiles=applied))
+    assert read_bundle(place).colour_profiles == applied
+    content = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+    del content["colour_profiles"]
+    (tmp_path / "bundle" / "bundle.json").write_text(json.dumps(content))
+    assert not read_bundle(place).colour_profiles
+
+
 def test_the_digest_follows_the_learned_model_and_nothing_else(written):
     place, bundle = written
     assert read_bundle(place).digest == bundle.digest
@@ -75,11 +86,12 @@ def test_the_digest_follows_the_learned_model_and_nothing_else(written):
     other = [
         {"backbone_sha256": "0" * 64},
         {"prompts": PromptConfig(visual_tokens=5, context_tokens=7)},
+        {"backbone": dataclasses.replace(bundle.backbone, normalization="imagenet")},
         {"parameters": {**bundle.parameters, name: torch.nextafter(bundle.parameters[name], torch.tensor(9.0))}},
         {"parameters": {**bundle.parameters, name: bundle.parameters[name].unsqueeze(0)}},
         {"parameters": {(f"{key}x" if key == name else key): value for key, value in bundle.parameters.items()}},
     ]
-    assert len({bundle.digest, *(dataclasses.replace(bundle, **change).digest for change in other)}) == 6
+    assert len({bundle.digest, *(dataclasses.replace(bundle, **change).digest for change in other)}) == 7
 
 
 def test_the_digest_survives_a_prompt_setting_that_is_added_later(written):

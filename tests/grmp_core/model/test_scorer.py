@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 
 import numpy as np
@@ -9,13 +10,14 @@ import pytest
 import torch
 
 from grmp_core.errors import ImageError
+from grmp_core.imaging.decoding import ImageLimits, read_image
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model import scorer as scorer_module
 from grmp_core.model.bundle import Bundle
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.model.scorer import Scorer
 from grmp_core.model.settings import PromptConfig
-from tests.grmp_core.imaging import pictures
+from tests.grmp_core.imaging import pictures, profiles
 
 PROMPTS = PromptConfig(visual_tokens=2)
 
@@ -107,6 +109,17 @@ def test_a_thin_strip_costs_its_own_row(scorer, monkeypatch):
         assert "too thin: 600000x2" in scores[0].error
         assert 0 <= scores[1].quality <= 1
         assert scores[2].error == "gone"
+
+
+def test_colour_profiles_are_applied_where_the_bundle_says_so_whatever_the_configuration_says(bundle):
+    photo = pictures.photo(50, 60)
+    data = pictures.encoded(photo, "PNG", icc_profile=profiles.rgb_profile(profiles.P3))
+    shown = read_image(data)
+    assert (shown != photo).any()
+    for applied, pixels in ((True, shown), (False, photo)):
+        noted = dataclasses.replace(bundle, colour_profiles=applied)
+        limits = ImageLimits(colour_profiles=not applied)
+        assert Scorer(noted, "test", limits=limits).score([data]) == Scorer(noted, "test").score([pixels])
 
 
 def test_doubts_about_samples_come_with_the_score(scorer):

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import torch
 
+import pipelines
 from grmp_core.errors import InputError
 from grmp_core.evaluation.metrics import srcc
-from grmp_core.imaging.decoding import ImageLimits, image_id
+from grmp_core.imaging.decoding import ImageLimits, image_id, read_image
 from grmp_core.model.bundle import LEARNED_FROM, read_bundle, write_bundle
 from grmp_core.storage import locate
 from pipelines.configuration.schema import Config
@@ -89,6 +91,18 @@ def test_bundle_of_a_registered_model_is_fetched_with_its_backbone(registry, ima
     assert Path(bundle.backbone.checkpoint).is_relative_to(Path(config.output))
     assert qualities(Path(place.path), images[:3]) == pytest.approx(qualities(bundles["good"], images[:3]))
     assert resolve_model("models:/tiny/2", config) == (name, place)
+
+
+def test_a_registered_model_is_a_torch_module(registry, images) -> None:
+    settings = {"output": registry.config.output, "tracking_uri": registry.config.tracking.uri}
+    model = pipelines.load_model("models:/tiny@champion", **settings)
+    pixels = torch.from_numpy(read_image(images[0])).permute(2, 0, 1)[None] / 255
+    assert model(pixels).tolist() == pytest.approx(qualities(registry.bundles["good"], images[:1]), abs=1e-5)
+    assert model.score_range.to_mos(0.5) == 50
+    with pytest.raises(InputError, match="no alias 'unheard'"):
+        pipelines.load_model("models:/tiny@unheard", **settings)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = pipelines.nothing
 
 
 def test_a_folder_is_its_own_model(tmp_path) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from grmp_core.errors import InputError
+from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.learning.settings import AdaptConfig, QgrConfig
 from grmp_core.model.bundle import Bundle
 from grmp_core.model.settings import BackboneConfig, PromptConfig
@@ -62,6 +63,15 @@ def test_a_setting_that_is_added_with_a_default_keeps_a_sweep_s_identity():
     assert now.digest == before.digest
     used = identity_of(dataclasses.replace(CONFIG, adapt=wider(lr=0.5, momentum=0.9)))
     assert used.changes_from(before.record()) == ["adapt.momentum was 0.0 and is 0.9"]
+
+
+def test_a_sweep_from_before_colour_profiles_goes_on_without_them_only():
+    without = dataclasses.replace(CONFIG, images=ImageLimits(colour_profiles=False))
+    record = identity_of(without).record()
+    assert not [name for name in record["settings"] if "colour" in name]
+    assert identity_of(without).matches(record)
+    assert identity_of(CONFIG).changes_from(record) == ['images.colours was not recorded and is "profiles applied"']
+    assert not identity_of(without).matches(identity_of(CONFIG).record())
 
 
 def test_what_differs_is_named_whether_a_sweep_may_be_replaced_or_not(tmp_path, capsys):

@@ -1,0 +1,117 @@
+"""A finished model as a torch module: float images in, quality out, differentiable down to the pixels.
+
+For training loops, gradient ascent and metrics. `scorer.Scorer` is the same for image files.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from grmp_core.errors import InputError
+from grmp_core.imaging.tensor_views import tensor_views
+from grmp_core.imaging.views import ViewConfig
+from grmp_core.model.backbone import Backbone, BackboneConfig, load_backbone
+from grmp_core.model.bundle import Bundle, load_predictor, read_bundle
+from grmp_core.model.prompts import PromptConfig
+from grmp_core.model.quality_model import QualityModel
+from grmp_core.storage import locate
+
+VIEWS_AT_ONCE = 64
+"""Views in a forward pass, at most."""
+
+
+class ImageQuality(nn.Module):
+    """Float images (B, 3, H, W), RGB in [0, 1], of any size -> (B,) quality in [0, 1], 1 best, float32.
+
+    The quality of an image is the mean over its views, as in `Scorer`: the same within 1e-5 where views are cut at
+    native resolution, and within 0.02 where the picture is resized, which is rounded to 8 bits there and not here. It
+    does not depend on what else is in the batch, within 1e-5.
+
+    The weights are frozen; gradients flow to the images. The module is always in evaluation mode. `.to(device)` moves
+    it; its type is the bundle's precision and stays. An image may have one size a batch.
+    """
+
+    text_KE: Tensor
+
+    def __init__(self, bundle: Bundle, where: str, *, backbone: Backbone | None = None) -> None:
+        """`where` names the bundle in messages. InputError when its backbone cannot be had or differs."""
+        super().__init__()
+        predictor = load_predictor(bundle, where, backbone)
+        self.model = predictor.model
+        self.register_buffer("text_KE", predictor.text_KE)
+        self.views = bundle.views
+        self.score_range = bundle.score_range
+        """Of the target's own scores, with `to_mos`; null for a model that was never adapted."""
+        self.eval()
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """InputError for another shape or type, and for thin strips."""
+        if images_BCHW.dim() != 4 or images_BCHW.shape[1] != 3 or not images_BCHW.is_floating_point():
+            raise InputError(
+                f"images must be floats in [0, 1] of shape (B, 3, H, W), got {images_BCHW.dtype} "
+                f"{tuple(images_BCHW.shape)}; uint8 (B, H, W, 3) becomes that by images.permute(0, 3, 1, 2) / 255"
+            )
+        views_BGCHW = tensor_views(images_BCHW.float(), self.views, self.model.image_size_px)
+        parts = [self._view_quality(views) for views in views_BGCHW.flatten(0, 1).split(VIEWS_AT_ONCE)]
+        return torch.cat(parts).unflatten(0, views_BGCHW.shape[:2]).mean(dim=1)
+
+    def as_loss(self, reduction: Literal["mean", "none"] = "mean") -> QualityLoss:
+        """1 - quality, to minimize."""
+        return QualityLoss(self, reduction)
+
+    def train(self, mode: bool = True) -> ImageQuality:
+        """Stays in evaluation mode: a model inside a training loop must not move its batch statistics."""
+        super().train(False)
+        return self
+
+    def _view_quality(self, views_BCHW: Tensor) -> Tensor:
+        tokens_BND = self.model.vision_tower.embed(self.model.standardize(views_BCHW))
+        logits_BK = self.model.scale * self.model.image_features(tokens_BND) @ self.text_KE.T
+        return self.model.calibrated(logits_BK).softmax(dim=-1)[:, 0]
+
+
+class QualityLoss(nn.Module):
+    """Images as `ImageQuality` takes them -> 1 - quality in [0, 1]: the mean, or with `none` (B,) of them."""
+
+    def __init__(self, quality: ImageQuality, reduction: Literal["mean", "none"] = "mean") -> None:
+        super().__init__()
+        if reduction not in ("mean", "none"):
+            raise InputError(f"reduction '{reduction}' is unknown; use mean or none")
+        self.quality = quality
+        self.reduction = reduction
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        loss_B = 1 - self.quality(images_BCHW)
+        return loss_B.mean() if self.reduction == "mean" else loss_B
+
+
+def load(folder: str | os.PathLike[str] | None = None, *, device: str | torch.device = "cpu") -> ImageQuality:
+    """The model of a bundle, by its folder (a path or an address such as s3://bucket/run/adapt/bundle).
+
+    Without a folder: the embedded backbone as it is, which no label has adapted.
+
+    InputError for a folder without a bundle, one that was changed, or one whose backbone cannot be had.
+    """
+    if folder is None:
+        backbone = load_backbone(BackboneConfig())
+        return ImageQuality(unadapted(backbone), "of the embedded backbone", backbone=backbone).to(device)
+    place = locate(folder)
+    return ImageQuality(read_bundle(place), place.uri).to(device)
+
+
+def unadapted(backbone: Backbone) -> Bundle:
+    """A backbone without prompts that compares images with the class phrases alone, on 3 x 3 native crops."""
+    prompts = PromptConfig(context_tokens=0, visual_tokens=0)
+    return Bundle(
+        kind="prompts",
+        backbone=backbone.config,
+        backbone_sha256=backbone.weights_sha256,
+        prompts=prompts,
+        views=ViewConfig(),
+        precision="fp32",
+        parameters=QualityModel(backbone, prompts).prompt_parameters(),
+    )
