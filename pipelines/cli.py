@@ -26,6 +26,7 @@ COMMANDS = {
     "synthesize": Command("make distortion tasks from pristine pictures (Ray Data)", ("synthesize",)),
     "preview": Command("draw a contact sheet of the distortion tasks and their labels", ("preview", "synthesize")),
     "pretrain": Command("meta-learn the prompts over the tasks (Ray Train)", ("meta", "prompts", "pretrain")),
+    "inspect": Command("look at labelled images: scores, sizes, duplicates, leaks, splits", ("inspect", "target")),
     "adapt": Command("adapt the prompts to all labelled images", ("adapt", "views", "target")),
     "sweep": Command("adapt over lambda x labels x splits (Ray Tune)", ("sweep", "adapt", "views", "target")),
     "ablate": Command(

@@ -1,8 +1,8 @@
-"""Train the embedded backbone: `grmp train_backbone prepare | train | measure`.
+"""Train the embedded backbone: `grmp train_backbone prepare | train | measure | hashes`.
 
 `prepare` decodes photos once and asks the ImageNet classifier about them; `train` trains and is resumed by the same
-command; `measure` prints what weights can do. Several training processes: `--train-workers 2` (Ray Train), or
-`torchrun --nproc-per-node 2 -m pipelines.train_backbone train ...` on one machine.
+command; `measure` prints what weights can do; `hashes` writes what training photos are recognized by. Several training
+processes: `--train-workers 2` (Ray Train), or `torchrun --nproc-per-node 2 -m pipelines.train_backbone train ...` here.
 """
 
 from __future__ import annotations

@@ -1,42 +1,55 @@
-"""Labelled image sets: one loader a published set, and one for any table; all give the same columns."""
+"""Labelled image sets: published ones by their description, and any table; all give the same columns."""
 
 import difflib
+import os
 
-from grmp_core.datasets.kadid_tid import load_kadid10k, load_tid2013
+from grmp_core.datasets.described_set import load_described
+from grmp_core.datasets.description import is_description, published, read_description
 from grmp_core.datasets.label_table import load_table
 from grmp_core.datasets.labelled_set import IMAGE_TABLE, LabelledSet, Reject
-from grmp_core.datasets.livec import load_livec
+from grmp_core.datasets.set_layout import reference_folder
 from grmp_core.errors import InputError
 from grmp_core.score_range import ScoreRange
 
-__all__ = ["DATASETS", "IMAGE_TABLE", "LabelledSet", "Reject", "ScoreRange", "load"]
+__all__ = [
+    "DATASETS",
+    "IMAGE_TABLE",
+    "LabelledSet",
+    "Reject",
+    "ScoreRange",
+    "distortions_of",
+    "load",
+    "originals_of",
+]
 
-_PUBLISHED = {"kadid10k": load_kadid10k, "livec": load_livec, "tid2013": load_tid2013}
-DATASETS: tuple[str, ...] = (*_PUBLISHED, "table")
-"""Names that `load` takes."""
+DATASETS: tuple[str, ...] = (*published(), "table")
+"""Names that `load` takes, beside the file of a description."""
 
 
 def load(
     name: str,
-    path: str,
+    path: str | None,
     *,
-    image_column: str = "image",
-    score_column: str = "mos",
+    image_column: str | None = None,
+    score_column: str | None = None,
     reference_column: str | None = None,
     score_min: float | None = None,
     score_max: float | None = None,
-    higher_is_better: bool = True,
+    higher_is_better: bool | None = None,
     image_folder: str | None = None,
     max_reject_fraction: float = 0.0,
 ) -> LabelledSet:
     """Load a labelled set by name from where it was downloaded to.
 
     Args:
-        name: one of `DATASETS`.
-        path: the download's folder; for `table` a .csv or .parquet file, or the folder that holds one.
-        image_column, score_column, reference_column: of a `table`; the published sets have their own.
+        name: one of `DATASETS`, or the .yaml file of a description.
+        path: the download's folder; for `table` a table, or the folder that holds one; null for a description: the
+            folder that it is in.
+        image_column, score_column, reference_column: of a `table`; null: image and score are recognized by usual names,
+            references are not.
         score_min, score_max: the scale of a `table`'s scores; both or neither. Neither takes the observed range.
-        higher_is_better: False where a `table` holds difference scores.
+        higher_is_better: False where a `table` holds difference scores; null: True, but for a column called dmos it has
+            to be given.
         image_folder: folder that the image names of a `table` are relative to, itself relative to the table's folder;
             null: the table's folder.
         max_reject_fraction: share of the label rows, in [0, 1], that may be left out and listed (no image, no number,
@@ -46,22 +59,29 @@ def load(
         The set; what was left out stands in `rejected`, with file, line and reason.
 
     Raises:
-        InputError: unknown name, labels missing or not readable, a column missing, an image rated in several rows,
-            constant scores, too many rejects.
+        InputError: unknown name, another layout than the set's, labels not readable, a column missing, an image rated
+            in several rows, constant scores, too many rejects.
     """
     if not 0 <= max_reject_fraction <= 1:
         raise InputError(f"max_reject_fraction must be from 0 to 1, not {max_reject_fraction}")
-    if name in _PUBLISHED:
-        return _PUBLISHED[name](path, max_reject_fraction)
-    if name != "table":
+    if is_description(name):
+        where = path or os.path.dirname(os.path.abspath(os.path.expanduser(name)))
+        return load_described(_stem(name), read_description(name), where, max_reject_fraction)
+    if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"unknown dataset {name!r}; choose one of {', '.join(DATASETS)}{hint}")
+        raise InputError(
+            f"unknown dataset {name!r}; choose one of {', '.join(DATASETS)}, or a description (.yaml){hint}"
+        )
+    if not path:
+        raise InputError(f"dataset {name}: no path; give the file or folder of the labelled images")
+    if name != "table":
+        return load_described(name, read_description(published()[name]), path, max_reject_fraction)
     if (score_min is None) != (score_max is None):
         raise InputError("score range: give both score_min and score_max, or neither")
     score_range = None
     if score_min is not None and score_max is not None:
-        score_range = ScoreRange(mos_min=score_min, mos_max=score_max, higher_is_better=higher_is_better)
+        score_range = ScoreRange(mos_min=score_min, mos_max=score_max)
     return load_table(
         path,
         max_reject_fraction,
@@ -72,3 +92,17 @@ def load(
         higher_is_better=higher_is_better,
         image_folder=image_folder,
     )
+
+
+def distortions_of(name: str) -> tuple[str, ...]:
+    """Names of a published set's distortion types, in its own order."""
+    return tuple(read_description(published()[name]).distortions.values())
+
+
+def originals_of(name: str, path: str) -> str:
+    """Folder of the pristine originals of a published set. InputError where it has none, or they are not there."""
+    return reference_folder(read_description(published()[name]), path)
+
+
+def _stem(file: str) -> str:
+    return os.path.splitext(os.path.basename(file))[0]

@@ -4,6 +4,7 @@ import os
 import posixpath
 import unicodedata
 from collections import Counter, defaultdict
+from typing import Literal
 
 from grmp_core.storage import Location
 
@@ -11,6 +12,8 @@ _NOTES = {
     "separator": "{} image names have \\ between folders and were read with /",
     "ending": "{} images have an ending in another case than their name in the table, such as .JPG for .jpg",
     "unicode": "{} images have their name in another Unicode form (NFC or NFD) than the table",
+    "case": "{} images have a name that is spelled in another case in the table",
+    "format": "{} images found under the same name in another file format",
 }
 
 
@@ -19,10 +22,15 @@ class ImageNames:
 
     A name that is not there stands for the one file whose name differs only in the Unicode form, in the case of its
     ending, or in `/` for a backslash; `notes` says how often that was so. Where two such files are, there is no match.
+
+    Args:
+        folder: the names are relative to it.
+        match: `case` also takes names in another case throughout, `format` also files with another ending.
     """
 
-    def __init__(self, folder: Location) -> None:
+    def __init__(self, folder: Location, *, match: Literal["ending", "case", "format"] = "ending") -> None:
         self.folder = folder
+        self._match_kind = match
         self._matched: Counter[str] = Counter()
         self._listings: dict[str, dict[str, list[str]]] = {}
         self._remote: dict[str, str] = {}  # path -> URI
@@ -30,7 +38,7 @@ class ImageNames:
         if not folder.is_local:  # by one listing; an answer for each image would take its time
             for file in folder.list(recursive=True):
                 self._remote[file.path] = file.uri
-                self._remote_by_key[_key(file.path)].append(file.path)
+                self._remote_by_key[self._key(file.path)].append(file.path)
         self._uris = frozenset(self._remote.values())
 
     def find(self, name: str) -> str:
@@ -70,7 +78,7 @@ class ImageNames:
     def _match(self, path: str) -> str | None:
         if self._is_there(path):
             return path
-        matches = self._local_matches(path) if self.folder.is_local else self._remote_by_key[_key(path)]
+        matches = self._local_matches(path) if self.folder.is_local else self._remote_by_key[self._key(path)]
         return matches[0] if len(matches) == 1 and self._is_there(matches[0]) else None
 
     def _local_matches(self, path: str) -> list[str]:
@@ -84,23 +92,30 @@ class ImageNames:
         if parents[0] not in self._listings:
             names = self._listings[parents[0]] = defaultdict(list)
             for entry in sorted(os.listdir(parents[0])):
-                names[_key(entry)].append(os.path.join(parents[0], entry))
-        return self._listings[parents[0]].get(_key(name), [])
+                names[self._key(entry)].append(os.path.join(parents[0], entry))
+        return self._listings[parents[0]].get(self._key(name), [])
 
     def _count(self, name: str, spelling: str, match: str) -> None:
         if spelling != name:
             self._matched["separator"] += 1
-        elif _ending(unicodedata.normalize("NFC", name)) != _ending(match):
+            return
+        given, found = unicodedata.normalize("NFC", name), unicodedata.normalize("NFC", match)
+        if _ending(given).lower() != _ending(found).lower():
+            self._matched["format"] += 1
+        elif _ending(given) != _ending(found):
             self._matched["ending"] += 1
+        elif self._match_kind == "case" and not found.endswith(given):
+            self._matched["case"] += 1
         else:
             self._matched["unicode"] += 1
+
+    def _key(self, path: str) -> str:
+        """The same for names that differ in what does not matter here."""
+        stem, ending = posixpath.splitext(unicodedata.normalize("NFC", path))
+        if self._match_kind == "format":
+            return stem
+        return stem.lower() + ending.lower() if self._match_kind == "case" else stem + ending.lower()
 
 
 def _ending(path: str) -> str:
     return posixpath.splitext(path)[1]
-
-
-def _key(path: str) -> str:
-    """The same for names that differ in the Unicode form, or in the case of their ending."""
-    stem, ending = posixpath.splitext(unicodedata.normalize("NFC", path))
-    return stem + ending.lower()

@@ -25,9 +25,11 @@ IMAGE_TABLE = pa.schema(
         pa.field("distortion", pa.string()),
         pa.field("level", pa.int8()),
         pa.field("dataset", pa.string(), nullable=False),
+        pa.field("part", pa.string()),
     ]
 )
-"""`image_path` is absolute; `mos` the source's own score; `quality` in [0, 1], 1 best; `level` 1..5."""
+"""`image_path` is absolute; `mos` the source's own score; `quality` in [0, 1], 1 best; `level` 1..5; `part` of the
+official split: train, validation or test."""
 
 
 _NUMBER = re.compile(r"[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)", re.ASCII | re.IGNORECASE)
@@ -55,6 +57,8 @@ class LabelRow:
     reference_id: str
     distortion: str | None = None
     level: int | None = None
+    part: str | None = None
+    """Of the set's official split: train, validation or test."""
     problem: str = ""
     """Why the row cannot be used whatever its score, empty where it can; `image_path` may be the label file then."""
 
@@ -88,6 +92,11 @@ class LabelledSet:
         return self.table["reference_id"].to_pylist()
 
     @property
+    def parts(self) -> list[str | None]:
+        """Parts of the official split, (N,); null where the set has none."""
+        return self.table["part"].to_pylist()
+
+    @property
     def mos(self) -> np.ndarray:
         """Scores in the source's own scale, float64 (N,)."""
         return self.table["mos"].to_numpy()
@@ -100,12 +109,14 @@ class LabelledSet:
     def fingerprint(self) -> str:
         """sha256 (hex) over score range and rows, in their order, which shots are drawn by.
 
-        Of a row: path relative to root, mos, reference, and the size of the file; of an object store's only the name.
+        Of a row: path relative to root, mos, reference, the size of the file (of an object store's none), and the part
+        of an official split.
         """
-        columns = (self.image_paths, self.mos.tolist(), self.reference_ids)
+        columns = (self.image_paths, self.mos.tolist(), self.reference_ids, self.parts)
         rows = [
             f"{relative(path, self.root)}\t{mos!r}\t{reference}\t{local_size_bytes(path)}"
-            for path, mos, reference in zip(*columns, strict=True)
+            + (f"\t{part}" if part else "")
+            for path, mos, reference, part in zip(*columns, strict=True)
         ]
         scale = self.score_range
         head = f"{float(scale.mos_min)!r}\t{float(scale.mos_max)!r}\t{scale.higher_is_better}"
@@ -214,6 +225,7 @@ def _to_table(rows: Sequence[LabelRow], scores: np.ndarray, score_range: ScoreRa
         "distortion": [row.distortion for row in rows],
         "level": [row.level for row in rows],
         "dataset": [name] * len(rows),
+        "part": [row.part for row in rows],
     }
     return pa.table(columns, schema=IMAGE_TABLE)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -16,6 +16,7 @@ from annotated_types import Ge, Le
 
 from grmp_core.errors import InputError
 from grmp_core.evaluation import splits
+from grmp_core.evaluation.split_tables import SplitTable
 from grmp_core.evaluation.splits import Split
 from grmp_core.settings import PathText, Settings
 
@@ -53,28 +54,31 @@ class ProtocolConfig(Settings):
             raise InputError("protocol.control is the control of a biased draw: set protocol.bias above 0")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Protocol:
     """Splits and label draws of one labelled set. Everything follows the seeds alone."""
 
-    config: ProtocolConfig
-    test_fraction: float
-    """Of the references, where there are no folds."""
-    reference_ids: Sequence[str]
-    """(N,); images that share one are never split between training and test."""
+    splits: SplitTable
     quality_N: np.ndarray
     """In [0, 1]; only a biased draw looks at it."""
-    scenes: Sequence[str] | None = None
+    scenes: tuple[str, ...] | None = None
     """(N,), null where none are needed."""
+    config: ProtocolConfig = ProtocolConfig()
 
     def parts(self, seed: int) -> Split:
-        """Training and test part of a split seed. InputError for too few references, as of `splits.split`."""
+        """Training and test part of a split seed. InputError as of `SplitTable.split`, and folds of given ones."""
         if not self.config.folds:
-            return splits.split(self.reference_ids, seed, self.test_fraction)
-        rows = np.arange(len(self.reference_ids))
-        fold_pairs = splits.validation_folds(rows, self.reference_ids, seed=0, folds=self.config.folds)
-        train, test = fold_pairs[seed % self.config.folds]
+            return self.splits.split(seed)
+        if self.splits.given:
+            raise InputError("protocol.folds divides the references anew: set sweep.splits to reference")
+        rows, ids = np.arange(len(self.quality_N)), self.splits.reference_ids
+        train, test = splits.validation_folds(rows, ids, seed=0, folds=self.config.folds)[seed % self.config.folds]
         return Split(train, test, seed)
+
+    def take(self, rows: Sequence[int]) -> Protocol:
+        """The same protocol of some of the rows, in that order."""
+        scenes = None if self.scenes is None else tuple(self.scenes[row] for row in rows)
+        return replace(self, splits=self.splits.take(rows), quality_N=self.quality_N[list(rows)], scenes=scenes)
 
     def labelled(self, parts: Split, shots: int) -> np.ndarray:
         """Rows to be labelled, sorted, (shots,) int64.

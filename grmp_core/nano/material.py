@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from grmp_core.datasets import load as load_dataset
+from grmp_core.datasets import load
 from grmp_core.errors import InputError
 from grmp_core.imaging.listing import list_images
 from grmp_core.nano.captions import class_word
@@ -84,11 +84,11 @@ def sources_of(
     return photos
 
 
-def photos_of_livec(folder: str) -> list[SourcePhoto]:
-    """The photos of LIVE In the Wild's folder ChallengeDB_release that are there, with their scores."""
-    table = load_dataset("livec", folder, max_reject_fraction=1.0).table
-    paths, scores = table["image_path"].to_pylist(), table["mos"].to_pylist()
-    return [SourcePhoto(path=Path(p), source="livec", score=s) for p, s in zip(paths, scores, strict=True)]
+def photos_of(dataset: str, folder: str) -> list[SourcePhoto]:
+    """The photos of a published set with their scores, without those that are missing."""
+    labelled = load(dataset, folder, max_reject_fraction=1.0)
+    scored = zip(labelled.image_paths, labelled.mos.tolist(), strict=True)
+    return [SourcePhoto(path=Path(path), source=dataset, score=score) for path, score in scored]
 
 
 def prepare(folder: Path, photos: Iterable[SourcePhoto], start_weights: Path) -> list[str]:
@@ -131,6 +131,16 @@ def read_material(folder: Path) -> Material:
     kept_out = held_out(groups, [row.sha256 for row in store.rows])
     content = Content(classes, scene_table([word.replace(" ", "_") for word in words]))
     return Material(store, content, words, unit, hashes, groups, kept_out)
+
+
+def write_hashes(folder: Path, file: Path) -> np.ndarray:
+    """Write the perceptual hashes of all photos of a folder of material, held-out ones included, as one sorted array.
+
+    InputError for a folder that `prepare` has not finished.
+    """
+    hashes = np.sort(_read(folder)[2])
+    np.save(file, hashes)
+    return hashes
 
 
 def _read(folder: Path) -> tuple[PhotoStore, np.ndarray, np.ndarray]:

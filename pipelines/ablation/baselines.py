@@ -12,7 +12,7 @@ import ray
 import torch
 from ray.data import ActorPoolStrategy
 
-from grmp_core.datasets.labelled_set import LabelledSet, relative
+from grmp_core.datasets.labelled_set import LabelledSet
 from grmp_core.errors import ImageError, InputError
 from grmp_core.evaluation.brisque import brisque_features
 from grmp_core.evaluation.ridge import residual_ridge, ridge
@@ -57,8 +57,7 @@ def baseline_predictions(
     values = {name: np.stack([measured[i][name] for i in good]) for name in known}
     images = _Images(np.array([target.image_paths[i] for i in good]), target.mos[good], values)
     images.values["no_label"] = np.asarray(target.score_range.to_mos(images.values["no_label"]))
-    unreadable = {relative(reject["path"], target.root) for reject in rejected}
-    protocol = target_protocol(config, target, unreadable)
+    protocol = target_protocol(config, target).take(good)
     frames = []
     drawn = {(trial.shots, trial.budget, trial.split_seed): trial for trial in plan_trials(config, protocol)}
     for shots, budget, seed in drawn:

@@ -1,4 +1,4 @@
-"""The three actions of `grmp train_backbone`, from its parsed options to its output."""
+"""The actions of `grmp train_backbone`, from its parsed options to its output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import distributed
 
 from grmp_core.errors import InputError
-from grmp_core.nano.material import RATED_SUBSETS, photos_of_livec, prepare, read_material, sources_of
+from grmp_core.nano.material import RATED_SUBSETS, photos_of, prepare, read_material, sources_of, write_hashes
 from grmp_core.strict_json import json_text
 from pipelines.backbone_training.loop import train
 from pipelines.backbone_training.measurements import measure_held_out, measure_target, open_weights
@@ -20,7 +20,7 @@ from pipelines.backbone_training.scene_measure import measure_scenes
 
 def _prepare(options: argparse.Namespace) -> None:
     if options.livec:
-        photos = photos_of_livec(options.livec)
+        photos = photos_of("livec", options.livec)
     elif options.scores and options.rated_photos:
         photos = sources_of(options.scores, options.rated_photos, options.pristine, options.subsets or RATED_SUBSETS)
     else:
@@ -56,5 +56,9 @@ def _measure(options: argparse.Namespace) -> None:
         print(json_text(measure_held_out(backbone, material, options.pictures), indent=2))
 
 
-ACTIONS = {"prepare": _prepare, "train": _train, "measure": _measure}
+def _hashes(options: argparse.Namespace) -> None:
+    print(len(write_hashes(options.material, options.out)), "photos in", options.out)
+
+
+ACTIONS = {"prepare": _prepare, "train": _train, "measure": _measure, "hashes": _hashes}
 """By name of the command line's action; each raises InputError for bad input."""

@@ -11,12 +11,13 @@ from pipelines.backbone_training.run_config import RunConfig
 
 
 def parse(arguments: Sequence[str] | None, description: str) -> argparse.Namespace:
-    """-> the options of one of the commands prepare, train and measure."""
+    """-> the options of one of the commands prepare, train, measure and hashes."""
     parser = argparse.ArgumentParser(prog="grmp train_backbone", description=description)
     commands = parser.add_subparsers(dest="command", required=True)
     _prepare_options(commands.add_parser("prepare", help="decode photos, ask the classifier about them"))
     _train_options(commands.add_parser("train", help="train, or go on training"))
     _measure_options(commands.add_parser("measure", help="print what weights can do"))
+    _hashes_options(commands.add_parser("hashes", help="write the perceptual hashes of all training photos"))
     options = parser.parse_args(arguments)
     if options.command == "measure":
         scenes, photos = options.scenes is not None, options.rated_photos is not None
@@ -57,4 +58,14 @@ def _measure_options(parser: argparse.ArgumentParser) -> None:
     scenes.add_argument("--start-weights", metavar="PTH", type=Path, help="EfficientNet-Lite0's, to compare with")
     scenes.add_argument(
         "--write-scenes", nargs="*", default=[], metavar="DIR=CSV", help="scenes of a folder of `prepare`, from them"
+    )
+
+
+def _hashes_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--material", type=Path, required=True, metavar="DIR", help="of training")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default="grmp_core/assets/grmp-nano.hashes.npy",
+        help="what leaks into a target are found by (default: %(default)s)",
     )

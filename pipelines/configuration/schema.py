@@ -21,6 +21,7 @@ from grmp_core.settings import PathText, Settings
 from pipelines.configuration.workloads import (
     AblateConfig,
     ImportConfig,
+    InspectConfig,
     PretrainConfig,
     PreviewConfig,
     RegisterConfig,
@@ -65,6 +66,7 @@ class Config(Settings):
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    inspect: InspectConfig = field(default_factory=InspectConfig)
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     ablate: AblateConfig = field(default_factory=AblateConfig)

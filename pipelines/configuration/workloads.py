@@ -34,9 +34,9 @@ class ReportConfig(Settings):
 class SynthesizeConfig(Settings):
     """Distortion tasks to make."""
 
-    source: Literal["procedural", "photos", "kadid10k", "tid2013"] = "procedural"
-    """Pictures to distort: drawn by this package, or the photos of `path`. Or a published set as downloaded to `path`,
-    whose own distorted pictures and human scores become the tasks."""
+    source: Literal["procedural", "photos", "kadis700k", "kadid10k", "tid2013"] = "procedural"
+    """Pictures to distort: drawn by this package, the photos of `path`, or the originals of KADIS-700k as downloaded to
+    `path`. `kadid10k` and `tid2013`: the set's own distorted pictures and human scores become the tasks."""
     path: PathText | None = None
     """Folder, glob, or s3://… folder of photos; the folder of a published set."""
     references: Annotated[int, Ge(0)] = 40
@@ -119,17 +119,20 @@ class PretrainConfig(Settings):
 class TargetConfig(Settings):
     """The labelled images to adapt to and to test on."""
 
-    dataset: Literal["table", "livec", "kadid10k", "tid2013"] = "table"
-    """`table`: a CSV or Parquet file with an image and a score column; else a published set as downloaded."""
+    dataset: Text = "table"
+    """`table`: a table with an image and a score column (CSV, TSV, Parquet, JSON lines, Excel). A published set as
+    downloaded: agiqa3k, biq2021, csiq, flive, kadid10k, koniq10k, live, live_realigned, livec, pipal, spaq, tid2013,
+    uhd_iqa. Or the .yaml file that describes a set of yours."""
     path: PathText | None = None
-    """File or folder of the set; null where a command needs no labels."""
+    """File or folder of the set; null where a command needs no labels, or for the folder of the .yaml file."""
     image_folder: PathText | None = None
     """Folder that the image names of a `table` are relative to, itself relative to the table's; null: the table's own.
     KonIQ-10k as published: 1024x768."""
-    image_column: Text = "image"
-    """Column of a `table` with the image's path, one row an image. Scores of several raters: average them first."""
-    score_column: Text = "mos"
-    """Column of a `table` with the human score, in the table's own scale."""
+    image_column: Text | None = None
+    """Column of a `table` with the image's path, one row an image; null: by its usual names (image, filename, path, …).
+    Scores of several raters: average them first."""
+    score_column: Text | None = None
+    """Column of a `table` with the human score, in the table's own scale; null: by its usual names (mos, score, …)."""
     reference_column: Text | None = None
     """Column of a `table` with the name of the pristine original: images of one are never split between training and
     test. null: every image is its own, files with equal bytes are one."""
@@ -138,13 +141,33 @@ class TargetConfig(Settings):
     score_max: float | None = None
     """Largest score of a `table`'s scale, with `score_min`; null: the largest that occurs in the whole table, test rows
     included. Published: in the labelled images, and in the test images by themselves."""
-    higher_is_better: bool = True
-    """false: scores of a `table` are differences (DMOS), where a large one is a bad image."""
+    higher_is_better: bool | None = None
+    """false: scores of a `table` are differences (DMOS), where a large one is a bad image. null: true, but of a column
+    whose name says dmos it has to be said."""
     max_reject_fraction: Share = 0.0
     """Share of the label rows that may be left out (image missing or unreadable, no usable score); with more the set is
     refused."""
+    allow_leaks: bool = False
+    """Go on although images of the target are near-duplicates of photos that the backbone was trained on. false: that
+    is an error. Known of grmp-nano; `grmp inspect` lists them, and its split files leave them out."""
     note: str = ""
     """A line for readers of the report about the scores, such as that no people gave them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig(Settings):
+    """Inspection of the target."""
+
+    model: PathText | None = None
+    """A bundle's folder or an MLflow model whose training photos and labels are looked for in the target; null: the
+    backbone alone."""
+    write_splits: PathText | None = None
+    """CSV file for the splits that `sweep` would take (sweep.splits, sweep.split_seeds), for others to use, too.
+    Near-duplicates stand on one side, and leaks on none. null: none is written."""
+    pictures: Annotated[int, Ge(0)] = 24
+    """Pictures of the contact sheet, evenly chosen from the worst score to the best."""
+    thumbnail_px: Annotated[int, Ge(16)] = 200
+    """Longest side of a picture, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +183,12 @@ class SweepConfig(Settings):
     split_seeds: Annotated[tuple[int, ...], MinLen(1)] = (0, 1, 2)
     """Seeds of the splits into training and test part; every lambda and number of shots is tried on each.
     Published: 10 splits, drawn one after the other from seed 2024."""
+    splits: Annotated[PathText, MinLen(1)] = "auto"
+    """`reference`: drawn for each of `split_seeds`, images of one reference on one side. `official`: training and test
+    part of the set's authors; seeds draw the shots only. `auto`: official where the set has one. Or a split file (.csv)
+    such as `grmp inspect --write-splits` writes."""
     test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2
-    """Share of the references whose images are for testing only."""
+    """Share of the references whose images are for testing only, where splits are drawn."""
     search: Literal["grid", "random", "optuna"] = "grid"
     """`grid`: lambdas x shots x split_seeds, nothing else. `random` or `optuna`: first settle the hyperparameters of
     `space` by validation SRCC alone, at the most shots of the first split seed; then the grid with the setting that

@@ -12,6 +12,8 @@ import numpy as np
 import ray
 import torch
 
+from grmp_core.evaluation.protocol import Protocol
+from grmp_core.evaluation.split_tables import SplitTable
 from grmp_core.learning.few_shot import AdaptResult, adapt, folds_of
 from grmp_core.model.bundle import LEARNED_FROM, Bundle, write_bundle
 from pipelines.configuration.loading import LAMBDA
@@ -75,7 +77,8 @@ def adapt_to_all_labels(config: Config) -> Adaptation:
     folds_of(config.adapt, target.reference_ids, config.seed)  # refuses too few labels before they are encoded
     with ray_session():
         require_trial(config, "adapting wants")
-        encoded = encode_target(config, target, start, config.sweep.gpus_per_trial)
+        everything = Protocol(splits=SplitTable(reference_ids=tuple(target.reference_ids)), quality_N=target.quality)
+        encoded = encode_target(config, target, start, everything, config.sweep.gpus_per_trial)
         task = ray.remote(num_cpus=config.sweep.cpus_per_trial, num_gpus=config.sweep.gpus_per_trial)(_adapt)
         result = ray.get(task.remote(config, start, encoded))
     about = {"shots": len(encoded.mos), LEARNED_FROM: list(encoded.image_ids)}

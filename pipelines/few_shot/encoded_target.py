@@ -12,12 +12,15 @@ from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from grmp_core.datasets.labelled_set import LabelledSet
 from grmp_core.errors import ImageError, InputError
+from grmp_core.evaluation.protocol import Protocol
 from grmp_core.imaging.decoding import decode_image, image_bytes, image_id
 from grmp_core.imaging.views import scoring_views, training_views, whole_grid
+from grmp_core.inspection.leaks import training_hashes
+from grmp_core.inspection.near_duplicates import hash_of
 from grmp_core.learning.few_shot import LabelledViews, prepare_views
 from grmp_core.model.bundle import Bundle
 from pipelines.configuration.schema import Config
-from pipelines.few_shot.labelled_target import bad_rows, check_rejects
+from pipelines.few_shot.labelled_target import bad_rows, check_leaks, check_rejects
 from pipelines.few_shot.starting_model import compute_device, process_model
 
 
@@ -34,6 +37,7 @@ class EncodedTarget:
     """train_tokens (N, V, T, D), teacher_logits (N, V, S), score_tokens (N, G, T, D); bf16 as int16."""
     unreadable: tuple[dict[str, str], ...]
     """Path and reason of the images that are left out."""
+    protocol: Protocol
 
     def views(self, rows: np.ndarray, dtype: torch.dtype, device: torch.device) -> LabelledViews:
         """The rows as the adaptation wants them."""
@@ -46,10 +50,12 @@ class EncodedTarget:
         )
 
 
-def encode_target(config: Config, target: LabelledSet, start: Bundle, gpus_per_worker: float = 0) -> EncodedTarget:
+def encode_target(
+    config: Config, target: LabelledSet, start: Bundle, protocol: Protocol, gpus_per_worker: float = 0
+) -> EncodedTarget:
     """Decode every image and run the frozen part of the model over its views, on all CPUs or GPUs of the cluster.
 
-    Unreadable images are left out and listed. InputError as of `check_rejects`.
+    Unreadable images are left out and listed. InputError as of `check_rejects` and `check_leaks`.
     """
     columns = target.table.to_pydict()
     rows = [{"row": i, "path": path, "quality": columns["quality"][i]} for i, path in enumerate(columns["image_path"])]
@@ -71,6 +77,9 @@ def encode_target(config: Config, target: LabelledSet, start: Bundle, gpus_per_w
     if not good:
         raise InputError(f"none of the {len(kept)} target images can be used (first: {rejected[0]['reason']})")
     order = [row["row"] for row in good]
+    protocol = protocol.take(order)
+    hashes = np.array([int(row["perceptual_hash"], 16) for row in good], dtype=np.uint64)
+    check_leaks(config.target, config.backbone, [row["path"] for row in good], hashes, protocol.splits.takes_part)
     return EncodedTarget(
         tuple(row["path"] for row in good),
         tuple(row["image_id"] for row in good),
@@ -79,7 +88,11 @@ def encode_target(config: Config, target: LabelledSet, start: Bundle, gpus_per_w
         np.array([columns["quality"][i] for i in order]),
         {name: np.stack([row[name] for row in good]) for name in ("train_tokens", "teacher_logits", "score_tokens")},
         rejected,
+        protocol,
     )
+
+
+_ENCODED = ("image_id", "perceptual_hash", "train_tokens", "teacher_logits", "score_tokens")
 
 
 def _encode_batch(batch: dict[str, np.ndarray], config: Config, start: Bundle) -> dict[str, Any]:
@@ -94,11 +107,10 @@ class _Encoder:
         self.config = config
         self.start = start.parameters
         self.model = process_model(self.config, start, compute_device(self.config.sweep.gpus_per_trial))
+        self.with_hashes = training_hashes(config.backbone.name, config.backbone.checkpoint) is not None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        output: dict[str, list[Any]] = {
-            name: [] for name in ("row", "path", "error", "image_id", "train_tokens", "teacher_logits", "score_tokens")
-        }
+        output: dict[str, list[Any]] = {name: [] for name in ("row", "path", "error", *_ENCODED)}
         for row, path, quality in zip(batch["row"], batch["path"], batch["quality"], strict=True):
             output["row"].append(int(row))
             output["path"].append(str(path))
@@ -109,7 +121,7 @@ class _Encoder:
                 encoded = None
             else:
                 output["error"].append("")
-            for name in ("image_id", "train_tokens", "teacher_logits", "score_tokens"):
+            for name in _ENCODED:
                 output[name].append(None if encoded is None else encoded[name])
         return output
 
@@ -122,6 +134,7 @@ class _Encoder:
         views = prepare_views(self.model, self.start, train[None], score[None], np.array([quality]), [path])
         return {
             "image_id": image_id(data),
+            "perceptual_hash": f"{hash_of(image) if self.with_hashes else 0:x}",  # no integer: Arrow's have a sign
             "train_tokens": _array(views.train_tokens_NVTD[0]),
             "teacher_logits": _array(views.teacher_logits_NVS[0]),
             "score_tokens": _array(views.score_tokens_NGTD[0]),

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from grmp_core import datasets
+from grmp_core.datasets.description import is_description
 from grmp_core.datasets.labelled_set import LabelledSet
 from grmp_core.datasets.rejects import refuse_too_many
 from grmp_core.errors import InputError
+from grmp_core.inspection.leaks import leaked, training_hashes
+from grmp_core.model.backbone import BackboneConfig
 from pipelines.configuration.workloads import TargetConfig
 from pipelines.runtime.console import say
 
@@ -17,7 +22,7 @@ def load_target(config: TargetConfig) -> LabelledSet:
 
     Notes of the loader, and how many label rows are left out, are said once.
     """
-    if not config.path:
+    if not config.path and not is_description(config.dataset):
         raise InputError("target.path is not set: give the folder or file of the labelled images (target.dataset, too)")
     labelled = datasets.load(
         config.dataset,
@@ -58,3 +63,33 @@ def check_rejects(
     refuse_too_many(
         reasons, num_images + len(left_out), config.max_reject_fraction, "target images", "target.max_reject_fraction"
     )
+
+
+def check_leaks(
+    config: TargetConfig,
+    backbone: BackboneConfig,
+    paths: Sequence[str],
+    hashes_N: np.ndarray,
+    takes_part_N: np.ndarray,
+) -> None:
+    """Say which images are near-duplicates of photos that a backbone was trained on. InputError where they are trained
+    or tested on, unless target.allow_leaks.
+
+    Nothing happens with a backbone whose training photos nobody knows.
+    """
+    known = training_hashes(backbone.name, backbone.checkpoint)
+    if known is None:
+        return
+    found = [path for path, bad in zip(paths, leaked(hashes_N, known) & takes_part_N, strict=True) if bad]
+    if not found:
+        return
+    line = (
+        f"{len(found)} of {len(paths)} target images are near-duplicates of training photos of {backbone.name}, "
+        f"the first: {found[0]}"
+    )
+    if not config.allow_leaks:
+        raise InputError(
+            f"{line}; leave them out by a split file of `grmp inspect --write-splits` in sweep.splits, or set "
+            "target.allow_leaks"
+        )
+    say(f"target: {line}; allowed by target.allow_leaks")

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-
-from grmp_core.datasets.labelled_set import LabelledSet, relative
+from grmp_core.datasets.labelled_set import LabelledSet
 from grmp_core.errors import InputError
 from grmp_core.evaluation.protocol import Protocol
 from grmp_core.storage import locate
 from pipelines.configuration.schema import Config
+from pipelines.few_shot.target_splits import split_table
 
 
-def target_protocol(config: Config, target: LabelledSet, without: Collection[str] = ()) -> Protocol:
-    """Test parts and label draws of the target's images.
-
-    Args:
-        without: images that cannot be read, as paths seen from the target's root.
-
-    Raises:
-        InputError: `protocol.scenes` cannot be read or lacks an image.
-    """
-    rows = zip(target.image_paths, target.reference_ids, target.quality.tolist(), strict=True)
-    kept = [row for row in rows if relative(row[0], target.root) not in without]
-    paths, references, quality = [list(column) for column in zip(*kept, strict=True)] if kept else [[], [], []]
-    scenes = None if config.protocol.scenes is None else read_scenes(config.protocol.scenes, paths)
-    return Protocol(config.protocol, config.sweep.test_fraction, references, np.array(quality), scenes)
+def target_protocol(config: Config, target: LabelledSet) -> Protocol:
+    """Test parts and label draws of the target's images. InputError as of `split_table` and `read_scenes`."""
+    path = config.protocol.scenes
+    return Protocol(
+        splits=split_table(config.sweep, target),
+        quality_N=target.quality,
+        scenes=None if path is None else read_scenes(path, target.image_paths),
+        config=config.protocol,
+    )
 
 
-def read_scenes(path: str, image_paths: Sequence[str]) -> list[str]:
+def read_scenes(path: str, image_paths: Sequence[str]) -> tuple[str, ...]:
     """The scene of every image, from a CSV file with the columns image (file name) and scene.
 
     InputError for a file without them, an image with two scenes, or images without one.
@@ -51,4 +45,4 @@ def read_scenes(path: str, image_paths: Sequence[str]) -> list[str]:
         raise InputError(
             f"protocol.scenes {file.uri} has no scene for {len(missing)} of {len(names)} images, such as {missing[0]}"
         )
-    return [scene_of[name] for name in names]
+    return tuple(scene_of[name] for name in names)

@@ -1,11 +1,13 @@
-"""Colours that charts and pages share, and the formats of a chart."""
+"""Colours that charts and pages share, and the style and formats of a chart."""
 
 from __future__ import annotations
 
 import io
 import re
+from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, MUTED, RULE, GRID, PAPER = "#1f2933", "#5d6975", "#c5ced6", "#e1e6eb", "#ffffff"
@@ -15,6 +17,32 @@ VARIABLES = {
     WARM: "--warm",
 }  # fmt: skip
 """Colour -> its variable in style.css, so that a chart follows the page into dark mode."""
+
+STYLE: dict[Any, Any] = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": GRID,
+    "legend.frameon": False,
+    "svg.fonttype": "path",
+}
+"""Of every chart, for `matplotlib.rc_context`."""
+_SIZE = (4.7, 3.4)  # inches; small, so that the letters stay readable when a phone shrinks it
+
+
+def new_axes() -> tuple[Figure, Axes]:
+    """An empty chart, to be made inside `rc_context(STYLE)`."""
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    return figure, figure.add_subplot()
 
 
 def to_svg(figure: Figure, name: str) -> str:

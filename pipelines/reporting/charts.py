@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,31 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from grmp_core.evaluation.metrics import LogisticFit
-from pipelines.rendering.palette import ACCENT, GRID, INK, MUTED, PAPER, RULE, WARM
+from pipelines.rendering.palette import ACCENT, INK, MUTED, PAPER, STYLE, WARM, new_axes
 from pipelines.results.labels_needed import LabelsNeeded
 
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#6cbfa8", "#1a6fb0", "#8a3ca8"])
 _HEAT = LinearSegmentedColormap.from_list("heat", ["#f4f7fa", "#9fcbe0", "#2f7fb5", "#123d6b"])
 _ON_CELL = ("#16202a", "#fefefe")
 """On a light cell, on a dark one: cells keep their colours in dark mode, so their text does, too."""
-_STYLE: dict[Any, Any] = {
-    "font.family": ["DejaVu Sans"],
-    "font.size": 9.5,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "grid.color": GRID,
-    "legend.frameon": False,
-    "svg.fonttype": "path",
-}
-_SIZE = (4.7, 3.4)  # inches; small, so that the letters stay readable when a phone shrinks it
 
 
 def number(value: float) -> str:
@@ -49,8 +30,8 @@ def number(value: float) -> str:
 
 def learning_curves(cells: pd.DataFrame, target: float) -> Figure:
     """Median test SRCC by number of labels, one line a lambda, with its interquartile band."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes()
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes()
         strengths = sorted(cells["lambda"].unique())
         for strength, colour, marker in zip(strengths, _colours(strengths), itertools.cycle("osD^vPX")):
             line = cells[(cells["lambda"] == strength) & (cells["n"] > 0)]
@@ -68,10 +49,10 @@ def learning_curves(cells: pd.DataFrame, target: float) -> Figure:
 
 def heat_map(cells: pd.DataFrame) -> Figure:
     """Median test SRCC over lambda and number of labels."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         table = cells.pivot(index="lambda", columns="budget", values="srcc_median").sort_index()
         values = table.to_numpy(float)
-        figure, axes = _axes()
+        figure, axes = new_axes()
         low, high = np.nanmin(values), np.nanmax(values)
         shown = np.ma.masked_invalid(values)
         axes.pcolormesh(shown, cmap=_HEAT, vmin=low - 0.02, vmax=high + 0.02, edgecolors=PAPER, linewidth=1.5)
@@ -91,8 +72,8 @@ def heat_map(cells: pd.DataFrame) -> Figure:
 
 def labels_curve(cells: pd.DataFrame, strength: float, answer: LabelsNeeded) -> Figure:
     """Medians of one lambda with the fitted curve, and where it meets the target."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes()
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes()
         line = cells[(cells["lambda"] == strength) & (cells["n"] > 0)]
         budgets = line["budget"].to_numpy(float)
         spread = [line["srcc_median"] - line["srcc_q1"], line["srcc_q3"] - line["srcc_median"]]
@@ -114,8 +95,8 @@ def labels_curve(cells: pd.DataFrame, strength: float, answer: LabelsNeeded) -> 
 
 def scatter(quality: np.ndarray, mos: np.ndarray, fit: LogisticFit | None) -> Figure:
     """Predicted quality against human score, with the logistic map between them."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes()
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes()
         axes.scatter(quality, mos, s=16, color=ACCENT, alpha=0.55, linewidths=0)
         if fit is not None:
             x = np.linspace(quality.min(), quality.max(), 200)
@@ -125,11 +106,6 @@ def scatter(quality: np.ndarray, mos: np.ndarray, fit: LogisticFit | None) -> Fi
         axes.set_xlabel("predicted quality (0 to 1)")
         axes.set_ylabel("human score (MOS)")
     return figure
-
-
-def _axes() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    return figure, figure.add_subplot()
 
 
 def _colours(strengths: Sequence[float]) -> list[tuple[float, ...] | str]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from grmp_core.errors import ImageError, InputError
 from grmp_core.evaluation.metrics import (
     MIN_INTERVAL_IMAGES,
     FitWarning,
@@ -20,10 +17,10 @@ from grmp_core.evaluation.metrics import (
     fit_logistic,
     srcc,
 )
-from grmp_core.imaging.decoding import ImageLimits, read_image
-from grmp_core.storage import locate
+from grmp_core.imaging.decoding import ImageLimits
 from pipelines.configuration.workloads import ReportConfig
 from pipelines.rendering.document import Block, Cell, Gallery, Note, Picture, Pictures, Section, Table, Text, Thumbnail
+from pipelines.rendering.thumbnails import thumbnail
 from pipelines.reporting import charts
 from pipelines.reporting.charts import number
 from pipelines.results import statistics
@@ -208,7 +205,7 @@ def _worst(table: pd.DataFrame, fit: LogisticFit, settings: ReportConfig, limits
     for i in worst:
         row = table.iloc[i]
         remark = f"people {row['mos']:.1f}, model {expected[i]:.1f}"
-        jpeg, problem = _thumbnail(str(row["image_path"]), settings.thumbnail_px, limits)
+        jpeg, problem = thumbnail(str(row["image_path"]), settings.thumbnail_px, limits)
         name = str(row["image_path"]).rsplit("/", 1)[-1]
         shown.append(Thumbnail(jpeg, name, f"{remark} ({problem})" if problem else remark))
     text = f"The {len(shown)} test images with the largest errors. Predictions are mapped to the scale of human scores."
@@ -248,22 +245,6 @@ def _estimate_text(answer: LabelsNeeded) -> str:
 
 def _bound(value: float) -> str:
     return "never" if math.isinf(value) else f"{value:.0f}"
-
-
-def _thumbnail(path: str, longest_px: int, limits: ImageLimits) -> tuple[bytes | None, str | None]:
-    """-> a JPEG of at most `longest_px` a side and null, or null and the reason why there is none."""
-    try:
-        file = locate(path)
-        image = read_image(file.path if file.is_local else file.read_bytes(), limits)
-    except ImageError as error:
-        return None, error.reason
-    except (InputError, OSError) as error:
-        return None, " ".join(str(error).split())
-    small = Image.fromarray(image)
-    small.thumbnail((longest_px, longest_px))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=82)
-    return buffer.getvalue(), None
 
 
 def decimals(value: float) -> str:

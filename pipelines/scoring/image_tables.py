@@ -6,21 +6,19 @@ struct {bytes, path} as Hugging Face's `datasets` writes it. Such images stay wh
 
 from __future__ import annotations
 
-import io
 import posixpath
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from grmp_core.datasets.image_names import ImageNames
-from grmp_core.datasets.label_table import read_csv
+from grmp_core.datasets.tables import open_table
 from grmp_core.errors import ImageError, InputError
 from grmp_core.imaging.decoding import picture_of
 from grmp_core.model.scorer import Source
@@ -104,14 +102,13 @@ def images_in_table(location: Location) -> list[ImageInput]:
 
 
 def _rows_of_csv(file: Location, folder: Location, names: Callable[[], ImageNames]) -> list[ImageInput]:
-    try:
-        header = pd.read_csv(io.BytesIO(file.read_bytes()), nrows=0, encoding="utf-8-sig").columns.str.strip()
-    except (ValueError, OSError) as error:  # of pandas' parser, too
-        raise _unreadable(file, "CSV", error) from error
-    column = next((name for name in IMAGE_COLUMNS if name in header), None)
+    table = open_table(file)
+    for note in table.notes:
+        say(f"score: {note}")
+    column = next((name for name in IMAGE_COLUMNS if name in table.columns), None)
     if column is None:
-        raise _without_column(file, header)
-    return [_input_of(cell, names, where) for where, (cell,) in read_csv(file.uri, [column])]
+        raise _without_column(file, table.columns)
+    return [_input_of(cast("str | None", cell), names, where) for where, (cell,) in table.rows([column])]
 
 
 def _rows_of_parquet(file: Location, folder: Location, names: Callable[[], ImageNames]) -> list[ImageInput]:
@@ -225,8 +222,7 @@ def _unreadable(file: Location, kind: str, error: Exception) -> InputError:
 
 def _without_column(file: Location, names: Sequence[str]) -> InputError:
     columns, recognized = ", ".join(names) or "none", ", ".join(IMAGE_COLUMNS)
-    fix = "the columns are separated by ';': write commas" if len(names) == 1 and ";" in names[0] else "rename one"
-    return InputError(f"{file.uri} has no column of images ({recognized}); its columns: {columns}; {fix}")
+    return InputError(f"{file.uri} has no column of images ({recognized}); its columns: {columns}; rename one")
 
 
 def _one_line(error: BaseException) -> str:

@@ -14,9 +14,11 @@ from grmp_core.datasets.labelled_set import LabelledSet
 from grmp_core.errors import InputError
 from grmp_core.evaluation.metrics import MIN_INTERVAL_IMAGES, Scores, bootstrap_interval, evaluate, srcc
 from grmp_core.imaging.decoding import id_of_file
+from grmp_core.inspection.leaks import training_hashes
 from grmp_core.model.bundle import LEARNED_FROM, Bundle
 from pipelines.configuration.schema import Config
-from pipelines.few_shot.labelled_target import bad_rows, check_rejects, load_target
+from pipelines.few_shot.file_survey import survey
+from pipelines.few_shot.labelled_target import bad_rows, check_leaks, check_rejects, load_target
 from pipelines.runtime.console import say, table
 from pipelines.runtime.provenance import output_folder, write_manifest
 from pipelines.scoring.batch_scorer import score_paths
@@ -61,6 +63,7 @@ def evaluate_target(config: Config) -> Evaluation:
     model, bundle = open_model(config)
     target = load_target(config.target)
     seen = rows_learned_from(bundle, model, target)
+    _refuse_leaks(config, bundle, target, seen)
     frame = score_paths(config, bundle, model, np.array(target.image_paths)[~seen].tolist())
     frame["mos"] = target.mos[~seen]
     failed = frame[frame["error"].notna()]
@@ -97,6 +100,15 @@ def evaluate_target(config: Config) -> Evaluation:
     )
     say(f"evaluate: {len(good)} images of {config.target.dataset}")
     return result
+
+
+def _refuse_leaks(config: Config, bundle: Bundle, target: LabelledSet, seen: np.ndarray) -> None:
+    """InputError where the model's backbone was trained on images that are to be evaluated on."""
+    if training_hashes(bundle.backbone.name, bundle.backbone.checkpoint) is None:
+        return
+    facts = survey("evaluate: leaks", target.image_paths, config.images)
+    hashes, readable = facts["perceptual_hash"].to_numpy(np.uint64), facts["error"].eq("").to_numpy()
+    check_leaks(config.target, bundle.backbone, target.image_paths, hashes, readable & ~seen)
 
 
 def rows_learned_from(bundle: Bundle, where: str, target: LabelledSet) -> np.ndarray:

@@ -35,7 +35,7 @@ def plan_trials(config: Config, protocol: Protocol, settings: Settings | None = 
     for s, split in enumerate(parts_S):
         for shots_S in shots_BS:
             labelled = protocol.labelled(split, shots_S[s])
-            folds_of(config.adapt, [protocol.reference_ids[row] for row in labelled], split.seed)
+            folds_of(config.adapt, [protocol.splits.reference_ids[row] for row in labelled], split.seed)
             trials += [
                 Trial(
                     strength=strength,
@@ -116,6 +116,8 @@ def sweep_identity(config: Config, start: Bundle, target_fingerprint: str, proto
         "target.fingerprint": target_fingerprint,
         **colour_identity(config.images),
     }
+    if protocol.splits.digest is not None:
+        parts["sweep.splits"] = protocol.splits.digest
     if protocol.scenes is not None:
         parts["protocol.scenes.digest"] = scenes_digest(protocol.scenes)
     where_files_lie = {"backbone.checkpoint", "protocol.scenes"}

@@ -98,7 +98,7 @@ def run_sweep(config: Config) -> Sweep:
     searched = None
     with ray_session():
         require_trial(config, "a trial wants")
-        runner = Runner(config, start, target, folder, identity)
+        runner = Runner(config, start, target, protocol, folder, identity)
         trials = check_plan(config, space, runner.protocol)  # without the images that cannot be read
         started -= folder.begin(identity)  # only now, when nothing is left that could refuse this sweep
         if space:

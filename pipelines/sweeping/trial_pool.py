@@ -20,7 +20,6 @@ from grmp_core.identity import Identity
 from grmp_core.model.bundle import Bundle
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.encoded_target import encode_target
-from pipelines.few_shot.target_protocol import target_protocol
 from pipelines.results.sweep_folder import Rejects, SweepFolder
 from pipelines.results.trial import Trial
 from pipelines.runtime.capacity import how_many_fit
@@ -54,23 +53,28 @@ class Runner:
     """
 
     def __init__(
-        self, config: Config, start: Bundle, target: LabelledSet, folder: SweepFolder, identity: Identity
+        self,
+        config: Config,
+        start: Bundle,
+        target: LabelledSet,
+        protocol: Protocol,
+        folder: SweepFolder,
+        identity: Identity,
     ) -> None:
-        self.config, self.start, self.target = config, start, target
+        self.config, self.start, self.target, self._protocol = config, start, target, protocol
         self.folder, self.identity = folder, identity
         self._measured: dict[int, tuple[int, float] | None] = {}
 
     @cached_property
     def shared(self) -> Shared:
         """Images that cannot be read are kept in the sweep's folder, for runs that do not read the images again."""
-        encoded = encode_target(self.config, self.target, self.start, self.config.sweep.gpus_per_trial)
+        encoded = encode_target(self.config, self.target, self.start, self._protocol, self.config.sweep.gpus_per_trial)
         root = self.target.root
         self._keep_unreadable([{**reject, "path": relative(reject["path"], root)} for reject in encoded.unreadable])
         return Shared(
             self.config,
             self.start,
             ray.put(encoded),
-            self.protocol,
             self.target.score_range,
             self.folder.uri,
             self.identity,
@@ -80,7 +84,8 @@ class Runner:
     def protocol(self) -> Protocol:
         """Of the images that can be read."""
         unreadable = {reject["path"] for reject in self.unreadable}
-        return target_protocol(self.config, self.target, unreadable)
+        paths = enumerate(self.target.image_paths)
+        return self._protocol.take([row for row, path in paths if relative(path, self.target.root) not in unreadable])
 
     @property
     def unreadable(self) -> Rejects:

@@ -24,7 +24,6 @@ from ray import tune
 
 from grmp_core.errors import NonFiniteLossError
 from grmp_core.evaluation.metrics import evaluate
-from grmp_core.evaluation.protocol import Protocol
 from grmp_core.evaluation.splits import Split
 from grmp_core.identity import Identity
 from grmp_core.learning.few_shot import LabelledViews, adapt, predict_quality, train, validation_curve
@@ -52,8 +51,6 @@ class Shared:
     config: Config
     start: Bundle
     encoded: ray.ObjectRef
-    protocol: Protocol
-    """Of the images that are encoded, in their order."""
     score_range: ScoreRange
     folder_uri: str
     """The sweep's folder."""
@@ -71,7 +68,7 @@ def grid_trial(params: dict[str, Any], shared: Shared, trials: Mapping[str, Tria
     trial = trials[params["trial"]]
     config = with_settings(shared.config, {**trial.settings, LAMBDA: trial.strength})
     encoded, model = _prepare(shared, config)
-    split, rows, labelled = _labelled(trial, encoded, shared.protocol, model)
+    split, rows, labelled = _labelled(trial, encoded, model)
     result = adapt(model, model.adaptable_parameters(shared.start.parameters), labelled, config.adapt, split.seed)
     test = encoded.views(split.test, model.dtype, model.device)
     predicted = predict_quality(model, result.parameters, test.score_tokens_NGTD).cpu().numpy()
@@ -122,7 +119,7 @@ def search_trial(params: dict[str, Any], shared: Shared, trial: Trial) -> None:
         tune.report(_progress(before.val_srcc, before.epochs, config.adapt.epochs, before.seconds, ended=True))
         return
     encoded, model = _prepare(shared, config)
-    split, _, labelled = _labelled(trial, encoded, shared.protocol, model)
+    split, _, labelled = _labelled(trial, encoded, model)
     start = model.adaptable_parameters(shared.start.parameters)
     best, epochs, error = math.nan, 0, None
     try:
@@ -151,7 +148,7 @@ def measure_trial(shared: Shared, trial: Trial) -> tuple[int, float]:
     config = shared.config
     _forget_peak()
     encoded, model = _prepare(shared, config)
-    split, _, labelled = _labelled(trial, encoded, shared.protocol, model)
+    split, _, labelled = _labelled(trial, encoded, model)
     test = encoded.views(split.test, model.dtype, model.device)
     first = labelled.subset(np.arange(min(len(labelled), config.adapt.batch_size)))
     _, parameters = next(train(model, model.adaptable_parameters(shared.start.parameters), first, config.adapt, 0, 1))
@@ -182,12 +179,10 @@ def _prepare(shared: Shared, config: Config) -> tuple[EncodedTarget, QualityMode
     return ray.get(shared.encoded), process_model(config, shared.start, device)
 
 
-def _labelled(
-    trial: Trial, encoded: EncodedTarget, protocol: Protocol, model: QualityModel
-) -> tuple[Split, np.ndarray, LabelledViews]:
+def _labelled(trial: Trial, encoded: EncodedTarget, model: QualityModel) -> tuple[Split, np.ndarray, LabelledViews]:
     """-> the split, the labelled rows, and their views."""
-    split = protocol.parts(trial.split_seed)
-    rows = protocol.labelled(split, trial.shots)
+    split = encoded.protocol.parts(trial.split_seed)
+    rows = encoded.protocol.labelled(split, trial.shots)
     return split, rows, encoded.views(rows, model.dtype, model.device)
 
 

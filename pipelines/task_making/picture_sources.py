@@ -14,7 +14,6 @@ import ray
 from ray.data import TaskPoolStrategy
 
 from grmp_core import datasets
-from grmp_core.datasets.kadid_tid import KADID10K_TYPES, TID2013_TYPES
 from grmp_core.datasets.rejects import refuse_too_many
 from grmp_core.distortions import KADID_NAMES, REGISTRY
 from grmp_core.errors import ImageError, InputError
@@ -40,7 +39,7 @@ from pipelines.runtime.console import say
 if TYPE_CHECKING:
     from pipelines.configuration.schema import Config
 
-RATED_TYPES = {"kadid10k": KADID10K_TYPES, "tid2013": TID2013_TYPES}
+RATED_TYPES = {name: datasets.distortions_of(name) for name in ("kadid10k", "tid2013")}
 """Sources that bring distorted pictures with human scores, and the types they have."""
 Rejects = list[dict[str, str]]
 """Files that cannot be used: path and reason."""
@@ -173,14 +172,16 @@ def scan_references(config: Config, listing: Listing | None = None) -> tuple[lis
     """
     if config.synthesize.source == "procedural":
         return [Reference(scenes.reference_id(i), seed=i) for i in range(config.synthesize.references or 40)], []
-    if config.synthesize.source == "photos":
-        return _scan_photos(config, listing)
-    return _scan_rated(config)
+    return _scan_rated(config) if config.synthesize.source in RATED_TYPES else _scan_photos(config, listing)
 
 
 def photo_listing(config: Config) -> Listing:
-    """The photos of `synthesize.path`, with a line of what is not taken there; empty for other sources."""
-    return list_photos(config.synthesize.path or "") if config.synthesize.source == "photos" else Listing(())
+    """The photos of `synthesize.path`, of a published set its originals there, with a line of what is not taken; empty
+    for sources without photos."""
+    source, path = config.synthesize.source, config.synthesize.path or ""
+    if source == "procedural" or source in RATED_TYPES:
+        return Listing(())
+    return list_photos(path if source == "photos" else datasets.originals_of(source, path))
 
 
 def photo_references(config: Config, listing: Listing | None = None) -> list[Reference]:

@@ -20,7 +20,14 @@ from grmp_core.tasks.distortion_tasks import LEVELS, synthesize_row, types_of
 from pipelines.configuration.schema import Config
 from pipelines.rendering.contact_sheet import Group, Line, Sheet, Tile, to_html, to_png
 from pipelines.task_making.picture_quality import quality_of_picture
-from pipelines.task_making.picture_sources import Reference, Synthesizer, photo_references, rated_references, task_names
+from pipelines.task_making.picture_sources import (
+    RATED_TYPES,
+    Reference,
+    Synthesizer,
+    photo_references,
+    rated_references,
+    task_names,
+)
 
 TILE_PX = 176
 SCENE_PX = 512
@@ -105,7 +112,7 @@ def _reference(config: Config) -> Reference:
         return Reference(config.preview.image.rpartition("/")[2], config.preview.image)
     if settings.source == "procedural":
         return Reference(scenes.reference_id(0))
-    if settings.source == "photos":
+    if settings.source not in RATED_TYPES:
         return photo_references(config)[0]
     count = len(task_names(config)) * len(LEVELS)
     for reference in rated_references(config)[0]:

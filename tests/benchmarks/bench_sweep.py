@@ -21,6 +21,8 @@ import torch
 
 from grmp_core.evaluation import splits
 from grmp_core.evaluation.metrics import evaluate
+from grmp_core.evaluation.protocol import Protocol
+from grmp_core.evaluation.split_tables import SplitTable
 from grmp_core.learning.few_shot import adapt, predict_quality
 from grmp_core.learning.settings import AdaptConfig
 from grmp_core.model.bundle import write_bundle
@@ -49,7 +51,9 @@ def encode_plainly(config: Config) -> tuple[EncodedTarget, float]:
     arrays = {name: np.stack(output[name]) for name in ("train_tokens", "teacher_logits", "score_tokens")}
     mos, quality = np.array(columns["mos"]), np.array(columns["quality"])
     names = tuple(output["path"]), tuple(output["image_id"]), tuple(columns["reference_id"])
-    return EncodedTarget(*names, mos, quality, arrays, ()), seconds
+    return EncodedTarget(
+        *names, mos, quality, arrays, (), Protocol(splits=SplitTable(reference_ids=names[2]), quality_N=quality)
+    ), seconds
 
 
 def bare_trials(config: Config, encoded: EncodedTarget) -> list[float]:
@@ -57,10 +61,10 @@ def bare_trials(config: Config, encoded: EncodedTarget) -> list[float]:
     start, device = initial_prompts(config), torch.device("cpu")
     model = adapting_model(config, start, device)
     seconds = []
-    for trial in plan_trials(config, encoded.reference_ids):
+    for trial in plan_trials(config, encoded.splits):
         began = time.perf_counter()
         qgr = dataclasses.replace(config.adapt.qgr, strength=trial.strength)
-        split = splits.split(encoded.reference_ids, trial.split_seed, config.sweep.test_fraction)
+        split = encoded.splits.split(trial.split_seed)
         rows = splits.draw_shots(split, trial.shots, trial.split_seed)
         views = encoded.views(rows, model.dtype, device)
         settings = dataclasses.replace(config.adapt, qgr=qgr)

@@ -10,17 +10,23 @@ import pytest
 from grmp_core.errors import InputError
 from grmp_core.evaluation import splits
 from grmp_core.evaluation.protocol import SCORE_BINS, Protocol, ProtocolConfig, association, good_scenes
+from grmp_core.evaluation.split_tables import SplitTable
 
 RNG = np.random.default_rng(0)
 NUM = 800
 SCENES = RNG.choice(["animal", "cityscape", "human", "landscape", "night"], NUM).tolist()
 QUALITY_N = RNG.random(NUM)
-REFERENCES = [f"group{i // 2}" for i in range(NUM)]
+REFERENCES = tuple(f"group{i // 2}" for i in range(NUM))
 
 
 def protocol(**settings) -> Protocol:
     scenes = "scenes.csv" if settings.get("bias") else None
-    return Protocol(ProtocolConfig(scenes=scenes, **settings), 0.2, REFERENCES, QUALITY_N, SCENES if scenes else None)
+    return Protocol(
+        splits=SplitTable(reference_ids=REFERENCES),
+        quality_N=QUALITY_N,
+        scenes=tuple(SCENES) if scenes else None,
+        config=ProtocolConfig(scenes=scenes, **settings),
+    )
 
 
 def test_without_settings_the_splits_and_draws_are_the_published_ones():
@@ -61,6 +67,17 @@ def test_the_control_draw_has_the_counts_of_scenes_and_scores_of_the_biased_one(
     for count in (lambda i: SCENES[i], lambda i: bin_of[i]):
         assert Counter(map(count, draws[0])) == Counter(map(count, draws[1]))
     assert len(set(draws[1].tolist())) == 60
+
+
+def test_the_protocol_of_some_rows_and_folds_of_given_splits():
+    drawn = protocol(bias=0.8).take(range(100, 200))
+    assert drawn.splits.reference_ids == REFERENCES[100:200]
+    assert drawn.scenes == tuple(SCENES[100:200])
+    np.testing.assert_array_equal(drawn.quality_N, QUALITY_N[100:200])
+    given = SplitTable(reference_ids=REFERENCES, given={"official": ("train", "test") * (NUM // 2)})
+    folds = Protocol(splits=given, quality_N=QUALITY_N, config=ProtocolConfig(folds=5))
+    with pytest.raises(InputError, match=r"set sweep\.splits to reference"):
+        folds.parts(0)
 
 
 def test_a_biased_draw_stays_in_the_training_part_and_fewer_labels_are_part_of_more():

@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from grmp_core.datasets import DATASETS
 from grmp_core.errors import InputError
+from grmp_core.inspection.leaks import training_hashes
+from grmp_core.inspection.near_duplicates import hash_of
+from grmp_core.model.backbone import BackboneConfig
+from grmp_core.procedural import scenes
+from pipelines.configuration.field_help import field_docs
 from pipelines.configuration.loading import load_config
-from pipelines.few_shot.labelled_target import bad_rows, check_rejects, load_target
+from pipelines.configuration.workloads import TargetConfig
+from pipelines.few_shot.labelled_target import bad_rows, check_leaks, check_rejects, load_target
 
 
 @pytest.fixture
@@ -54,3 +61,23 @@ def test_unreadable_images_count_beside_the_rows_that_loading_has_left_out(label
             ):
                 check_rejects(config, len(target), unreadable, bad_rows(target))
     assert "target: skipped 7.png: damaged" in capsys.readouterr().err
+
+
+def test_leaks_from_training_are_refused_where_they_take_part(capsys):
+    known = training_hashes("grmp-nano")
+    hashes = np.array([hash_of(scenes.reference(1)), known[500], known[900]], np.uint64)
+    paths, everything = ["a.png", "b.png", "c.png"], np.ones(3, bool)
+    strict, nano = TargetConfig(), BackboneConfig()
+    with pytest.raises(InputError, match=r"2 of 3 target images are near-duplicates .*grmp-nano, the first: b\.png"):
+        check_leaks(strict, nano, paths, hashes, everything)
+    check_leaks(strict, nano, paths, hashes, np.array([True, False, False]))
+    assert not capsys.readouterr().err
+    check_leaks(TargetConfig(allow_leaks=True), nano, paths, hashes, everything)
+    assert "2 of 3 target images" in capsys.readouterr().err
+    check_leaks(strict, BackboneConfig(name="ViT-B-16-quickgelu"), paths, hashes, everything)  # nobody knows its photos
+
+
+def test_the_help_names_every_data_set():
+    doc = field_docs(TargetConfig)["dataset"]
+    listed = doc.partition("downloaded: ")[2].partition(". Or")[0].split(", ")
+    assert sorted(listed) == sorted(name for name in DATASETS if name not in ("table", "kadis700k"))

@@ -10,9 +10,13 @@ import pandas as pd
 import pytest
 
 from grmp_core.errors import InputError
+from grmp_core.imaging.decoding import read_image
+from grmp_core.inspection.near_duplicates import hash_of
 from grmp_core.model import scorer
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import ScoreConfig, TargetConfig
+from pipelines.few_shot import labelled_target
+from pipelines.scoring import target_evaluation
 from pipelines.scoring.target_evaluation import evaluate_target
 from tests.pipelines.scoring.conftest import encoded
 
@@ -60,3 +64,15 @@ def test_no_usable_image_is_one_line(config, monkeypatch, fraction):
     target = dataclasses.replace(config.target, max_reject_fraction=fraction)
     with pytest.raises(InputError, match=r"^[^\n]*no decoder[^\n]*$"):
         evaluate_target(dataclasses.replace(config, target=target))
+
+
+def test_images_that_the_backbone_was_trained_on_are_refused(config, tmp_path, monkeypatch):
+    known = np.array([hash_of(read_image(tmp_path / "7.png"))], np.uint64)
+    for module in (target_evaluation, labelled_target):
+        monkeypatch.setattr(module, "training_hashes", lambda *_: known)
+    with pytest.raises(
+        InputError, match=r"of 12 target images are near-duplicates of training photos .*\.png; leave them"
+    ):
+        evaluate_target(config)
+    allowed = dataclasses.replace(config, target=dataclasses.replace(config.target, allow_leaks=True))
+    assert evaluate_target(allowed).scores.n == 10

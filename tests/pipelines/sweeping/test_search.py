@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import ray
 
 from grmp_core import datasets
 from grmp_core.errors import InputError
+from grmp_core.evaluation.protocol import Protocol
+from grmp_core.evaluation.split_tables import SplitTable
 from grmp_core.identity import Identity
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.learning.settings import AdaptConfig, MetaConfig
@@ -117,27 +121,32 @@ def test_a_searched_lambda_is_the_only_one_of_the_grid():
     assert with_settings(Config(), {"adapt.epochs": 7}).sweep.lambdas == Config().sweep.lambdas
 
 
+def by_reference(ids: Iterable[str]) -> Protocol:
+    names = tuple(ids)
+    return Protocol(splits=SplitTable(reference_ids=names), quality_N=np.linspace(0, 1, len(names)))
+
+
 def test_without_shots_and_ratios_the_whole_training_part_is_labelled():
-    trials = grid.plan_trials(Config(), tuple(map(str, range(10))))
+    trials = grid.plan_trials(Config(), by_reference(map(str, range(10))))
     assert {(trial.shots, trial.data_ratio) for trial in trials} == {(8, 1.0)}
 
 
 def test_fewer_labels_than_folds_are_refused_with_the_plan():
     config = Config(sweep=SweepConfig(shots=(2,)), adapt=AdaptConfig(folds=3))
     with pytest.raises(InputError, match="2 references, 3 are needed"):
-        grid.plan_trials(config, tuple(map(str, range(10))))
+        grid.plan_trials(config, by_reference(map(str, range(10))))
 
 
 def test_folds_that_a_search_may_settle_on_must_fit_all_trials():
     settings = SweepConfig(shots=(5, 50), search="random", space={"adapt.folds": {"values": [2, 10]}})
     config = Config(sweep=settings)
     with pytest.raises(InputError, match="5 references, 10 are needed"):
-        grid.check_plan(config, read_space(config), tuple(map(str, range(100))))
+        grid.check_plan(config, read_space(config), by_reference(map(str, range(100))))
 
 
 def test_ratios_whose_shots_differ_between_splits_are_one_budget():
     """References of 1 and of 9 images: how many images four fifths of the references have depends on the split."""
-    ids = tuple(f"r{k}" for k in range(10) for _ in range(1 + 8 * (k % 2)))
+    ids = by_reference(f"r{k}" for k in range(10) for _ in range(1 + 8 * (k % 2)))
     ratios = SweepConfig(lambdas=(0.0, 1.0), ratios=(0.2, 0.5), split_seeds=(0, 1, 2))
     trials = grid.plan_trials(Config(sweep=ratios), ids)
     cells = pd.DataFrame([trial.as_row() for trial in trials])
@@ -167,16 +176,16 @@ def test_trials_are_planned_without_the_images_that_cannot_be_read(tmp_path):
     """With ratio 1 of all label rows, there would be fewer images than shots."""
     target = datasets.load("table", str(labelled_folder(tmp_path / "target")))
     folder, identity = SweepFolder(locate(tmp_path / "sweep")), Identity.of({"seed": 0})
-    runner = Runner(Config(), None, target, folder, identity)
+    runner = Runner(Config(), None, target, by_reference(target.reference_ids), folder, identity)
     torn = {"path": "3.png", "reason": "torn"}  # as seen from the target's root, which may move
     assert target.image_paths[3].endswith("/3.png")
     folder.write_unreadable(identity, [torn])
-    assert runner.reference_ids == [*target.reference_ids[:3], *target.reference_ids[4:]]
+    assert runner.splits.reference_ids == (*target.reference_ids[:3], *target.reference_ids[4:])
     assert runner.unreadable == [torn]
 
 
 def test_what_comes_to_the_same_trial_twice_is_refused():
-    ids = tuple(map(str, range(20)))
+    ids = by_reference(map(str, range(20)))
     for twice in ({"ratios": (0.5, 0.51)}, {"shots": (5, 5)}, {"shots": (5,), "split_seeds": (1, 1)}):
         with pytest.raises(InputError, match="two trials lambda=0-shots="):
             grid.plan_trials(Config(sweep=SweepConfig(**twice)), ids)

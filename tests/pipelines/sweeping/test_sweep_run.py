@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from grmp_core.errors import InputError
+from grmp_core.evaluation.protocol import Protocol
+from grmp_core.evaluation.split_tables import SplitTable
 from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.learning.settings import AdaptConfig, QgrConfig
 from grmp_core.model.bundle import Bundle
@@ -24,8 +27,11 @@ START = Bundle(
 )  # fmt: skip
 
 
-def identity_of(config: Config, start: Bundle = START, target: str = "feed"):
-    return sweep_identity(config, start, target)
+DRAWN = Protocol(splits=SplitTable(reference_ids=("a", "b")), quality_N=np.array([0.2, 0.8]))
+
+
+def identity_of(config: Config, start: Bundle = START, target: str = "feed", protocol: Protocol = DRAWN):
+    return sweep_identity(config, start, target, protocol)
 
 
 def adapting(**settings) -> Config:
@@ -50,6 +56,9 @@ def test_only_what_decides_about_a_trial_is_in_the_identity():
     ]
     assert not any(identity_of(config).matches(record) for config in other)
     assert not identity_of(CONFIG, target="f00d").matches(record)
+    table = SplitTable(reference_ids=("a", "b"), given={"official": ("train", "test")})
+    given = dataclasses.replace(DRAWN, splits=table)
+    assert not identity_of(CONFIG, protocol=given).matches(record)
     assert not identity_of(CONFIG, dataclasses.replace(START, backbone_sha256="1" * 64)).matches(record)
 
 

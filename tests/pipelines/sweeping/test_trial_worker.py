@@ -40,14 +40,14 @@ def test_the_peak_of_memory_forgets_what_was_held_before():
 def test_a_sweep_whose_images_come_and_go_is_refused(tmp_path):
     """Its finished trials were drawn from other images."""
     folder, one, other = SweepFolder(locate(tmp_path)), Identity.of({"seed": 1}), Identity.of({"seed": 2})
-    runner = Runner(Config(), None, None, folder, one)
+    runner = Runner(Config(), None, None, None, folder, one)
     runner._keep_unreadable([{"path": "torn.png", "reason": "truncated"}])
     runner._keep_unreadable([{"path": "torn.png", "reason": "cannot be read"}])
     with pytest.raises(InputError, match=r"torn.png could not be read when this sweep began"):
         runner._keep_unreadable([])
     with pytest.raises(InputError, match=r"late.png could be read when this sweep began"):
         runner._keep_unreadable([{"path": p, "reason": ""} for p in ("torn.png", "late.png")])
-    Runner(Config(), None, None, folder, other)._keep_unreadable([])
+    Runner(Config(), None, None, None, folder, other)._keep_unreadable([])
     assert (folder.unreadable(other), folder.unreadable(one)) == ([], None)
 
 

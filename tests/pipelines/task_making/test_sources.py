@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from grmp_core.datasets.kadid_tid import KADID10K_TYPES
+from grmp_core.datasets import distortions_of
 from grmp_core.distortions import REGISTRY
 from grmp_core.errors import InputError
 from grmp_core.imaging.decoding import read_image
@@ -185,7 +185,7 @@ def test_tasks_that_are_not_named_are_the_sets(source, tasks, count):
     assert len(set(names)) == len(names) == count
     assert set(names) <= set(REGISTRY)
     if source == "kadid10k":
-        assert names == KADID10K_TYPES
+        assert names == distortions_of("kadid10k")
 
 
 def test_a_published_set_without_its_folder_is_refused():

@@ -1,0 +1,189 @@
+"""Label tables as people have them: what is recognized, and what is said of it."""
+
+from __future__ import annotations
+
+import builtins
+import itertools
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openpyxl import Workbook
+
+from grmp_core.datasets import LabelledSet, load
+from grmp_core.datasets.tables import LabelTable, open_table, with_points
+from grmp_core.datasets.usual_names import IMAGE_NAMES, SCORE_NAMES, recognize
+from grmp_core.errors import InputError
+from grmp_core.storage import locate
+from tests.grmp_core.datasets.miniatures import draw, write_excel
+
+ROWS = [("a.png", 1.5), ("b.png", 2.0), ("c d.png", 4.25)]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for name, _ in ROWS:
+        draw(tmp_path / name)
+    return tmp_path
+
+
+def check(labelled: LabelledSet) -> None:
+    assert [Path(path).name for path in labelled.image_paths] == [name for name, _ in ROWS]
+    assert labelled.mos.tolist() == [score for _, score in ROWS]
+
+
+def opened(path: Path, text: str | bytes) -> LabelTable:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return open_table(locate(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "notes"),
+    [
+        ("image,mos\na.png,1.5\nb.png,2.0\nc d.png,4.25\n", []),
+        ("image;mos\na.png;1.5\nb.png;2.0\nc d.png;4.25\n", ["semicolons between columns"]),
+        ("image\tmos\na.png\t1.5\nb.png\t2.0\nc d.png\t4.25\n", ["tabs between columns"]),
+        ("image|mos\na.png|1.5\nb.png|2.0\nc d.png|4.25\n", ["| between columns"]),
+        ("\ufeffimage,mos\na.png,1.5\nb.png,2.0\nc d.png,4.25\n", ["a byte-order mark"]),
+        ("image;mos\na.png;1,5\nb.png;2\nc d.png;4,25\n", ["semicolons", "a decimal comma, such as 1,5"]),
+        ('image,mos\na.png,"1,5"\nb.png,2\n"c d.png","4,25"\n', ["a decimal comma"]),
+        ("'image','mos'\n'a.png','1.5'\n'b.png','2.0'\n'c d.png','4.25'\n", ["single quotes"]),
+        ('"image","mos"\r\n"a.png","1.5"\r\n\r\n"b.png","2.0"\r\n"c d.png","4.25"\r\n', []),
+        (
+            "File Name,Mean-Score\na.png,1.5\nb.png,2.0\nc d.png,4.25\n",
+            ["'File Name', scores from 'Mean-Score'"],
+        ),
+    ],
+)
+def test_text_as_programs_write_it(photos: Path, text: str, notes: list[str]) -> None:
+    (photos / "labels.csv").write_text(text, encoding="utf-8")
+    labelled = load("table", str(photos))
+    check(labelled)
+    said = [note for note in labelled.notes if not note.startswith("score range")]
+    assert len(said) == len(notes)
+    assert all(part in note for part, note in zip(notes, said, strict=True))
+
+
+def test_utf_16_of_spreadsheets(photos: Path) -> None:
+    (photos / "labels.tsv").write_text("image\tmos\na.png\t1,5\nb.png\t2\nc d.png\t4,25\n", encoding="utf-16")
+    labelled = load("table", str(photos))
+    check(labelled)
+    assert "tabs between columns, a byte-order mark, UTF-16" in labelled.notes[0]
+
+
+@pytest.mark.parametrize("name", ["labels.jsonl", "labels.ndjson", "labels.json"])
+def test_json(photos: Path, name: str) -> None:
+    objects = [f'{{"image": "{image}", "mos": {score}, "raters": {{"n": 3}}}}' for image, score in ROWS]
+    text = "\n".join(objects) if name != "labels.json" else f"[{', '.join(objects)}]"
+    (photos / name).write_text(text)
+    check(load("table", str(photos / name)))
+
+
+def test_json_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"not JSON with one object a line"):
+        opened(tmp_path / "a.jsonl", "{image: 1}")
+    with pytest.raises(InputError, match=r"a\.jsonl line 2: not an object"):
+        opened(tmp_path / "a.jsonl", '{"image": "a"}\n3\n')
+
+
+def test_excel_with_lines_above_the_table(photos: Path) -> None:
+    rows = [
+        ["Ratings of May"],
+        [],
+        [None, "image", "remark", "mos"],
+        *([None, name, "", score] for name, score in ROWS),
+        [],
+    ]
+    write_excel(photos / "labels.xlsx", rows)
+    check(load("table", str(photos)))
+    with pytest.raises(InputError, match=r"no column 'stars'; the columns are: , image, remark, mos"):
+        load("table", str(photos), image_column="image", score_column="stars")
+
+
+def test_excel_takes_the_sheet_with_the_columns(photos: Path) -> None:
+    book = Workbook()
+    book.active.append(["nothing", "of interest"])
+    sheet = book.create_sheet("scores")
+    for row in [("image", "mos"), *ROWS]:
+        sheet.append(row)
+    book.save(photos / "labels.xlsx")
+    labelled = load("table", str(photos), image_column="image", score_column="mos")
+    check(labelled)
+    assert "labels.xlsx: read from the sheet 'scores'" in labelled.notes
+    with pytest.raises(InputError, match="no sheet 'May'; the sheets are: Sheet, scores"):
+        open_table(locate(photos / "labels.xlsx"), sheet="May")
+
+
+def test_excel_without_its_extra_and_damaged(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"not a readable Excel file"):
+        opened(photos / "labels.xlsx", b"PK not really")
+    with pytest.raises(InputError, match=r"save it as \.xlsx or \.csv"):
+        opened(photos / "labels.xls", b"")
+    imported = builtins.__import__
+
+    def without(name: str, *rest: object, **more: object) -> object:
+        if name == "openpyxl":
+            raise ImportError(name)
+        return imported(name, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match=r"pip install 'grmp-iqa\[excel\]', or save it as CSV"):
+        open_table(locate(photos / "labels.xlsx"))
+
+
+def test_parquet_reads_no_other_column(tmp_path: Path) -> None:
+    """A column of encoded images would not fit into memory with the labels."""
+    pq.write_table(pa.table({"image": ["a"], "pixels": [b"x"], "mos": [1.0]}), tmp_path / "a.parquet")
+    table = open_table(locate(tmp_path / "a.parquet"))
+    assert list(table.rows(["mos", "image"])) == [("a.parquet row 1", (1.0, "a"))]
+    with pytest.raises(InputError, match="no column 'score'; the columns are: image, pixels, mos"):
+        table.rows(["score"])
+
+
+def test_text_without_a_header_and_lines_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("3.5   a.png\n\n4.5\tb.png\n")
+    table = open_table(locate(tmp_path / "a.txt"), header=("mos", "file"))
+    assert list(table.rows(["file", "mos"])) == [("a.txt line 1", ["a.png", "3.5"]), ("a.txt line 3", ["b.png", "4.5"])]
+    with pytest.raises(InputError, match=r"line 1 has 2 cells .* expected 3: mos, file, std"):
+        open_table(locate(tmp_path / "a.txt"), header=("mos", "file", "std"))
+
+
+def test_a_column_that_is_there_twice(tmp_path: Path) -> None:
+    table = opened(tmp_path / "a.csv", "image,mos,mos\na.png,1,2\n")
+    with pytest.raises(InputError, match="the column 'mos' is there 2 times"):
+        table.rows(["mos"])
+
+
+@given(st.lists(st.decimals(-99, 99, places=2, allow_nan=False), min_size=1, max_size=8))
+def test_decimal_commas_are_the_numbers_with_points(numbers: list) -> None:
+    with_comma = [str(number).replace(".", ",") for number in numbers]
+    changed, note = with_points(with_comma, "t")
+    assert [float(str(text)) for text in changed] == [float(number) for number in numbers]
+    assert note is not None
+
+
+@pytest.mark.parametrize("scores", [["1,5", "2.5"], ["1,5", "good"], ["1", "2"], [1.5, None], ["1,234,567"]])
+def test_scores_that_are_not_all_with_a_comma_stay(scores: list) -> None:
+    assert with_points(scores, "t") == (scores, None)
+
+
+def test_usual_names_are_found_in_any_spelling() -> None:
+    assert recognize(["Image Name", "MOS"], IMAGE_NAMES, "t", "image", "s") == "Image Name"
+    assert recognize(["score", "mos", "MOS_zscore"], SCORE_NAMES, "t", "score", "s") == "mos"
+    with pytest.raises(InputError, match=r"'MOS' and 'mos' may both be the score; name one by s"):
+        recognize(["MOS", "mos"], SCORE_NAMES, "t", "score", "s")
+    with pytest.raises(InputError, match=r"no column with a usual name of the score .*; the columns are: a, b"):
+        recognize(["a", "b"], SCORE_NAMES, "t", "score", "target.score_column")
+    for one, other in itertools.combinations(IMAGE_NAMES, 2):
+        assert recognize([other, one], IMAGE_NAMES, "t", "image", "s") == one, "the likelier name wins"
+
+
+def test_the_direction_of_difference_scores_has_to_be_said(photos: Path) -> None:
+    (photos / "labels.csv").write_text("image,DMOS\na.png,1\nb.png,3\n")
+    with pytest.raises(InputError, match=r"'DMOS' may hold differences.*target\.higher_is_better to false"):
+        load("table", str(photos))
+    assert load("table", str(photos), higher_is_better=False).quality.tolist() == [1, 0]
+    assert load("table", str(photos), higher_is_better=True).quality.tolist() == [0, 1]
