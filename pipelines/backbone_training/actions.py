@@ -14,6 +14,7 @@ from grmp_core.nano.material import RATED_SUBSETS, photos_of, prepare, read_mate
 from grmp_core.strict_json import json_text
 from pipelines.backbone_training.loop import train
 from pipelines.backbone_training.measurements import measure_held_out, measure_target, open_weights
+from pipelines.backbone_training.pseudo_targets import write_pseudo_target
 from pipelines.backbone_training.run_config import RunConfig
 from pipelines.backbone_training.scene_measure import measure_scenes
 
@@ -60,5 +61,15 @@ def _hashes(options: argparse.Namespace) -> None:
     print(len(write_hashes(options.material, options.out)), "photos in", options.out)
 
 
-ACTIONS = {"prepare": _prepare, "train": _train, "measure": _measure, "hashes": _hashes}
+def _pseudo_target(options: argparse.Namespace) -> None:
+    print(write_pseudo_target(read_material(options.material), options.change, options.out))
+
+
+ACTIONS = {
+    "prepare": _prepare,
+    "train": _train,
+    "measure": _measure,
+    "hashes": _hashes,
+    "pseudo-target": _pseudo_target,
+}
 """By name of the command line's action; each raises InputError for bad input."""

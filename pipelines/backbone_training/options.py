@@ -18,6 +18,7 @@ def parse(arguments: Sequence[str] | None, description: str) -> argparse.Namespa
     _train_options(commands.add_parser("train", help="train, or go on training"))
     _measure_options(commands.add_parser("measure", help="print what weights can do"))
     _hashes_options(commands.add_parser("hashes", help="write the perceptual hashes of all training photos"))
+    _pseudo_target_options(commands.add_parser("pseudo-target", help="write held-out photos to choose settings on"))
     options = parser.parse_args(arguments)
     if options.command == "measure":
         scenes, photos = options.scenes is not None, options.rated_photos is not None
@@ -69,3 +70,9 @@ def _hashes_options(parser: argparse.ArgumentParser) -> None:
         default="grmp_core/assets/grmp-nano.hashes.npy",
         help="what leaks into a target are found by (default: %(default)s)",
     )
+
+
+def _pseudo_target_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--material", type=Path, required=True, metavar="DIR", help="of training")
+    parser.add_argument("--change", choices=("none", "shrunk", "jpeg"), default="shrunk", help="default: %(default)s")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="photos and labels.csv go there")

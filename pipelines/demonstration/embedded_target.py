@@ -10,8 +10,7 @@ import pandas as pd
 
 from grmp_core.distortions import compose, draw_composition
 from grmp_core.labels.human_means import quality_of_composition
-from grmp_core.learning.settings import AdaptConfig, MetaConfig
-from grmp_core.model.settings import TrainableConfig
+from grmp_core.learning.settings import MetaConfig
 from grmp_core.procedural import scenes
 from grmp_core.seeds import generator_of
 from grmp_core.storage import Location
@@ -48,7 +47,7 @@ def demo_config(config: Config, output: Location) -> Config:
             score_max=100.0,
             note=f"In this demo the {LABELS}: read 'people' and 'human' below accordingly.",
         ),
-        adapt=AdaptConfig(epochs=9, lr=0.3, folds=2, eval_every=3, trainable=TrainableConfig(vision_blocks=0)),
+        adapt=dataclasses.replace(config.adapt, epochs=9, folds=2, eval_every=3),
         sweep=SweepConfig(lambdas=(0.0, 1.0, 5.0), shots=(16, 48), split_seeds=(0, 1)),
         score=ScoreConfig(images=((output / "new").uri,)),
     )

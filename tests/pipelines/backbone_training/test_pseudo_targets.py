@@ -1,0 +1,48 @@
+"""Held-out photos through a change of capture, written as a labelled table."""
+
+from __future__ import annotations
+
+import csv
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from pipelines.backbone_training.pseudo_targets import CHANGES, write_pseudo_target
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+
+
+def material() -> SimpleNamespace:
+    """Six photos, of which the odd ones are held out."""
+    store = SimpleNamespace(
+        pixels=lambda n: np.roll(PHOTO, n, axis=0), rows=[SimpleNamespace(score=n / 10) for n in range(6)]
+    )
+    return SimpleNamespace(store=store, validation=lambda _: np.array([1, 3, 5]), groups_N=np.array([0, 1, 2, 1, 4, 5]))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_held_out_photos_are_written_with_their_scores_and_groups(tmp_path, change):
+    labels = write_pseudo_target(material(), change, tmp_path / "out")
+    rows = list(csv.DictReader(labels.read_text().splitlines()))
+    assert [(row["image"], row["mos"], row["group"]) for row in rows] == [
+        ("00001.png", "0.1", "1"),
+        ("00003.png", "0.3", "1"),
+        ("00005.png", "0.5", "5"),
+    ]
+    written = cv2.imread(str(tmp_path / "out" / "00001.png"))[..., ::-1]
+    expected = np.roll(PHOTO, 1, axis=0)
+    if change == "none":
+        np.testing.assert_array_equal(written, expected)
+    elif change == "shrunk":
+        means = expected.reshape(30, 2, 40, 2, 3).mean(axis=(1, 3))
+        assert np.abs(written - means).max() <= 0.5 + 1e-6  # area interpolation is the mean
+    else:
+        assert written.shape == expected.shape
+        assert 0 < np.abs(written.astype(int) - expected).mean() < 60
+
+
+def test_fewer_photos_are_drawn_by_the_seed(tmp_path):
+    labels = write_pseudo_target(material(), "none", tmp_path / "out", count=2)
+    assert len(list(csv.DictReader(labels.read_text().splitlines()))) == 2
