@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -37,3 +38,14 @@ def test_stronger_damage_is_worse_for_types_of_training_and_for_unseen_ones(embe
     pictures = np.stack([apply_parts(reference(seed, 224, 224), [(name, level)], rng) for seed, name, level in damages])
     found = zero_shot_quality(embedded, image_features(embedded, [pictures]).unit_NE)
     assert srcc(found, [quality_of(name, level) for _, name, level in damages]) > 0.3
+
+
+def test_the_card_has_every_look_at_a_target():
+    root = Path(__file__).resolve().parents[3]
+    card = (root / "grmp_core" / "assets" / "grmp-nano.md").read_text()
+    for line in (root / "docs" / "ledger.jsonl").read_text().splitlines():
+        look = json.loads(line)
+        numbers = ", ".join(f"{part} {value:.3f}".replace(" 0.", " .") for part, value in look["srcc"].items())
+        left_out = look["left_out_as_neighbours_of_training"]
+        row = f"| {look['time'][:10]} | {look['target']} | {look['photos']} | {left_out} | {numbers} | "
+        assert f"{row}{look['weights_sha256'][:8]} |" in card
