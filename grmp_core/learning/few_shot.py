@@ -74,6 +74,7 @@ class EpochRecord:
 @dataclass(frozen=True)
 class AdaptResult:
     parameters: Parameters
+    """Named like the model's own: low-rank updates are merged into the weights."""
     epochs: int
     """Chosen by validation."""
     val_srcc: float
@@ -133,7 +134,7 @@ def adapt(
         history.append(record)
         if on_epoch is not None:
             on_epoch(record)
-    return AdaptResult(parameters, epochs, val_srcc, tuple(scores), tuple(history))
+    return AdaptResult(model.merged(parameters), epochs, val_srcc, tuple(scores), tuple(history))
 
 
 def validation_curve(

@@ -29,9 +29,10 @@ def regularize(
 ) -> tuple[Gradients, QgrReport]:
     """g ← g − lambda · ⟨g, g_s⟩ / ‖g_s‖² · g_s wherever ⟨g, g_s⟩ > 0; unchanged elsewhere.
 
-    Projects on agreement, unlike ProGrad, which projects on conflict. A zero g_s changes nothing. Inner products are
-    accumulated in float64. Source: paper, eq. of QGR; finetune.py of the published code (which pairs the two gradient
-    lists by position and so stops on torch 2, where an entry can be None; here they are paired by name).
+    With the rule `conflict` wherever ⟨g, g_s⟩ < 0, as in ProGrad (Zhu et al. 2023): lambda 1 leaves nothing that points
+    against g_s. A zero g_s changes nothing. Inner products are accumulated in float64. Source: paper, eq. of QGR;
+    finetune.py of the published code (which pairs the two gradient lists by position and so stops on torch 2, where an
+    entry can be None; here they are paired by name).
 
     Args:
         quality_gradients, semantic_gradients: the same names, tensors of the same shapes.
@@ -51,7 +52,8 @@ def regularize(
     if config.scope == "global":
         shared = torch.full_like(shared, total_shared)
         semantic_square = torch.full_like(semantic_square, total_semantic)
-    projected = (shared > 0) & (semantic_square > 0) & (config.strength > 0)
+    of_rule = shared > 0 if config.rule == "agreement" else shared < 0
+    projected = of_rule & (semantic_square > 0) & (config.strength > 0)
     coefficients = torch.where(projected, config.strength * shared / semantic_square.clamp_min(1e-300), 0.0)
     regularized = {
         name: torch.sub(quality_gradients[name], semantic_gradients[name], alpha=float(coefficient))

@@ -23,6 +23,9 @@ class QgrConfig(Settings):
 
     strength: Annotated[float, Ge(0)] = 5.0
     """lambda. 0 leaves the gradient alone, 1 removes the shared component, 5 (the published value) turns it to -4 x."""
+    rule: Literal["agreement", "conflict"] = "agreement"
+    """Gradients whose component along the semantic one is taken away: those that point the same way (published), or
+    those that point against it (ProGrad)."""
     scope: Literal["tensor", "global"] = "tensor"
     """Inner products per parameter tensor (published code), or one over all parameters."""
     temperature: Annotated[float, Gt(0)] = 1.0

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from grmp_core.errors import InputError
+from grmp_core.model import low_rank
 from grmp_core.model.backbone import Backbone, dtype_of
 from grmp_core.model.prompts import FixedText, TextPrompt, VisualPrompt, num_visual_tokens
 from grmp_core.model.scene_words import SCENES
@@ -82,11 +83,17 @@ class QualityModel(nn.Module):
         self.scale = float(backbone.clip.get_parameter("logit_scale").detach().float().exp())
         prefixes = self._adaptable_prefixes(trainable) if trainable is not None else ()
         self._adaptable = [n for n, _ in self.named_parameters() if n.startswith(prefixes)]
+        self._seed, self._rank, self._low_rank = seed, 0, tuple[str, ...]()
+        if trainable is not None and trainable.lora_rank > 0:
+            blocks = self._block_prefixes(trainable)
+            self._rank = trainable.lora_rank
+            self._low_rank = tuple(n for n, p in self.named_parameters() if n.startswith(blocks) and p.dim() == 2)
+            self._adaptable = [n for n in self._adaptable if not n.startswith(blocks)]
         self._first_adapting_block = self._find_first_adapting_block(trainable)
         self._masters = {  # the float32 originals of what may be learned; all else is held in the narrow type only
             n: p.detach().clone()
             for n, p in self.named_parameters()
-            if not n.startswith("clip.") or n in set(self._adaptable)
+            if not n.startswith("clip.") or n in {*self._adaptable, *self._low_rank}
         }
         self.requires_grad_(False).eval().to(self.dtype)
         self.calibration_2.data = self.calibration_2.data.float()
@@ -103,11 +110,25 @@ class QualityModel(nn.Module):
         return {n: t.clone().to(self.device) for n, t in self._masters.items() if n.startswith(prompts)}
 
     def adaptable_parameters(self, learned: Mapping[str, Tensor]) -> Parameters:
-        """Float32 copies of what few-shot adaptation moves, from `learned` where it has them, else the originals."""
+        """Float32 copies of what few-shot adaptation moves, from `learned` where it has them, else the originals.
+
+        With `lora_rank` the weight matrices of the blocks are those of `put`, and pairs of `low_rank` move them."""
         self.check_parameters(learned)
-        if not self._adaptable:
+        if not self._adaptable and not self._low_rank:
             raise InputError("adapt.trainable switches everything off: nothing would be learned; switch a part on")
-        return {n: learned.get(n, self._masters[n]).detach().clone().to(self.device) for n in self._adaptable}
+        pairs = low_rank.initial_pairs(self._matrices(), self._rank, torch.Generator().manual_seed(self._seed))
+        moved = {n: learned.get(n, self._masters[n]).detach().clone() for n in self._adaptable}
+        return {n: tensor.to(self.device) for n, tensor in (moved | pairs).items()}
+
+    def merged(self, parameters: Mapping[str, Tensor]) -> Parameters:
+        """The same model without low-rank pairs: whole weight matrices in their place, named like the module's."""
+        return low_rank.merged(parameters, self._matrices())
+
+    def _matrices(self) -> Parameters:
+        """The float32 weights that low-rank updates are added to."""
+        for name in self._low_rank:
+            self._masters[name] = self._masters[name].to(self.device)  # once: every step reads them
+        return {name: self._masters[name] for name in self._low_rank}
 
     @property
     def first_adapting_block(self) -> int:
@@ -118,10 +139,16 @@ class QualityModel(nn.Module):
         prefixes = ["text_prompt."] if config.text_context else []
         prefixes += ["visual_prompt."] if config.visual_prompts else []
         prefixes += [CALIBRATION] if config.calibration else []
+        prefixes += self._block_prefixes(config)
+        for tower in (self.vision_tower, self.text_tower):
+            prefixes += [f"clip.{name}." for name, _ in tower.final_modules] if config.final_norms else []
+        return tuple(prefixes)
+
+    def _block_prefixes(self, config: TrainableConfig) -> tuple[str, ...]:
+        prefixes = []
         for tower, blocks in ((self.vision_tower, config.vision_blocks), (self.text_tower, config.text_blocks)):
             first = max(0, len(tower.blocks) - max(0, blocks))
             prefixes += [f"clip.{tower.block_prefix}.{i}." for i in range(first, len(tower.blocks))]
-            prefixes += [f"clip.{name}." for name, _ in tower.final_modules] if config.final_norms else []
         return tuple(prefixes)
 
     def _find_first_adapting_block(self, config: TrainableConfig | None) -> int:
@@ -157,13 +184,14 @@ class QualityModel(nn.Module):
     def predict(
         self, parameters: Mapping[str, Tensor], inputs: Tensor, *, start_block: int = 0, scenes: bool = False
     ) -> Prediction:
-        """Logits with the learned tensors `parameters` put in, differentiable in them (twice, too).
+        """Logits with the learned tensors `parameters` put in, low-rank pairs merged; differentiable twice.
 
         Args:
             inputs: uint8 views (B, H, W, 3) if start_block is 0, else tokens (B, N, D) from `prefix_tokens`.
             scenes: also give the scene logits; one pass of the image tower serves both.
         """
-        narrow = {name: t if name == CALIBRATION else t.to(self.dtype) for name, t in parameters.items()}
+        whole = self.merged(parameters)
+        narrow = {name: t if name == CALIBRATION else t.to(self.dtype) for name, t in whole.items()}
         return functional_call(self, narrow, (inputs, start_block, scenes))
 
     def forward(self, inputs: Tensor, start_block: int = 0, scenes: bool = False) -> Prediction:

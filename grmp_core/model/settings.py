@@ -68,6 +68,9 @@ class TrainableConfig(Settings):
     """Last blocks of the image tower that train; more than there are means all."""
     text_blocks: Annotated[int, Ge(0)] = 4
     """Last blocks of the text tower that train; more than there are means all."""
+    lora_rank: Annotated[int, Ge(0)] = 0
+    """0: all tensors of these blocks train (published). More: only an update of this rank of each of their weight
+    matrices (LoRA)."""
     final_norms: bool = True
     """The norm behind the last block of each tower."""
     calibration: bool = False

@@ -18,15 +18,23 @@ from grmp_core.model.features import image_features
 from grmp_core.model.prompts import PromptConfig
 from grmp_core.model.towers import open_text_tower
 
+_SENTENCES_AT_ONCE = 64
+
+
+@torch.inference_mode()
+def sentence_features(backbone: Backbone, sentences: Sequence[str]) -> Tensor:
+    """(K, E) features of sentences, of length one, float32."""
+    tower = open_text_tower(backbone.clip)
+    parts = backbone.tokenize(list(sentences)).split(_SENTENCES_AT_ONCE)
+    encoded = [tower.encode(tower.token_embeddings(tokens_KC), tokens_KC) for tokens_KC in parts]
+    return F.normalize(torch.cat(encoded).float(), dim=-1)
+
 
 @torch.inference_mode()
 def caption_logits(backbone: Backbone, unit_NE: Tensor, sentences: Sequence[str]) -> np.ndarray:
     """(N, K) scaled cosines of image features with sentences."""
-    tower = open_text_tower(backbone.clip)
-    tokens_KC = backbone.tokenize(list(sentences))
-    text_KE = F.normalize(tower.encode(tower.token_embeddings(tokens_KC), tokens_KC).float(), dim=-1)
     clip: Any = backbone.clip
-    return (clip.logit_scale.float().exp() * unit_NE @ text_KE.T).numpy()
+    return (clip.logit_scale.float().exp() * unit_NE @ sentence_features(backbone, sentences).T).numpy()
 
 
 def zero_shot_quality(backbone: Backbone, unit_NE: Tensor, pair: tuple[str, str] = PromptConfig.phrases) -> np.ndarray:

@@ -23,9 +23,11 @@ from pipelines.runtime.provenance import output_folder
 WHOLE, RANDOM = "whole method", "random"
 BASELINES = {
     "no label": ArmConfig(baseline="no label"),
+    "LIQE prompts": ArmConfig(baseline="liqe prompts"),
     "BRISQUE ridge": ArmConfig(baseline="brisque"),
     "feature ridge": ArmConfig(baseline="features"),
     "residual ridge": ArmConfig(baseline="residual"),
+    "kernel regression": ArmConfig(baseline="kernel"),
 }
 COOP = ArmConfig(
     settings={
@@ -38,6 +40,7 @@ COOP = ArmConfig(
     }
 )
 """Text context only, no visual prompts (Zhou et al. 2022)."""
+LORA_RANK = 4
 BLOCKS = (0, 2, 4)
 """Image blocks that adapt in the arms of these names."""
 
@@ -56,7 +59,11 @@ class SweepArms:
 def standard_arms(config: Config) -> dict[str, ArmConfig]:
     """Baselines, CoOp, and adaptation with 0, 2 and 4 moving image blocks, each with and without QGR, from random and
     from every pre-trained prompts; the whole method is the configuration's own setting with QGR."""
-    arms = {**BASELINES, "CoOp": COOP}
+    own_blocks = config.adapt.trainable.vision_blocks
+    prograd = ArmConfig(settings={"adapt.qgr.rule": "conflict"}, regularized=True)
+    adapting = dict.fromkeys(("adapt.trainable.vision_blocks", "adapt.trainable.text_blocks"), max(1, own_blocks))
+    lora = ArmConfig(settings={**adapting, "adapt.trainable.lora_rank": LORA_RANK})
+    arms = {**BASELINES, "CoOp": COOP, "LoRA": lora, f"{own_blocks} blocks + ProGrad": prograd}
     starts = list(pretrained_of(config))
     for start in (RANDOM, *starts):
         for blocks in BLOCKS:

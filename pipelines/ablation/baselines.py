@@ -1,8 +1,8 @@
-"""Baselines without adaptation: the score without a label, and ridge regression on fixed features of the images."""
+"""Baselines without adaptation: the score without a label, and regression on fixed features of the images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,13 @@ from ray.data import ActorPoolStrategy
 from grmp_core.datasets.labelled_set import LabelledSet
 from grmp_core.errors import ImageError, InputError
 from grmp_core.evaluation.brisque import brisque_features
+from grmp_core.evaluation.kernel_regression import kernel_regression
 from grmp_core.evaluation.ridge import residual_ridge, ridge
 from grmp_core.imaging.decoding import ImageLimits, image_bytes, read_image
 from grmp_core.imaging.views import ViewConfig, scoring_views, whole_grid
 from grmp_core.model.backbone import load_backbone
 from grmp_core.model.features import image_features
+from grmp_core.model.joint_prompts import JointPrompts
 from grmp_core.model.zero_shot import zero_shot_quality
 from pipelines.ablation.predictions import PREDICTIONS
 from pipelines.configuration.schema import Config
@@ -28,7 +30,12 @@ from pipelines.few_shot.labelled_target import bad_rows, check_rejects
 from pipelines.few_shot.target_protocol import target_protocol
 from pipelines.sweeping.grid import plan_trials
 
-_MEASURES = ("brisque", "pooled", "no_label")
+_BRISQUE, _LIQE = "brisque", "liqe prompts"
+_MEASURES = ("pooled", "no_label", _BRISQUE, _LIQE)
+_ASKED_FOR = {_BRISQUE, _LIQE}
+"""Measures that are taken only where a baseline of this name is among the arms."""
+_QUALITIES = ("no_label", _LIQE)
+"""Measures in [0, 1]."""
 
 
 def baseline_predictions(
@@ -45,18 +52,18 @@ def baseline_predictions(
     baselines = {name: arm.baseline for name, arm in arms.items() if arm.baseline is not None}
     if not baselines:
         return PREDICTIONS.frame([]), []
-    with_brisque = "brisque" in baselines.values()
-    measured = _measure(config, target.image_paths, with_brisque)
+    extra = _ASKED_FOR & set(baselines.values())
+    measured = _measure(config, target.image_paths, extra)
     rejected = [{"path": row["path"], "reason": row["error"]} for row in measured if row["error"]]
     check_rejects(config.target, len(measured), rejected, bad_rows(target))
     for row in measured:
         if row["unfit"]:  # the sweep uses it, so the baselines must not skip it
             raise InputError(f"{row['path']}: {row['unfit']}; leave BRISQUE ridge out of ablate.arms")
     good = [row["row"] for row in measured if not row["error"]]
-    known = [name for name in _MEASURES if with_brisque or name != "brisque"]
+    known = [name for name in _MEASURES if name in extra or name not in _ASKED_FOR]
     values = {name: np.stack([measured[i][name] for i in good]) for name in known}
+    values |= {name: np.asarray(target.score_range.to_mos(values[name])) for name in _QUALITIES if name in values}
     images = _Images(np.array([target.image_paths[i] for i in good]), target.mos[good], values)
-    images.values["no_label"] = np.asarray(target.score_range.to_mos(images.values["no_label"]))
     protocol = target_protocol(config, target).take(good)
     frames = []
     drawn = {(trial.shots, trial.budget, trial.split_seed): trial for trial in plan_trials(config, protocol)}
@@ -87,13 +94,17 @@ class _Images:
         base, pooled = self.values["no_label"], self.values["pooled"]
         if baseline == "no label":
             return base[test]
+        if baseline == _LIQE:
+            return self.values[_LIQE][test]
         if baseline == "residual":
             return residual_ridge(pooled[labelled], base[labelled], self.mos[labelled], pooled[test], base[test])
-        features = self.values["brisque"] if baseline == "brisque" else pooled
+        if baseline == "kernel":
+            return kernel_regression(pooled[labelled], self.mos[labelled], pooled[test])
+        features = self.values[_BRISQUE] if baseline == _BRISQUE else pooled
         return ridge(features[labelled], self.mos[labelled], features[test])
 
 
-def _measure(config: Config, paths: list[str], with_brisque: bool) -> list[dict[str, Any]]:
+def _measure(config: Config, paths: list[str], extra: Set[str]) -> list[dict[str, Any]]:
     """Statistics and features of every image, in order; `error` where it cannot be read, `unfit` where BRISQUE is
     undefined on it."""
     rows = [{"row": i, "path": path} for i, path in enumerate(paths)]
@@ -102,7 +113,7 @@ def _measure(config: Config, paths: list[str], with_brisque: bool) -> list[dict[
         ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * pool))
         .map(
             _Measure,  # type: ignore[arg-type]  # Ray makes an instance, whose call it is
-            fn_constructor_args=(config, with_brisque),
+            fn_constructor_args=(config, extra),
             compute=ActorPoolStrategy(size=pool),
         )
         .iter_rows()
@@ -111,18 +122,19 @@ def _measure(config: Config, paths: list[str], with_brisque: bool) -> list[dict[
 
 
 class _Measure:
-    """A Ray Data worker; -> BRISQUE statistics of an image, and its image-tower features and score without a label,
-    averaged over its views."""
+    """A Ray Data worker; -> image-tower features of an image and its score without a label, averaged over its views;
+    and of `extra` BRISQUE's statistics and the score by joint prompts."""
 
-    def __init__(self, config: Config, with_brisque: bool) -> None:
+    def __init__(self, config: Config, extra: Set[str]) -> None:
         torch.set_num_threads(1)
         self.views: ViewConfig = config.views
         self.limits: ImageLimits = config.images
         self.phrases = config.prompts.phrases
-        self.with_brisque = with_brisque
+        self.with_brisque = _BRISQUE in extra
         self.backbone = load_backbone(config.backbone)
         if config.precision == "bf16":
             self.backbone.clip.bfloat16()
+        self.joint_prompts = JointPrompts.of(self.backbone) if _LIQE in extra else None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         empty = {"row": row["row"], "path": row["path"], "error": "", "unfit": "", **dict.fromkeys(_MEASURES)}
@@ -136,5 +148,10 @@ class _Measure:
         except InputError as error:
             return {**empty, "unfit": str(error)}
         features = image_features(self.backbone, [views])
-        no_label = float(zero_shot_quality(self.backbone, features.unit_NE, self.phrases).mean())
-        return {**empty, "brisque": statistics, "pooled": features.pooled_ND.mean(axis=0), "no_label": no_label}
+        return {
+            **empty,
+            "pooled": features.pooled_ND.mean(axis=0),
+            "no_label": float(zero_shot_quality(self.backbone, features.unit_NE, self.phrases).mean()),
+            _BRISQUE: statistics,
+            _LIQE: self.joint_prompts.quality(features.unit_NE) if self.joint_prompts else None,
+        }

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from grmp_core.imaging.decoding import read_image
 from grmp_core.nano.material import RATED, Material
 
 
@@ -22,7 +23,7 @@ def _shrunk(photo_HW3: np.ndarray) -> np.ndarray:
 
 def _jpeg(photo_HW3: np.ndarray) -> np.ndarray:
     _, data = cv2.imencode(".jpg", photo_HW3[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 35])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    return read_image(data.tobytes())
 
 
 CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"none": lambda photo: photo, "shrunk": _shrunk, "jpeg": _jpeg}

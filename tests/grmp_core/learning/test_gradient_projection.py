@@ -38,6 +38,25 @@ def test_two_dimensional_cases(quality, semantic, strength, expected, angle_deg,
     assert report.projected_share == share
 
 
+@pytest.mark.parametrize(
+    ("quality", "semantic", "strength", "expected", "share"),
+    [
+        ((-1.0, 1.0), (2.0, 0.0), 1.0, (0.0, 1.0), 1.0),  # obtuse: the conflicting component is removed
+        ((-3.0, 1.0), (1.0, 1.0), 1.0, (-2.0, 2.0), 1.0),  # -2 / 2 times (1, 1) is taken away
+        ((-1.0, 1.0), (2.0, 0.0), 0.5, (-0.5, 1.0), 1.0),
+        ((1.0, 1.0), (2.0, 0.0), 1.0, (1.0, 1.0), 0.0),  # acute: unchanged
+        ((0.0, 3.0), (2.0, 0.0), 1.0, (0.0, 3.0), 0.0),  # orthogonal: unchanged
+        ((3.0, 4.0), (0.0, 0.0), 1.0, (3.0, 4.0), 0.0),  # no semantic gradient: unchanged
+        ((-1.0, 1.0), (2.0, 0.0), 0.0, (-1.0, 1.0), 0.0),  # lambda 0 changes nothing
+    ],
+)
+def test_prograds_rule_takes_away_the_conflict(quality, semantic, strength, expected, share):
+    config = QgrConfig(strength=strength, rule="conflict")
+    result, report = regularize(vector(*quality), vector(*semantic), config)
+    assert result["w"].tolist() == pytest.approx(expected)
+    assert report.projected_share == share
+
+
 # Values of float32 gradients: their products are exact in float64, and their squares do not vanish there.
 VECTORS = arrays("float64", 5, elements=st.floats(-10, 10, width=32, allow_subnormal=False))
 
@@ -78,12 +97,24 @@ def test_scope_decides_over_one_tensor_or_all():
     assert together["b"].tolist() == pytest.approx([-1.4])
 
 
+@given(VECTORS, VECTORS)
+def test_every_gradient_is_changed_by_one_rule_at_most(quality, semantic):
+    g, s = {"w": torch.from_numpy(quality)}, {"w": torch.from_numpy(semantic)}
+    reports = [regularize(g, s, QgrConfig(rule=rule))[1] for rule in ("agreement", "conflict")]
+    against = {"w": -s["w"]}
+    mirrored = regularize(g, against, QgrConfig(rule="conflict"))[1]
+    assert sum(report.projected_share for report in reports) <= 1
+    assert mirrored.projected_share == reports[0].projected_share
+
+
 def test_parameters_are_paired_by_name():
     with pytest.raises(ValueError, match="same parameters"):
         regularize(vector(1.0), {"other": torch.ones(1)}, QgrConfig())
 
 
-@pytest.mark.parametrize("bad", [{"strength": -1.0}, {"strength": math.nan}, {"scope": "layer"}, {"temperature": 0.0}])
+@pytest.mark.parametrize(
+    "bad", [{"strength": -1.0}, {"strength": math.nan}, {"scope": "layer"}, {"rule": "both"}, {"temperature": 0.0}]
+)
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(InputError):
         QgrConfig(**bad)

@@ -95,7 +95,7 @@ def test_baselines_see_the_images_of_the_sweep(tmp_path, monkeypatch):
     (tmp_path / "target" / "3.png").write_bytes(b"no picture")
     config = small_config(tmp_path, labels)
     config = dataclasses.replace(config, target=dataclasses.replace(config.target, max_reject_fraction=0.1))
-    worker = baselines._Measure(config, with_brisque=True)
+    worker = baselines._Measure(config, {"brisque", "liqe prompts"})
     monkeypatch.setattr(
         baselines,
         "_measure",
@@ -121,6 +121,12 @@ def test_every_arm_is_in_one_sweep_and_equal_settings_share_it(tmp_path):
     assert of["CoOp"].config.sweep.lambdas == (0.0,)
     own = config.adapt.trainable.vision_blocks
     assert of[arms.WHOLE] is of[f"{own} blocks + same"]  # the configuration's own setting
+    assert (of[f"{own} blocks + ProGrad"].config.adapt.qgr.rule, of[arms.WHOLE].config.adapt.qgr.rule) == (
+        "conflict",
+        "agreement",
+    )
+    lora = of["LoRA"].config.adapt.trainable
+    assert (lora.lora_rank, lora.vision_blocks, lora.text_blocks) == (arms.LORA_RANK, own, own)
     assert len({sweep.folder for sweep in sweeps}) == len(sweeps)
 
 

@@ -34,7 +34,7 @@ def config(tmp_path) -> Config:
     dark = np.arange(230 * 240).reshape(230, 240, 1) % 1024
     for i in range(3):
         (images / f"dark-{i}").write_bytes(pictures.png_of(dark, 0, 16))
-    (images / "photo.jxl").write_bytes(b"\xff\x0a" + bytes(40))
+    (images / "notes.pdf").write_bytes(b"%PDF-1.7" + bytes(40))
     (images / "labels.csv").write_text("image,mos\n")
     config = Config(views=ViewConfig(score_grid=1))
     write_bundle(locate(tmp_path / "bundle"), arms.random_prompts(config))
@@ -53,7 +53,7 @@ def test_doubts_and_files_not_taken_are_counted(config, tmp_path, capsys):
     assert scored.scores["error"].isna().all()
     assert len(scored.scores) == 5
     lines = told(capsys)
-    assert f"{config.score.images[0]}: 2 files not taken: .csv 1, .jxl 1" in lines
+    assert f"{config.score.images[0]}: 2 files not taken: .csv 1, .pdf 1" in lines
     assert f"score: 3 images: {NOTE}" in lines
 
 
@@ -64,9 +64,9 @@ def test_the_manifest_lists_what_was_not_taken_and_what_failed(config, tmp_path)
     assert manifest["command"] == "score"
     assert manifest["counts"] == {"images": 6, "without_score": 1, "not_taken": 2}
     assert [entry["path"] for entry in manifest["not_taken"]] == [
-        str(tmp_path / "images" / name) for name in ("labels.csv", "photo.jxl")
+        str(tmp_path / "images" / name) for name in ("labels.csv", "notes.pdf")
     ]
-    assert "JPEG XL" in manifest["not_taken"][1]["reason"]
+    assert manifest["not_taken"][1]["reason"] == "no image by its content"
     assert [entry["path"] for entry in manifest["rejected"]] == [str(tmp_path / "images" / "torn.png")]
     assert "truncated" in manifest["rejected"][0]["reason"]
 

@@ -180,7 +180,7 @@ def test_trials_are_planned_without_the_images_that_cannot_be_read(tmp_path):
     torn = {"path": "3.png", "reason": "torn"}  # as seen from the target's root, which may move
     assert target.image_paths[3].endswith("/3.png")
     folder.write_unreadable(identity, [torn])
-    assert runner.splits.reference_ids == (*target.reference_ids[:3], *target.reference_ids[4:])
+    assert runner.protocol.splits.reference_ids == (*target.reference_ids[:3], *target.reference_ids[4:])
     assert runner.unreadable == [torn]
 
 
