@@ -36,6 +36,7 @@ pictures: demo
 	cp -r runs/demo/pretrain runs/pictures/
 	$(BIN)/grmp sweep --config docs/pictures.yaml
 	$(BIN)/python docs/make_pictures.py runs/pictures/sweep/report.html docs/pictures/report.png
+	$(BIN)/python docs/make_rating_picture.py docs/pictures/rating.png
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

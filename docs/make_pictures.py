@@ -37,15 +37,19 @@ def main() -> int:
     if browser is None:
         print("make_pictures: there is no Chromium; install it (apt-get install chromium)", file=sys.stderr)
         return 2
-    picture = Image.open(io.BytesIO(screenshot(browser, options.page))).convert("RGB")
+    return write(Image.open(io.BytesIO(screenshot(browser, options.page))), options.picture)
+
+
+def write(picture: Image.Image, file: Path) -> int:
+    """Write a picture with few colours; -> exit code."""
     stream = io.BytesIO()
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
+    picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
     if len(stream.getvalue()) > MAX_BYTES:
         print(f"make_pictures: {len(stream.getvalue())} bytes, more than {MAX_BYTES}; lower COLOURS", file=sys.stderr)
         return 1
-    options.picture.parent.mkdir(parents=True, exist_ok=True)
-    options.picture.write_bytes(stream.getvalue())
-    print(f"{options.picture} {len(stream.getvalue()) / 1000:.0f} kB")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(stream.getvalue())
+    print(f"{file} {len(stream.getvalue()) / 1000:.0f} kB")
     return 0
 
 

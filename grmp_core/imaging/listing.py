@@ -85,6 +85,17 @@ def list_images(path_or_glob: str) -> Listing:
     return _list_local(path_or_glob if location is None else location.path)
 
 
+def each_image(folder: str, left_out: list[NotTaken]) -> Iterator[str]:
+    """Paths of the images that `list_images` takes of a local folder, while it is read and in no order: the first one
+    comes at once, also of very many. What is not taken is added to `left_out`."""
+    for path in _walk(folder, left_out):
+        reason = _reason((path, _local_opener(path)))
+        if reason is None:
+            yield path
+        else:
+            left_out.append(NotTaken(path, reason, _ending(path) or "without ending"))
+
+
 def _list_local(path: str) -> Listing:
     if os.path.isfile(path):
         return Listing((path,))

@@ -24,6 +24,7 @@ from pipelines.configuration.workloads import (
     InspectConfig,
     PretrainConfig,
     PreviewConfig,
+    RateConfig,
     RegisterConfig,
     ReportConfig,
     ScoreConfig,
@@ -64,6 +65,7 @@ class Config(Settings):
     preview: PreviewConfig = field(default_factory=PreviewConfig)
     meta: MetaConfig = field(default_factory=MetaConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    rate: RateConfig = field(default_factory=RateConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     inspect: InspectConfig = field(default_factory=InspectConfig)

@@ -171,6 +171,37 @@ class InspectConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RateConfig(Settings):
+    """The rating page, and the labels that follow from its votes."""
+
+    folder: PathText | None = None
+    """Folder of the images to rate, with its sub-folders."""
+    votes: PathText | None = None
+    """The vote log; null: votes.jsonl in the folder."""
+    mode: Literal["grades", "pairs"] = "grades"
+    """`grades`: one image, five grades from bad to excellent. `pairs`: two images, which one is better."""
+    images: Annotated[int, Ge(2)] = 50
+    """Images that each rater is asked for, the same ones for all; raters can go on after them. Pairs: three times as
+    many comparisons among them."""
+    repeat_every: Annotated[int, Ge(0)] = 10
+    """Every so many votes the page asks again what the rater has answered before; 0: never. Repeats measure consistency
+    and are no labels."""
+    host: Text = "127.0.0.1"
+    """Address to listen on. Any but a loopback address needs a token, which the printed link has."""
+    port: Annotated[int, Ge(0), Le(65535)] = 8765
+    """Port to listen on; 0: a free one."""
+    token_file: PathText | None = None
+    """File that keeps the token, made where it is missing, so that links stay valid; null: a new token every time."""
+    export: PathText | None = None
+    """Write the labels that follow from the votes to this .csv file, and serve no page."""
+    labels: Literal["mean", "screened", "model"] = "mean"
+    """How grades become labels. `mean`: of all raters. `screened`: without those who fail the screening of ITU-R
+    BT.500. `model`: biases of the raters taken away, consistent ones weigh more (after ITU-T P.913)."""
+    import_file: PathText | None = None
+    """JSON export of Label Studio whose votes are added to the log; no page is served."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepConfig(Settings):
     """Trials of a sweep, and the resources of each."""
 

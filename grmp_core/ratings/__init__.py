@@ -1,0 +1,1 @@
+"""Votes of people, and the labels that follow from them."""

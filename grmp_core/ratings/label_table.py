@@ -1,0 +1,183 @@
+"""From votes to the table of labels that `target.dataset: table` reads."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from grmp_core.errors import InputError
+from grmp_core.ratings.grades import grades_of, kept_by_screening, mean_opinion
+from grmp_core.ratings.pairs import fit_pairs, pairs_of, scale_to_grades
+from grmp_core.ratings.rater_model import fit_rater_model
+from grmp_core.ratings.vote_log import Vote
+
+Method = Literal["mean", "screened", "model"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLabel:
+    """The label of one image."""
+
+    image: str
+    mos: float
+    stderr: float
+    """Standard error; NaN where it is not known."""
+    votes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RaterSummary:
+    """One rater, to be looked at by a person."""
+
+    rater: str
+    votes: int
+    """Without repeats."""
+    repeats: int
+    same: float
+    """Share of the repeats with the same answer as the first time; NaN without repeats."""
+    distance: float
+    """Mean difference of repeated grades; NaN without them."""
+    bias: float
+    """Grades above (+) or below those of the others, from the rater model; NaN where it cannot be told."""
+    remark: str
+    """`always 3`, or `fails the screening`; else empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Labels of a vote log."""
+
+    rows: tuple[ImageLabel, ...]
+    raters: tuple[RaterSummary, ...]
+    notes: tuple[str, ...]
+
+
+def labels_of(votes: Sequence[Vote], method: Method = "mean") -> Labels:
+    """Labels from all votes of a log.
+
+    Grades become labels by `method`: the mean; the mean without raters who fail BT.500's screening; or the rater
+    model's quality. Pairs become strengths; where there are grades, too, images with pairs alone are put on their scale
+    and images with grades keep these.
+
+    Raises:
+        InputError: no votes, or what `fit_pairs`, `scale_to_grades` and `fit_rater_model` refuse.
+    """
+    if not votes:
+        raise InputError("there are no votes; rate some images first")
+    rows, notes = _labels_of_grades(votes, method)
+    pairs = pairs_of(votes)
+    if pairs.images:
+        strengths = fit_pairs(pairs)
+        labels_I, stderr_I = strengths.strength_I, strengths.stderr_I
+        if rows:
+            graded = {row.image: row.mos for row in rows}
+            labels_I, stderr_I = scale_to_grades(
+                strengths, np.array([graded.get(image, np.nan) for image in pairs.images])
+            )
+            notes.append(f"{len(set(pairs.images) - set(graded))} images have pairs alone, put on the scale of grades")
+        else:
+            notes.append("no grades: labels are Bradley-Terry strengths in logits, higher is better, mean 0")
+        known = {row.image for row in rows}
+        columns = (pairs.images, labels_I.tolist(), stderr_I.tolist(), strengths.votes_I.tolist())
+        rows += [
+            ImageLabel(image=image, mos=mos, stderr=stderr, votes=count)
+            for image, mos, stderr, count in zip(*columns, strict=True)
+            if image not in known
+        ]
+    return Labels(rows=tuple(rows), raters=summarize_raters(votes), notes=tuple(notes))
+
+
+def _labels_of_grades(votes: Sequence[Vote], method: Method) -> tuple[list[ImageLabel], list[str]]:
+    grades = grades_of(votes)
+    if not grades.images:
+        return [], []
+    values_IR, notes = grades.values_IR, []
+    if method == "screened":
+        kept_R = kept_by_screening(values_IR)
+        values_IR = values_IR[:, kept_R]
+        failed = [rater for rater, kept in zip(grades.raters, kept_R, strict=True) if not kept]
+        if failed:
+            notes.append(f"left out by the screening of BT.500: {', '.join(failed)}")
+    opinion = mean_opinion(values_IR)
+    mos_I, stderr_I = opinion.mos_I, opinion.stderr_I
+    if method == "model":
+        model = fit_rater_model(grades)
+        mos_I, stderr_I = model.quality_I, model.stderr_I
+    columns = (grades.images, mos_I.tolist(), stderr_I.tolist(), opinion.votes_I.tolist())
+    rows = [
+        ImageLabel(image=image, mos=mos, stderr=stderr, votes=count)
+        for image, mos, stderr, count in zip(*columns, strict=True)
+        if count
+    ]
+    if len(rows) < len(grades.images):
+        notes.append(f"{len(grades.images) - len(rows)} images have no vote of a rater who passes, and no label")
+    return rows, notes
+
+
+def summarize_raters(votes: Sequence[Vote]) -> tuple[RaterSummary, ...]:
+    """Every rater's votes, agreement with themselves, and bias."""
+    grades = grades_of(votes)
+    kept_R = kept_by_screening(grades.values_IR)
+    failed = {rater for rater, kept in zip(grades.raters, kept_R, strict=True) if not kept}
+    bias: dict[str, float] = {}
+    if len(grades.raters) > 1:
+        try:
+            bias = dict(zip(grades.raters, fit_rater_model(grades).bias_R.tolist(), strict=True))
+        except InputError:
+            bias = {}  # raters without a common image have none, which a summary shows as an empty cell
+    by_rater: dict[str, list[Vote]] = defaultdict(list)
+    for vote in votes:
+        by_rater[vote.rater].append(vote)
+    return tuple(
+        _summary(rater, own, bias.get(rater, float("nan")), failed=rater in failed) for rater, own in by_rater.items()
+    )
+
+
+def _summary(rater: str, votes: list[Vote], bias: float, *, failed: bool) -> RaterSummary:
+    first: dict[tuple[str, tuple[str, ...]], Vote] = {}
+    same, distances = [], []
+    for vote in votes:
+        key = (vote.kind, tuple(sorted(vote.images)))
+        before = first.setdefault(key, vote)
+        if vote.repeat and before is not vote:
+            same.append(_answer(vote) == _answer(before))
+            if vote.kind == "grade":
+                distances.append(abs(float(vote.value) - float(before.value)))
+    values = {vote.value for vote in votes if vote.kind == "grade"}
+    count = sum(vote.kind == "grade" for vote in votes)
+    remark = f"always {values.pop()}" if count >= 5 and len(values) == 1 else ""
+    if failed:
+        remark = "fails the screening"
+    return RaterSummary(
+        rater=rater,
+        votes=sum(not vote.repeat for vote in votes),
+        repeats=len(same),
+        same=float(np.mean(same)) if same else float("nan"),
+        distance=float(np.mean(distances)) if distances else float("nan"),
+        bias=bias,
+        remark=remark,
+    )
+
+
+def _answer(vote: Vote) -> float | str:
+    """The answer, which for a pair is the better image, whatever side it was on."""
+    if vote.kind == "grade" or vote.value == "same":
+        return vote.value
+    return vote.images[0] if vote.value == "left" else vote.images[1]
+
+
+def to_csv(rows: Sequence[ImageLabel]) -> str:
+    """Columns image, mos, stderr and votes, sorted by image; an unknown standard error is empty."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["image", "mos", "stderr", "votes"])
+    for row in sorted(rows, key=lambda row: row.image):
+        stderr = "" if np.isnan(row.stderr) else f"{row.stderr:.6g}"
+        writer.writerow([row.image, f"{row.mos:.6g}", stderr, row.votes])
+    return stream.getvalue()

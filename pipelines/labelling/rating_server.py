@@ -1,0 +1,127 @@
+"""`grmp rate`: one server for a folder, from its lock to its last line."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import secrets
+import socket
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import uvicorn
+
+from grmp_core.errors import InputError
+from grmp_core.ratings.vote_log import LOG_NAME, VoteLog
+from pipelines.configuration.workloads import RateConfig
+from pipelines.labelling.image_pool import ImagePool
+from pipelines.labelling.rating_app import make_app
+from pipelines.labelling.rating_session import RatingSession
+from pipelines.runtime.console import say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rated:
+    """What a server leaves behind."""
+
+    votes: str
+    """The vote log."""
+    raters: dict[str, int]
+    new_votes: int
+    unusable: dict[str, str]
+
+    def as_text(self) -> str:
+        raters = ", ".join(f"{name} {count}" for name, count in self.raters.items()) or "none"
+        lines = [f"votes     {self.votes}", f"new       {self.new_votes}", f"by rater  {raters}"]
+        lines += [f"not shown {path}: {reason}" for path, reason in sorted(self.unusable.items())]
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def log_path(config: RateConfig) -> str:
+    """Where the votes of a folder are. InputError without a folder."""
+    if not config.folder:
+        raise InputError("rate.folder is not set: give the folder of the images, as in grmp rate photos/")
+    return config.votes or os.path.join(config.folder, LOG_NAME)
+
+
+def serve(config: RateConfig) -> Rated:
+    """Serve the page until it is interrupted.
+
+    Raises:
+        InputError: no folder, its votes are open in another server, or the address cannot be listened on.
+    """
+    path = log_path(config)
+    pool = ImagePool(config.folder or "", own_files=(path,))
+    log = VoteLog(path)
+    for note in log.history.notes:
+        say(note)
+    try:
+        session = RatingSession(log, pool, config)
+        _run(config, session, pool)
+    finally:
+        pool.stop()
+        log.close()
+    return Rated(votes=path, raters=session.raters(), new_votes=session.new_votes, unusable=dict(pool.unusable))
+
+
+def _run(config: RateConfig, session: RatingSession, pool: ImagePool) -> None:
+    is_loopback = is_loopback_address(config.host)
+    token = None if is_loopback and config.token_file is None else _token(config.token_file)
+    with _listen(config.host, config.port) as listening:
+        port = listening.getsockname()[1]
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        hosts = frozenset({host.lower(), "localhost", "127.0.0.1", "[::1]"}) if is_loopback else frozenset()
+        folder = os.path.basename(os.path.abspath(pool.folder))
+        app = make_app(session, pool, title=folder, hosts=hosts, token=token)
+
+        def first_scan_done() -> None:
+            summary = pool.summary()
+            say(f"rate: {len(pool)} images in {pool.folder}{f'; {summary}' if summary else ''}")
+
+        pool.start(first_scan_done)
+        name = socket.gethostname() if config.host in ("0.0.0.0", "::") else host  # noqa: S104  # compared, not bound
+        say(f"rate: open http://{name}:{port}/{f'?token={token}' if token else ''} (Ctrl-C ends it)")
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+        try:
+            server.run(sockets=[listening])
+        except KeyboardInterrupt:
+            say("rate: ended")
+
+
+def is_loopback_address(host: str) -> bool:
+    """Whether only this machine reaches an address. A name other than `localhost` counts as reachable."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _token(file: str | None) -> str:
+    if file is None:
+        return secrets.token_urlsafe(24)
+    try:
+        with open(os.open(file, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="ascii") as stream:
+            token = stream.read().strip()
+            if not token:
+                token = secrets.token_urlsafe(24)
+                stream.write(f"{token}\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"rate.token_file {file}: cannot be used: {error}") from error
+    if len(token) < 16:
+        raise InputError(
+            f"rate.token_file {file}: the token has {len(token)} letters; use 16 or more, or delete the file"
+        )
+    return token
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        fix = "use another rate.port, or 0 for a free one" if error.errno == errno.EADDRINUSE else "correct rate.host"
+        raise InputError(f"cannot listen on {host} port {port}: {error.strerror}; {fix}") from error

@@ -1,0 +1,128 @@
+"""`grmp rate --export` and `--import`: labels out of a vote log, and votes of Label Studio into it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from grmp_core.errors import InputError
+from grmp_core.imaging.decoding import image_bytes, image_id
+from grmp_core.ratings.label_studio import read_label_studio
+from grmp_core.ratings.label_table import RaterSummary, labels_of, to_csv
+from grmp_core.ratings.vote_log import VoteLog, read_log
+from grmp_core.storage import locate
+from pipelines.configuration.workloads import RateConfig
+from pipelines.labelling.image_pool import ImagePool
+from pipelines.labelling.rating_server import log_path
+from pipelines.runtime.console import table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Labels that were written."""
+
+    table: str
+    images: int
+    gone: tuple[str, ...]
+    """Images with votes whose files are gone; they have no row."""
+    changed: tuple[str, ...]
+    """Images whose files are not those that were rated; they have no row."""
+    raters: tuple[RaterSummary, ...]
+    notes: tuple[str, ...]
+
+    def as_text(self) -> str:
+        lines = [table([asdict(rater) for rater in self.raters]), "", *self.notes]
+        lines += [f"gone, left out: {path}" for path in self.gone]
+        lines += [f"not the file that was rated, left out: {path}" for path in self.changed]
+        return "\n".join([*lines, f"{self.images} labels in {self.table}"])
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """Votes that were added."""
+
+    votes: str
+    added: int
+    known: int
+    """Votes of the export that the log had already."""
+    rejected: tuple[str, ...]
+
+    def as_text(self) -> str:
+        lines = [f"left out: {reason}" for reason in self.rejected]
+        return "\n".join([*lines, f"{self.added} votes added to {self.votes}, {self.known} were there"])
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def export_labels(config: RateConfig) -> Export:
+    """Write the labels table of a folder's votes, also while the page is served.
+
+    Image paths are as seen from the table. Raises InputError as `read_log` and `labels_of` do, and when it cannot be
+    written.
+    """
+    log, output = log_path(config), config.export or ""
+    if not output.endswith(".csv"):
+        raise InputError(f"rate.export {output}: name a .csv file")
+    history = read_log(log)
+    rated = dict.fromkeys(image for vote in history.votes for image in vote.images)
+    ids = {image: known for vote in history.votes for image, known in zip(vote.images, vote.image_ids, strict=True)}
+    files = {image: os.path.join(config.folder or "", image) for image in rated}
+    gone = tuple(image for image in rated if not os.path.isfile(files[image]))
+    there = [image for image in rated if image not in set(gone)]
+    changed = tuple(image for image in there if ids[image] not in (None, image_id(image_bytes(files[image]))))
+    left_out = {*gone, *changed}
+    labels = labels_of([vote for vote in history.votes if not left_out & set(vote.images)], config.labels)
+    folder = os.path.dirname(os.path.abspath(output))
+    rows = [replace(row, image=os.path.relpath(files[row.image], folder)) for row in labels.rows]
+    locate(os.path.abspath(output)).write_bytes(to_csv(rows).encode("utf-8", "surrogateescape"))
+    return Export(
+        table=output,
+        images=len(rows),
+        gone=gone,
+        changed=changed,
+        raters=labels.raters,
+        notes=(*history.notes, *labels.notes),
+    )
+
+
+def import_votes(config: RateConfig) -> Imported:
+    """Add the votes of a Label Studio export to a folder's log; those that are there are not added again.
+
+    Raises InputError as `read_label_studio` and `VoteLog` do, and when the log cannot be written.
+    """
+    path = log_path(config)
+    pool = ImagePool(config.folder or "", own_files=(path,))
+    pool.scan()
+    by_name: dict[str, list[str]] = {}
+    for key in pool.order:
+        image = pool.path(key) or ""
+        for name in {image, os.path.basename(image)}:
+            by_name.setdefault(name, []).append(image)
+
+    def find(name: str) -> str | None:
+        images = by_name.get(name, [])
+        if len(images) > 1:
+            raise InputError(f"{len(images)} images of the folder are called {name}")
+        return images[0] if images else None
+
+    content = read_label_studio(config.import_file or "", find)
+    log = VoteLog(path)
+    try:
+        known = {entry.id for entry in log.history.entries}
+        new = [
+            replace(vote, image_ids=tuple(image_id(image_bytes(os.path.join(pool.folder, i))) for i in vote.images))
+            for vote in content.votes
+            if vote.id not in known
+        ]
+        log.append(new)
+    except OSError as error:
+        raise InputError(f"{path}: votes could not be written: {error.strerror}") from error
+    finally:
+        log.close()
+    reasons = tuple(reject.reason for reject in content.rejected)
+    return Imported(votes=path, added=len(new), known=len(content.votes) - len(new), rejected=reasons)
