@@ -1,4 +1,4 @@
-"""What a labelled set looks like on disk, as data: one YAML file a set, for the published ones in `sets/`.
+"""Layout of a labelled set on disk, as data: one YAML file a set, for the published ones in `sets/`.
 
 A text with `{…}` is made of a row's fields; one without is the name of a field. The fields of a row are the columns of
 the table, what `lookup` and `numbered` add to them, and of the image's name `stem` (without folder and ending) and the
@@ -113,13 +113,13 @@ class Description(Settings):
     """References are the same whatever their case."""
     distortion: str | None = None
     distortions: Mapping[str, str] = field(default_factory=dict)
-    """What `distortion` gives -> its name in `grmp_core.distortions` where that has it."""
+    """Value of `distortion` -> its name in `grmp_core.distortions` where that has it."""
     level: str | None = None
     """Strength of the distortion, 1 to 5."""
     part: str | None = None
     """Field with the part of the official split."""
     parts: Mapping[str, Part] = field(default_factory=dict)
-    """What `part` gives -> the part."""
+    """Value of `part` -> the part."""
     part_files: Mapping[Part, NamesFile] = field(default_factory=dict)
     """Part -> the table that lists its images; all others are for training."""
     references: str | None = None

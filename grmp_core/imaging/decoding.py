@@ -183,7 +183,7 @@ def _alone_with_pillow() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _one_row_only(where: str, doing: str, size: tuple[int, int] | None = None) -> Iterator[None]:
-    """Whatever a decoder raises is an ImageError.
+    """Turns every error of a decoder into an ImageError.
 
     Damaged files make Pillow and the libraries below it raise nearly any type: beside OSError and SyntaxError also
     RuntimeError, AttributeError, TypeError, AssertionError and more. None of them may cost more than the image's row.

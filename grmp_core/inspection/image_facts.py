@@ -1,4 +1,4 @@
-"""What an image file is, beside its pixels: kind, size, and what tells it and its near-duplicates apart."""
+"""Facts of an image file beside its pixels: kind, size, and the hashes that find equal and nearly equal ones."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ class QualityModel(nn.Module):
     def calibrated(self, quality_logits_BK: Tensor) -> Tensor:
         """The logits times the calibration's scale, the offset added to their difference."""
         scale, offset = self.calibration_2
-        return scale * quality_logits_BK + offset / 2 * quality_logits_BK.new_tensor([1.0, -1.0])
+        return scale * quality_logits_BK + torch.stack([offset, -offset]) / 2
 
     def image_features(self, tokens_BND: Tensor, start_block: int = 0, *, prompted: bool = True) -> Tensor:
         """Tokens before `start_block` -> (B, E) unit features, float32."""

@@ -22,7 +22,7 @@ _UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
-    """What an export holds."""
+    """Content of an export."""
 
     votes: tuple[Vote, ...]
     rejected: tuple[Reject, ...]

@@ -68,7 +68,7 @@ class Undo:
 
 @dataclass(frozen=True, kw_only=True)
 class VoteHistory:
-    """What a log says."""
+    """Content of a vote log."""
 
     entries: tuple[Vote | Undo, ...]
     notes: tuple[str, ...]

@@ -66,8 +66,8 @@ def baseline_predictions(
     images = _Images(np.array([target.image_paths[i] for i in good]), target.mos[good], values)
     protocol = target_protocol(config, target).take(good)
     frames = []
-    drawn = {(trial.shots, trial.budget, trial.split_seed): trial for trial in plan_trials(config, protocol)}
-    for shots, budget, seed in drawn:
+    trials = plan_trials(config, protocol)  # one a lambda; the labels are the same for all of them
+    for shots, budget, seed in dict.fromkeys((t.shots, t.budget, t.split_seed) for t in trials):
         parts = protocol.parts(seed)
         labelled = protocol.labelled(parts, shots)
         for method, baseline in baselines.items():

@@ -15,11 +15,9 @@ import numpy as np
 import open_clip
 import torch
 from safetensors.torch import load_file
-from sklearn.linear_model import RidgeCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from grmp_core.evaluation.metrics import srcc
+from grmp_core.evaluation.ridge import residual_ridge, ridge
 from grmp_core.imaging.views import ViewConfig, scoring_views, whole_grid
 from grmp_core.labels.human_means import quality_of
 from grmp_core.model.backbone import OPENAI_MEAN, OPENAI_STD, Backbone, dtype_of, hash_weights
@@ -36,7 +34,6 @@ from grmp_core.nano.sentences import HELD_OUT_TYPES, TYPES
 from grmp_core.nano.trainable_clip import TrainableClip
 from grmp_core.strict_json import json_text
 
-_RIDGE_STRENGTHS = np.logspace(-1, 5, 25)
 _DRAWS = 10
 
 
@@ -184,20 +181,19 @@ def few_label_srcc(
 ) -> list[float]:
     """[median, lower, upper quartile] of the SRCC over draws of `shots` labels, tested on photos of other groups.
 
-    Ridge on standardized pooled features; `residual`: on what the no-label score leaves, after a line through it.
+    Ridge on pooled features; `residual`: `residual_ridge` on the no-label score.
     """
     values = []
     for draw in range(_DRAWS):
         rng = np.random.default_rng(draw)
         labelled = rng.permutation(len(scores_N))[:shots]
         test = _in_other_groups(groups_N, labelled)
-        base = np.zeros(len(scores_N))
+        train_ND, test_MD = found.pooled_ND[labelled], found.pooled_ND[test]
         if residual:
-            slope, offset = np.polyfit(found.quality_N[labelled], scores_N[labelled], 1)
-            base = slope * found.quality_N + offset
-        model = make_pipeline(StandardScaler(), RidgeCV(_RIDGE_STRENGTHS))
-        model.fit(found.pooled_ND[labelled], (scores_N - base)[labelled])
-        predicted = base[test] + model.predict(found.pooled_ND[test])
+            base_N, base_M = found.quality_N[labelled], found.quality_N[test]
+            predicted = residual_ridge(train_ND, base_N, scores_N[labelled], test_MD, base_M)
+        else:
+            predicted = ridge(train_ND, scores_N[labelled], test_MD)
         values.append(srcc(predicted, scores_N[test]))
     return [_round(v) for v in np.percentile(values, (50, 25, 75))]
 

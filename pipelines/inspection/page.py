@@ -50,7 +50,7 @@ def build_page(inspected: InspectedSet, root: str, config: InspectConfig, limits
 
 
 def findings(content: dict[str, Any]) -> list[str]:
-    """What needs a person's eye, one sentence each; empty where nothing does."""
+    """Findings that need a person's eye, one sentence each; empty where there are none."""
     duplicates, leaks, hidden = content["duplicates"], content["leaks"], content["shortcuts"]
     found = []
     if leaks["images"]:

@@ -23,7 +23,7 @@ from pipelines.runtime.console import say
 
 @dataclass(frozen=True, kw_only=True)
 class Rated:
-    """What a server leaves behind."""
+    """Result of `grmp rate`, once the server has ended."""
 
     votes: str
     """The vote log."""

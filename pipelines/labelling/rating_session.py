@@ -44,7 +44,7 @@ class _Rater:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What a rater is asked, with how far they are."""
+    """The next question to a rater, and their progress."""
 
     id: str
     """Becomes the id of the vote, so that a vote that is sent twice counts once; empty where nothing is left."""
