@@ -41,15 +41,15 @@ class ProtocolConfig(Settings):
     """Draw as many labels of every scene, and of every fifth of the scores, as the biased draw has, but without its
     association between the two."""
     scenes: PathText | None = None
-    """CSV file with the columns image and scene, one row for each image of the target by its file name; null: no
-    scenes. Needed by `bias`."""
+    """Table (CSV, Parquet, …) with the columns image and scene, one row for each image of the target by its file name;
+    null: no scenes. Needed by `bias`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.folds == 1:
             raise InputError("protocol.folds 1: use 0 (a test part for each split seed) or at least 2")
         if self.bias and self.scenes is None:
-            raise InputError("protocol.bias needs protocol.scenes: give a CSV file with the columns image and scene")
+            raise InputError("protocol.bias needs protocol.scenes: give a table with the columns image and scene")
         if self.control and not self.bias:
             raise InputError("protocol.control is the control of a biased draw: set protocol.bias above 0")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 
 from grmp_core.datasets.labelled_set import LabelledSet
+from grmp_core.datasets.tables import open_table
 from grmp_core.errors import InputError
 from grmp_core.evaluation.protocol import Protocol
 from grmp_core.storage import locate
@@ -25,24 +25,18 @@ def target_protocol(config: Config, target: LabelledSet) -> Protocol:
 
 
 def read_scenes(path: str, image_paths: Sequence[str]) -> tuple[str, ...]:
-    """The scene of every image, from a CSV file with the columns image (file name) and scene.
+    """The scene of every image, from a table with the columns image (file name) and scene.
 
-    InputError for a file without them, an image with two scenes, or images without one.
+    InputError for a table that cannot be read or lacks them, an image with two scenes, or images without one.
     """
-    file = locate(path)
-    if not file.exists():
-        raise InputError(f"protocol.scenes {file.uri} does not exist; correct the path")
-    rows = list(csv.DictReader(file.read_bytes().decode("utf-8-sig").splitlines()))
-    if not rows or not {"image", "scene"} <= set(rows[0]):
-        raise InputError(f"protocol.scenes {file.uri}: the columns image and scene are needed in its first line")
     scene_of: dict[str, str] = {}
-    for row in rows:
-        if scene_of.setdefault(row["image"], row["scene"]) != row["scene"]:
-            raise InputError(f"protocol.scenes {file.uri} gives two scenes to {row['image']}; keep one row an image")
+    for where, (image, scene) in open_table(locate(path)).rows(("image", "scene")):
+        if scene and scene_of.setdefault(str(image), str(scene)) != str(scene):
+            raise InputError(f"protocol.scenes: {where} gives another scene to {image}; keep one row an image")
     names = [image.rsplit("/", 1)[-1] for image in image_paths]
-    missing = [name for name in names if not scene_of.get(name)]
+    missing = [name for name in names if name not in scene_of]
     if missing:
         raise InputError(
-            f"protocol.scenes {file.uri} has no scene for {len(missing)} of {len(names)} images, such as {missing[0]}"
+            f"protocol.scenes {path} has no scene for {len(missing)} of {len(names)} images, such as {missing[0]}"
         )
     return tuple(scene_of[name] for name in names)

@@ -18,10 +18,9 @@ def test_scenes_come_in_the_order_of_the_images(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "does not exist"),
-        ("", "columns image and scene"),
-        ("name,scene\na.jpg,human\n", "columns image and scene"),
-        ("image,scene\na.jpg,human\na.jpg,night\nb.jpg,night\n", "two scenes to a.jpg"),
+        (None, "cannot be read"),
+        ("name,scene\na.jpg,human\n", "no column 'image'"),
+        ("image,scene\na.jpg,human\na.jpg,night\nb.jpg,night\n", "line 3 gives another scene to a.jpg"),
         ("image,scene\na.jpg,human\nb.jpg,\n", "no scene for 1 of 2 images, such as b.jpg"),
     ],
 )
