@@ -206,9 +206,9 @@ class LiteTokens(nn.Module):
         self.proj = nn.Linear(num_features, embed_dim)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or len(images_BCHW) <= PIECE_IMAGES:
+        if torch.is_grad_enabled():
             return self._tokens(images_BCHW)
-        return torch.cat([self._tokens(piece) for piece in images_BCHW.split(PIECE_IMAGES)])
+        return torch.cat([self._tokens(piece) for piece in _pieces(images_BCHW, PIECE_IMAGES)])
 
     def _tokens(self, images_BCHW: Tensor) -> Tensor:
         scale_F = self.scale_F.float()
@@ -218,7 +218,7 @@ class LiteTokens(nn.Module):
     def cells(self, images_BCHW: Tensor) -> Tensor:
         """(B, N, F) features of the cells before they are standardized, float32."""
         with self._early_gradient(images_BCHW):
-            early = [self._early(piece) for piece in images_BCHW.split(EARLY_IMAGES)]
+            early = [self._early(piece) for piece in _pieces(images_BCHW, EARLY_IMAGES)]
             parts = [torch.cat([cell_moments(first, self.grid) for first, _ in early])]
         parts += [cell_moments(x, self.grid) for x in self._late(torch.cat([x for _, x in early]))]
         return torch.cat(parts, dim=1).flatten(2).transpose(1, 2)
@@ -253,6 +253,11 @@ class LiteTokens(nn.Module):
         early = (self.first, self.stages[0], self._second_stage[0])
         moves = any(p.requires_grad for part in early for p in part.parameters()) or images_BCHW.requires_grad
         return torch.set_grad_enabled(moves and torch.is_grad_enabled())
+
+
+def _pieces(images_BCHW: Tensor, size: int) -> tuple[Tensor, ...]:
+    """The batch in pieces for a processor's cache; whole on a GPU."""
+    return images_BCHW.split(size) if images_BCHW.device.type == "cpu" else (images_BCHW,)
 
 
 def cell_moments(x_BCHW: Tensor, grid: int) -> Tensor:

@@ -9,7 +9,7 @@ Shapes: B crops, T = types + 1, C classes, S scenes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import cv2
@@ -66,6 +66,11 @@ class CropConfig:
     """Shortest side of a shrunk photo."""
     balance: float = 0.5
     """Photos are drawn by the frequency of their score to the minus this: 0 as they come, 1 all scores alike."""
+
+    def times(self, factor: int) -> CropConfig:
+        """The same with `factor` times as many crops in a batch."""
+        counts = {name: factor * getattr(self, name) for name in ("rated", "distorted", "pristine")}
+        return replace(self, **counts)
 
 
 @dataclass(frozen=True)

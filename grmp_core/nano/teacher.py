@@ -62,7 +62,7 @@ def read_start_weights(path: str | Path) -> dict[str, Tensor]:
 
 def normalize_clip(crops_BHWC: Tensor) -> Tensor:
     """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) by CLIP's mean and std, which the stem expects."""
-    mean, std = torch.tensor(OPENAI_DATASET_MEAN), torch.tensor(OPENAI_DATASET_STD)
+    mean, std = crops_BHWC.new_tensor([OPENAI_DATASET_MEAN, OPENAI_DATASET_STD], dtype=torch.float32)
     return ((crops_BHWC.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 

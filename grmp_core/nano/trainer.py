@@ -120,7 +120,7 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         self.averaged.update_parameters(self.model)
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        return dict(zip(losses, torch.stack(list(losses.values())).detach().tolist(), strict=True))
 
     def averaged_model(self) -> TrainableClip:
         """A copy of the model that holds the averaged weights, in evaluation mode."""

@@ -29,7 +29,7 @@ from grmp_core.model.backbone import dtype_of
 from grmp_core.model.settings import EMBEDDED
 from grmp_core.nano.crops import Batch, CropBatches, CropConfig
 from grmp_core.nano.material import RATED, Material, read_material
-from grmp_core.nano.sentences import HELD_OUT_TYPES, used_tokens
+from grmp_core.nano.sentences import HELD_OUT_TYPES, remembering, used_tokens
 from grmp_core.nano.teacher import read_start_weights
 from grmp_core.nano.trainable_clip import TrainableClip
 from grmp_core.nano.trainer import TrainConfig, Trainer
@@ -66,6 +66,7 @@ def train(config: RunConfig, crop_config: CropConfig = CropConfig()) -> None:  #
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     material = read_material(Path(config.material))
+    crop_config = crop_config.times(config.batches_per_step)
     crops = CropBatches(material.store, material.content, material.training, crop_config, config.seed, _ENDLESS)
     trainer = make_trainer(config, material, crops, world)
     clock = Clock(config.steps, config.minutes)
@@ -97,11 +98,13 @@ def make_trainer(config: RunConfig, material: Material, crops: CropBatches, worl
     settings = TrainConfig(
         learning_rate=config.learning_rate,
         stem_rate=config.stem_rate,
+        filter_every=config.filter_every,
         head_start_steps=0 if config.start_from else TrainConfig.head_start_steps,
     )
     average = _mean_of_workers if world > 1 else None
+    model.to(device_of(config.device))
     words = material.class_words
-    return Trainer(model, words, tokenize, settings, config.seed, dtype_of(config.precision), average)
+    return Trainer(model, words, remembering(tokenize), settings, config.seed, dtype_of(config.precision), average)
 
 
 def save(trainer: Trainer, clock: Clock, config: RunConfig, record: dict[str, object]) -> None:
@@ -119,7 +122,7 @@ def save(trainer: Trainer, clock: Clock, config: RunConfig, record: dict[str, ob
 
 def load_checkpoint(path: Path, trainer: Trainer, config: RunConfig) -> float:
     """Put a checkpoint into the trainer; -> seconds spent on it. InputError when another recipe made it."""
-    content = torch.load(path, weights_only=True)
+    content = torch.load(path, map_location=trainer.device, weights_only=True)
     made, ours = content["recipe"], recipe_of(config)
     other = [f"{name} {made.get(name)}" for name in ours if made.get(name) != ours[name]]
     if other:
@@ -130,7 +133,7 @@ def load_checkpoint(path: Path, trainer: Trainer, config: RunConfig) -> float:
 
 def recipe_of(config: RunConfig) -> dict[str, object]:
     """The options that decide about the weights, but for the length of the run."""
-    names = ("seed", "precision", "learning_rate", "stem_rate")
+    names = ("seed", "precision", "batches_per_step", "filter_every", "learning_rate", "stem_rate")
     start = hashlib.sha256(Path(config.start_from).read_bytes()).hexdigest()[:12] if config.start_from else None
     return {"start_from": start, **{name: getattr(config, name) for name in names}}
 
@@ -150,7 +153,7 @@ def record_of(
         "crops": trainer.step * world * (crops.rated + crops.distorted + crops.pristine),
         "hours": round(clock.elapsed_s() / 3600, 3),
         "training_processes": world,
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "machine": _machine(trainer.device),
         "torch": torch.__version__,
         "photos": len(rows),
         "held_out_photos": kept,
@@ -228,6 +231,20 @@ def _agreed(progress: float) -> float:
     shared = torch.tensor([progress], dtype=torch.float64)
     _mean_of_workers(shared)
     return float(shared)
+
+
+def device_of(name: str) -> torch.device:
+    """InputError for cuda on a machine without a GPU that torch can use."""
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise InputError("--device cuda: torch finds no GPU here; leave it out to train on the processor")
+        torch.backends.cudnn.benchmark = True
+    return torch.device(name)
+
+
+def _machine(device: torch.device) -> str:
+    cores = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}"
+    return cores if device.type == "cpu" else f"{torch.cuda.get_device_name(device)}, {cores}"
 
 
 @cache

@@ -62,12 +62,12 @@ def open_weights(path: str | Path, precision: str = "bf16") -> Backbone:
 def quick_validation(model: TrainableClip, material: Material, numbers: np.ndarray) -> dict[str, float]:
     """SRCC of no-label quality with human scores on held-out rated photos, from one crop in the middle."""
     tokens = open_clip.get_tokenizer(EMBEDDED)(list(captions.CANONICAL_PAIR))
-    model = model.bfloat16()
-    good_E, bad_E = model.text_features(tokens)
+    model, device = model.bfloat16(), model.rows_UD.device
+    good_E, bad_E = model.text_features(tokens.to(device))
     views = ViewConfig(score_grid=1)
     crops = (scoring_views(material.store.pixels(int(n)), views, IMAGE_SIZE_PX) for n in numbers)
-    features = [model.image_features(torch.from_numpy(batch)) for batch in _batched(crops, 32)]
-    quality = (torch.cat(features) @ (good_E - bad_E)).numpy()
+    features = [model.image_features(torch.from_numpy(batch).to(device)) for batch in _batched(crops, 32)]
+    quality = (torch.cat(features) @ (good_E - bad_E)).cpu().numpy()
     scores, subsets = _scores_and_subsets(material.store, numbers)
     report = {"srcc": srcc(quality, scores)}
     report |= {f"srcc_{s}": srcc(quality[subsets == s], scores[subsets == s]) for s in np.unique(subsets)}

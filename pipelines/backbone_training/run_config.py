@@ -8,6 +8,16 @@ from grmp_core.errors import InputError
 
 PATHS = ("material", "out", "start_weights", "start_from")
 """The settings of a run that are files or folders."""
+_POSITIVE = (
+    "minutes",
+    "steps",
+    "batches_per_step",
+    "filter_every",
+    "threads",
+    "checkpoint_minutes",
+    "learning_rate",
+    "stem_rate",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +35,12 @@ class RunConfig:
     """Length in steps instead of minutes: the same on every machine."""
     seed: int = 0
     precision: str = "bf16"
+    device: str = "cpu"
+    """cpu, or cuda for a GPU."""
+    batches_per_step: int = 1
+    """Batches of 48 crops that make one step's."""
+    filter_every: int = 4
+    """Steps between two that also move the stem's filters; 1 where a GPU makes them cheap."""
     threads: int = 1
     workers: int = 1
     """Processes that make batches, for each that trains."""
@@ -33,9 +49,11 @@ class RunConfig:
     stem_rate: float = 2e-3
 
     def __post_init__(self) -> None:
-        for name in ("minutes", "steps", "threads", "checkpoint_minutes", "learning_rate", "stem_rate"):
+        for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"--{name.replace('_', '-')} {value}: use more than 0")
+        if self.device not in ("cpu", "cuda"):
+            raise InputError(f"--device {self.device}: use cpu or cuda")
         if self.workers < 0:
             raise InputError(f"--workers {self.workers}: use 0 (the training process makes its batches) or more")
