@@ -12,6 +12,7 @@ from torch import distributed
 from grmp_core.errors import InputError
 from grmp_core.nano.material import RATED_SUBSETS, photos_of, prepare, read_material, sources_of, write_hashes
 from grmp_core.strict_json import json_text
+from pipelines.backbone_training.averaging import average_weights
 from pipelines.backbone_training.loop import train
 from pipelines.backbone_training.measurements import measure_held_out, measure_target, open_weights
 from pipelines.backbone_training.pseudo_targets import write_pseudo_target
@@ -44,6 +45,11 @@ def _train(options: argparse.Namespace) -> None:
         train(config)
 
 
+def _average(options: argparse.Namespace) -> None:
+    average_weights(options.weights, options.out)
+    print(f"mean of {len(options.weights)} runs in {options.out}")
+
+
 def _measure(options: argparse.Namespace) -> None:
     backbone = open_weights(options.weights, options.precision)
     if options.scenes:
@@ -68,6 +74,7 @@ def _pseudo_target(options: argparse.Namespace) -> None:
 ACTIONS = {
     "prepare": _prepare,
     "train": _train,
+    "average": _average,
     "measure": _measure,
     "hashes": _hashes,
     "pseudo-target": _pseudo_target,

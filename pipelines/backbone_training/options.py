@@ -11,11 +11,12 @@ from pipelines.backbone_training.run_config import RunConfig
 
 
 def parse(arguments: Sequence[str] | None, description: str) -> argparse.Namespace:
-    """-> the options of one of the commands prepare, train, measure and hashes."""
+    """-> the options of one of the commands prepare, train, average, measure, hashes and pseudo-target."""
     parser = argparse.ArgumentParser(prog="grmp train_backbone", description=description)
     commands = parser.add_subparsers(dest="command", required=True)
     _prepare_options(commands.add_parser("prepare", help="decode photos, ask the classifier about them"))
     _train_options(commands.add_parser("train", help="train, or go on training"))
+    _average_options(commands.add_parser("average", help="write the mean of several runs' weights"))
     _measure_options(commands.add_parser("measure", help="print what weights can do"))
     _hashes_options(commands.add_parser("hashes", help="write the perceptual hashes of all training photos"))
     _pseudo_target_options(commands.add_parser("pseudo-target", help="write held-out photos to choose settings on"))
@@ -44,6 +45,11 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
         default = None if needed else field.default
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, required=needed, default=default)
     parser.add_argument("--train-workers", type=int, default=0, help="processes of Ray Train; 0: this one")
+
+
+def _average_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", type=Path, nargs="+", required=True, help="exported weights (.safetensors)")
+    parser.add_argument("--out", type=Path, required=True, help="where the mean goes")
 
 
 def _measure_options(parser: argparse.ArgumentParser) -> None:
