@@ -15,9 +15,9 @@ from grmp_core.strict_json import json_text
 from pipelines.backbone_training.averaging import average_weights
 from pipelines.backbone_training.loop import train
 from pipelines.backbone_training.measurements import measure_held_out, measure_target, open_weights
-from pipelines.backbone_training.pseudo_targets import write_pseudo_target
 from pipelines.backbone_training.run_config import RunConfig
 from pipelines.backbone_training.scene_measure import measure_scenes
+from pipelines.backbone_training.target_tables import write_pseudo_target, write_target_table
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -71,6 +71,12 @@ def _pseudo_target(options: argparse.Namespace) -> None:
     print(write_pseudo_target(read_material(options.material), options.change, options.out))
 
 
+def _target_table(options: argparse.Namespace) -> None:
+    material = read_material(options.material)
+    table, left_out = write_target_table(material, options.target, options.photos, options.out)
+    print(f"{table}; {left_out} photos with a neighbour in the training material are left out")
+
+
 ACTIONS = {
     "prepare": _prepare,
     "train": _train,
@@ -78,5 +84,6 @@ ACTIONS = {
     "measure": _measure,
     "hashes": _hashes,
     "pseudo-target": _pseudo_target,
+    "target-table": _target_table,
 }
 """By name of the command line's action; each raises InputError for bad input."""

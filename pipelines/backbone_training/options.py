@@ -11,7 +11,8 @@ from pipelines.backbone_training.run_config import RunConfig
 
 
 def parse(arguments: Sequence[str] | None, description: str) -> argparse.Namespace:
-    """-> the options of one of the commands prepare, train, average, measure, hashes and pseudo-target."""
+    """-> the options of one of the commands prepare, train, average, measure, hashes, pseudo-target
+    and target-table."""
     parser = argparse.ArgumentParser(prog="grmp train_backbone", description=description)
     commands = parser.add_subparsers(dest="command", required=True)
     _prepare_options(commands.add_parser("prepare", help="decode photos, ask the classifier about them"))
@@ -20,6 +21,7 @@ def parse(arguments: Sequence[str] | None, description: str) -> argparse.Namespa
     _measure_options(commands.add_parser("measure", help="print what weights can do"))
     _hashes_options(commands.add_parser("hashes", help="write the perceptual hashes of all training photos"))
     _pseudo_target_options(commands.add_parser("pseudo-target", help="write held-out photos to choose settings on"))
+    _target_table_options(commands.add_parser("target-table", help="write a target's labels with groups of neighbours"))
     options = parser.parse_args(arguments)
     if options.command == "measure":
         scenes, photos = options.scenes is not None, options.rated_photos is not None
@@ -82,3 +84,10 @@ def _pseudo_target_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--material", type=Path, required=True, metavar="DIR", help="of training")
     parser.add_argument("--change", choices=("none", "shrunk", "jpeg"), default="shrunk", help="default: %(default)s")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="photos and labels.csv go there")
+
+
+def _target_table_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--material", type=Path, required=True, metavar="DIR", help="of training")
+    parser.add_argument("--target", type=Path, required=True, metavar="DIR", help="the target's, made by prepare")
+    parser.add_argument("--photos", type=Path, required=True, metavar="DIR", help="folder of its files")
+    parser.add_argument("--out", type=Path, required=True, metavar="CSV", help="columns image, mos, group")

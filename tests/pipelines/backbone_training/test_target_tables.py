@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines.backbone_training.pseudo_targets import CHANGES, write_pseudo_target
+from grmp_core.errors import InputError
+from pipelines.backbone_training.target_tables import CHANGES, write_pseudo_target, write_target_table
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 
@@ -46,3 +47,27 @@ def test_held_out_photos_are_written_with_their_scores_and_groups(tmp_path, chan
 def test_fewer_photos_are_drawn_by_the_seed(tmp_path):
     labels = write_pseudo_target(material(), "none", tmp_path / "out", count=2)
     assert len(list(csv.DictReader(labels.read_text().splitlines()))) == 2
+
+
+def test_a_target_s_table_leaves_out_neighbours_of_training_and_groups_its_own(tmp_path, monkeypatch):
+    rows = [SimpleNamespace(name=f"{i}.png", score=i / 10) for i in range(4)]
+    hashes = np.array([0b1, 0b1111, 2**63 - 1, 2**40 - 1], dtype=np.uint64)  # the first two differ in 3 bits
+    features = np.eye(8, dtype=np.float32)
+    target = SimpleNamespace(store=SimpleNamespace(rows=rows), hashes_N=hashes, features_NF=features[:4])
+    monkeypatch.setattr("pipelines.backbone_training.target_tables.read_described", lambda *_: target)
+    training = SimpleNamespace(hashes_N=hashes[2:3], features_NF=features[7:])
+    for row in rows:
+        (tmp_path / row.name).touch()
+    table, left_out = write_target_table(training, tmp_path, tmp_path, tmp_path / "labels.csv")
+    assert left_out == 1
+    written = list(csv.DictReader(table.read_text().splitlines()))
+    assert [(row["image"], row["mos"]) for row in written] == [
+        (str(tmp_path / "0.png"), "0.0"),
+        (str(tmp_path / "1.png"), "0.1"),
+        (str(tmp_path / "3.png"), "0.3"),
+    ]
+    groups = [row["group"] for row in written]
+    assert groups[0] == groups[1] != groups[2]
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(InputError, match=r"does not hold 1\.png"):
+        write_target_table(training, tmp_path, tmp_path, tmp_path / "labels.csv")
