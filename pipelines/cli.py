@@ -38,6 +38,8 @@ COMMANDS = {
     "report": Command("write the sweep's report again", ("report",)),
     "register": Command("put the chosen model into the MLflow registry", ("register", "tracking")),
     "score": Command("score images (Ray Data)", ("score", "images")),
+    "serve": Command("score images over HTTP (Ray Serve)", ("serve", "score", "images")),
+    "drift": Command("compare scores with those at registration", ("drift", "score")),
     "doctor": Command("check the cluster and the configuration before a long run", ("pretrain", "sweep", "tracking")),
     "sync": Command("log to MLflow what could not be logged earlier", ("tracking",)),
     "demo": Command("run the whole way on embedded data"),

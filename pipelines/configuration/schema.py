@@ -18,6 +18,7 @@ from grmp_core.imaging.views import ViewConfig
 from grmp_core.learning.settings import AdaptConfig, MetaConfig
 from grmp_core.model.settings import BackboneConfig, PromptConfig
 from grmp_core.settings import PathText, Settings
+from pipelines.configuration.serving import DriftConfig, ServeConfig
 from pipelines.configuration.workloads import (
     AblateConfig,
     ImportConfig,
@@ -77,3 +78,5 @@ class Config(Settings):
     report: ReportConfig = field(default_factory=ReportConfig)
     register: RegisterConfig = field(default_factory=RegisterConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)

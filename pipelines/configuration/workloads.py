@@ -335,6 +335,8 @@ class RegisterConfig(Settings):
     """SRCC by which a candidate must beat the champion on the same held-out images to take its place."""
     allow_local_paths: bool = False
     """Let a served model read image files of its own machine by path; base64 images always work."""
+    rollback: bool = False
+    """Register nothing: give the alias `champion` back to the version that had it before."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

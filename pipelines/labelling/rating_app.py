@@ -7,7 +7,6 @@ keys; no request names a path.
 from __future__ import annotations
 
 import io
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +23,7 @@ from grmp_core.imaging.decoding import read_image
 from grmp_core.imaging.kinds import kind_of
 from pipelines.labelling.image_pool import ImagePool
 from pipelines.labelling.rating_session import Question, RatingSession, StaleQuestionError, name_of
+from pipelines.runtime.web_access import is_called, is_token
 
 PAGE = Path(__file__).parent / "page"
 COOKIE = "grmp_rate"
@@ -122,15 +122,14 @@ def make_app(
 
 
 def _refusal(request: Request, hosts: frozenset[str], token: str | None) -> Response | None:
-    host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
-    if hosts and host.lower() not in hosts:
+    if hosts and not is_called(request.headers.get("host", ""), hosts):
         return JSONResponse({"detail": "open the page by the address that grmp rate has printed"}, status_code=421)
     if token is None:
         return None
     given = [request.cookies.get(COOKIE, "")]
     if request.url.path == "/":
         given.append(request.query_params.get("token", ""))
-    if not any(secrets.compare_digest(text.encode(), token.encode()) for text in given):
+    if not any(is_token(text, token) for text in given):
         return JSONResponse({"detail": "open the page by the link with its token"}, status_code=401)
     return None
 

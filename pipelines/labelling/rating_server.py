@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
-import secrets
 import socket
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +17,7 @@ from pipelines.labelling.image_pool import ImagePool
 from pipelines.labelling.rating_app import make_app
 from pipelines.labelling.rating_session import RatingSession
 from pipelines.runtime.console import say
+from pipelines.runtime.web_access import in_address, is_loopback_address, names_of, token_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +69,11 @@ def serve(config: RateConfig) -> Rated:
 
 def _run(config: RateConfig, session: RatingSession, pool: ImagePool) -> None:
     is_loopback = is_loopback_address(config.host)
-    token = None if is_loopback and config.token_file is None else _token(config.token_file)
+    token = None if is_loopback and config.token_file is None else token_of(config.token_file, "rate.token_file")
     with _listen(config.host, config.port) as listening:
         port = listening.getsockname()[1]
-        host = f"[{config.host}]" if ":" in config.host else config.host
-        hosts = frozenset({host.lower(), "localhost", "127.0.0.1", "[::1]"}) if is_loopback else frozenset()
+        host = in_address(config.host)
+        hosts = names_of(config.host) if is_loopback else frozenset()
         folder = os.path.basename(os.path.abspath(pool.folder))
         app = make_app(session, pool, title=folder, hosts=hosts, token=token)
 
@@ -90,32 +89,6 @@ def _run(config: RateConfig, session: RatingSession, pool: ImagePool) -> None:
             server.run(sockets=[listening])
         except KeyboardInterrupt:
             say("rate: ended")
-
-
-def is_loopback_address(host: str) -> bool:
-    """Whether only this machine reaches an address. A name other than `localhost` counts as reachable."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _token(file: str | None) -> str:
-    if file is None:
-        return secrets.token_urlsafe(24)
-    try:
-        with open(os.open(file, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="ascii") as stream:
-            token = stream.read().strip()
-            if not token:
-                token = secrets.token_urlsafe(24)
-                stream.write(f"{token}\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"rate.token_file {file}: cannot be used: {error}") from error
-    if len(token) < 16:
-        raise InputError(
-            f"rate.token_file {file}: the token has {len(token)} letters; use 16 or more, or delete the file"
-        )
-    return token
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -25,6 +25,7 @@ from pipelines.pretraining.checkpoints import History, read_state, write_state
 from pipelines.pretraining.episode_sources import stored_episodes, streamed_episodes
 from pipelines.runtime.capacity import require
 from pipelines.runtime.console import say
+from pipelines.runtime.metrics import count
 from pipelines.runtime.progress import Progress
 from pipelines.task_making.picture_sources import Reference
 
@@ -85,6 +86,8 @@ def learn(
             history.append(dataclasses.asdict(record))
             losses = f"support loss {record.support_loss:.4f}, query loss {record.query_loss:.4f}"
             progress.to(record.step, losses)
+            if rank == 0:
+                count("grmp_outer_steps")
             due = record.step % config.pretrain.checkpoint_every == 0 or record.step == config.meta.outer_steps
             if must_save() or due:
                 save_state(state, history)

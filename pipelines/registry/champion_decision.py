@@ -15,6 +15,10 @@ from grmp_core.model.scorer import Scorer
 from grmp_core.storage import Location
 from pipelines.results.sweep_folder import TrialFolder
 
+PROMISED_COVERAGE = 0.9
+"""Share of the human scores that intervals are to hold."""
+_SIGNIFICANT = 0.05
+
 
 class Comparison(NamedTuple):
     """SRCC of a candidate minus that of a champion on the same images, and its one-sided 95 % lower bound."""
@@ -55,6 +59,10 @@ def judge(
         return False, f"{stays}: {images} can be read and are new to it, {MIN_INTERVAL_IMAGES} are needed"
     ours, human = table["quality"].to_numpy(float)[readable], scale.to_quality(table["mos"].to_numpy(float)[readable])
     promoted, reason = verdict(compare(ours, theirs[readable], np.asarray(human)), margin, champion)
+    if promoted and {"quality_low", "quality_high"} <= set(table.columns):
+        low, high = (table[end].to_numpy(float)[readable] for end in ("quality_low", "quality_high"))
+        promoted, coverage = coverage_verdict(low, high, np.asarray(human), PROMISED_COVERAGE)
+        reason = f"{reason}; {coverage}" if promoted else f"{stays}: {coverage}; {reason}"
     return promoted, reason + _note(seen, len(held_out) - len(table))
 
 
@@ -86,6 +94,22 @@ def verdict(result: Comparison, margin: float, champion: str) -> tuple[bool, str
     if result.lower > margin:
         return True, f"{numbers}: more than the margin {margin:g}"
     return False, f"champion version {champion} stays: {numbers}, which is not more than the margin {margin:g}"
+
+
+def coverage_verdict(low_N: np.ndarray, high_N: np.ndarray, human_N: np.ndarray, promised: float) -> tuple[bool, str]:
+    """Whether intervals hold as many human scores as they promise, with the numbers.
+
+    Refused where, if they kept the promise, so few would be held in less than 5 % of draws of N images (the exact
+    binomial test, one-sided).
+
+    Args:
+        low_N, high_N: ends of the intervals, on the scale of `human_N`.
+        promised: share of the human scores that they are to hold, in (0, 1).
+    """
+    held = int(((low_N <= human_N) & (human_N <= high_N)).sum())
+    test = stats.binomtest(held, len(human_N), promised, alternative="less")
+    numbers = f"its intervals hold {held} of {len(human_N)} human scores, {promised:.0%} are promised"
+    return bool(test.pvalue >= _SIGNIFICANT), f"{numbers} (p {test.pvalue:.3f})"
 
 
 def _note(seen: list[str] | None, left_out: int) -> str:

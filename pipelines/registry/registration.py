@@ -1,7 +1,8 @@
 """`grmp register`: a bundle becomes a version of an MLflow model, and champion only if it earns it.
 
 The alias `candidate` always moves to the new version. `champion` moves when there is none, or when the new version
-ranks the same held-out images better than the champion by more than `register.margin`, with 95 % confidence.
+ranks the same held-out images better than the champion by more than `register.margin`, with 95 % confidence, and its
+intervals hold as many of the human scores as they promise. A version that does not get there is the `challenger`.
 """
 
 from __future__ import annotations
@@ -12,22 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 from mlflow import MlflowClient
 
 from grmp_core.errors import InputError
 from grmp_core.model.bundle import Bundle, read_bundle, with_weights_at
 from grmp_core.storage import Location, locate
+from grmp_core.strict_json import json_text
 from pipelines.configuration.schema import Config
-from pipelines.registry import model_package
+from pipelines.registry import aliases, model_package
+from pipelines.registry.aliases import CANDIDATE, CHAMPION
 from pipelines.registry.champion_decision import judge
 from pipelines.registry.model_card import model_card
-from pipelines.results.sweep_folder import SweepFolder
-from pipelines.scoring.model_lookup import as_current, resolve_model
+from pipelines.results.sweep_folder import SweepFolder, TrialFolder
+from pipelines.scoring.model_lookup import REFERENCE_SCORES, as_current, resolve_model
 from pipelines.tracking.store_check import OUTAGE, reason
 from pipelines.tracking.tracker import Tracker, open_tracking
 
-CHAMPION, CANDIDATE = "champion", "candidate"
-_CONTENT, _DECISION = "grmp.content", "grmp.decision"
+_CONTENT = "grmp.content"
+_NOTED_SCORES = 2000
+"""Scores of held-out images that a version notes for `grmp drift`, at most."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,12 @@ class Registration:
 def register_model(config: Config) -> Registration:
     """Register `register.bundle`, else the sweep's chosen model. The same bundle is never registered twice.
 
+    With `register.rollback` nothing is registered: see `aliases.roll_back`.
+
     Raises InputError when there is no bundle, it is not an adapted model, or MLflow does not answer.
     """
+    if config.register.rollback:
+        return _roll_back(config)
     folder = _candidate_folder(config)
     bundle = with_weights_at(read_bundle(folder), config.backbone, folder.uri)
     if bundle.kind != "model":
@@ -66,9 +75,8 @@ def register_model(config: Config) -> Registration:
             version = _log(config, tracker, folder, bundle, content)
         tracker.client.set_registered_model_alias(name, CANDIDATE, str(version))
         is_champion, decision = _judge(config, tracker.client, folder, version)
-        if is_champion:
-            tracker.client.set_registered_model_alias(name, CHAMPION, str(version))
-        tracker.client.set_model_version_tag(name, str(version), _DECISION, decision)
+        (aliases.promote if is_champion else aliases.challenge)(tracker.client, name, version)
+        tracker.client.set_model_version_tag(name, str(version), aliases.DECISION, decision)
         card = model_card(name, bundle, config.register.allow_local_paths, decision)
         tracker.client.update_model_version(name, str(version), description=card)
     except OUTAGE as error:
@@ -77,6 +85,19 @@ def register_model(config: Config) -> Registration:
             "see to it and run the same command again"
         ) from error
     return Registration(name, version, is_champion, decision)
+
+
+def _roll_back(config: Config) -> Registration:
+    name = config.register.name
+    tracker = open_tracking(config, needed_for=f"model {name} cannot be rolled back")
+    try:
+        version, decision = aliases.roll_back(tracker.client, name, tracker.address.shown)
+    except OUTAGE as error:
+        raise InputError(
+            f"MLflow at {tracker.address.shown} did not move the champion ({reason(error)}); "
+            "see to it and run the same command again"
+        ) from error
+    return Registration(name, version, True, decision)
 
 
 def _candidate_folder(config: Config) -> Location:
@@ -99,6 +120,11 @@ def _judge(config: Config, client: MlflowClient, folder: Location, version: int)
         return True, "there was no champion"
     if int(champion) == version:
         return True, "it is the champion already"
+    if aliases.was_rolled_back(client, name, version):
+        return False, (
+            f"champion version {champion} stays: version {version} was rolled back; move the alias in MLflow to bring "
+            "it back"
+        )
     uri = f"models:/{name}/{champion}"
     return judge(
         folder, str(champion), lambda: resolve_model(uri, config).folder, config.register.margin, config.images
@@ -124,5 +150,11 @@ def _log(config: Config, tracker: Tracker, folder: Location, bundle: Bundle, con
             await_registration_for=None,
         )
     version = int(logged.registered_model_version)
+    held_out = TrialFolder(folder.parent).read_predictions()
+    if held_out is not None:
+        scores = np.sort(held_out["quality"].to_numpy(float))
+        spread = scores[np.linspace(0, len(scores) - 1, min(len(scores), _NOTED_SCORES)).astype(int)]
+        noted = json_text([round(score, 5) for score in spread.tolist()])
+        tracker.client.set_model_version_tag(config.register.name, str(version), REFERENCE_SCORES, noted)
     tracker.client.set_model_version_tag(config.register.name, str(version), _CONTENT, content)
     return version

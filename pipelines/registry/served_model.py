@@ -9,12 +9,9 @@ allowed, the environment variable GRMP_IMAGE_ROOT of the serving process narrows
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import math
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ import torch
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from grmp_core.errors import ImageError, InputError
+from grmp_core.imaging.base64_images import check_no_url, from_base64
 from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.model.bundle import read_bundle
 from grmp_core.model.scorer import Score, Scorer
@@ -32,8 +30,6 @@ from grmp_core.storage import locate
 MAX_ENCODED_BYTES = 96 * 1024 * 1024
 """Longest base64 text of one image."""
 _MAX_PATH = 4096
-_URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
-_DATA_URI = re.compile(r"^data:image/[a-zA-Z0-9.+-]+;base64,")
 
 
 class ServedModel(PythonModel):
@@ -76,20 +72,14 @@ class ServedModel(PythonModel):
         if not isinstance(row, str) or not row:
             empty = row is None or (isinstance(row, float) and math.isnan(row))  # pandas has NaN for a missing text
             raise ImageError(f"expected base64 text, got {'nothing' if empty else type(row).__name__}")
-        if _URL.match(row):
-            raise ImageError("URLs are not fetched; send the image itself as base64")
+        check_no_url(row)
         if self.allow_local_paths and len(row) <= _MAX_PATH and os.path.isfile(row):
             root = os.environ.get("GRMP_IMAGE_ROOT")
             if root and not Path(row).resolve().is_relative_to(Path(root).resolve()):
                 raise ImageError("the path is outside the folder that GRMP_IMAGE_ROOT allows")
             return row
-        if len(row) > MAX_ENCODED_BYTES:
-            raise ImageError(f"too large: more than {MAX_ENCODED_BYTES} characters of base64")
-        try:
-            return base64.b64decode("".join(_DATA_URI.sub("", row, count=1).split()), validate=True)
-        except (binascii.Error, ValueError) as error:
-            paths = "nor the path of a file" if self.allow_local_paths else "and local paths are switched off"
-            raise ImageError(f"not base64 {paths}") from error
+        paths = " nor the path of a file" if self.allow_local_paths else " and local paths are switched off"
+        return from_base64(row, MAX_ENCODED_BYTES, paths)
 
 
 def _frame(scores: list[Score], index: pd.Index) -> pd.DataFrame:

@@ -28,6 +28,8 @@ from pipelines.configuration.workloads import MODEL_NAME, TrackingConfig
 from pipelines.tracking.store_check import OUTAGE, reason
 from pipelines.tracking.tracker import Tracker, open_tracking
 
+REFERENCE_SCORES = "grmp.reference_scores"
+"""Tag of a registered version: the qualities of its held-out images, a sorted JSON list."""
 _MODEL_URI = re.compile(r"^models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))$")
 
 
@@ -47,19 +49,32 @@ def resolve_model(uri: str, config: Config) -> ResolvedModel:
     if not uri.startswith("models:"):
         folder = locate(uri)
         return ResolvedModel(folder.uri, folder)
+    with _registered(uri, config) as (tracker, version):
+        return ResolvedModel(
+            f"models:/{version.name}/{version.version}", _download(config, tracker, version.name, version)
+        )
+
+
+def registered_tags(uri: str, config: Config) -> tuple[str, dict[str, str]]:
+    """`models:/name/version` and the tags of a registered model. InputError as `resolve_model`."""
+    with _registered(uri, config) as (_, version):
+        return f"models:/{version.name}/{version.version}", dict(version.tags)
+
+
+@contextmanager
+def _registered(uri: str, config: Config) -> Iterator[tuple[Tracker, Any]]:
+    """The store and MLflow's record of a version; what is done with them ends in InputError when MLflow goes away."""
     match = _MODEL_URI.match(uri)
     if match is None or not MODEL_NAME.fullmatch(match["name"]):
         raise InputError(f"model '{uri}': write models:/name@alias or models:/name/version, or a bundle's folder")
     tracker = open_tracking(config, needed_for=f"model {uri} could not be fetched")
     try:
-        version = _version_of(tracker.client, match, tracker.address.shown)
-        folder = _download(config, tracker, match["name"], version)
+        yield tracker, _version_of(tracker.client, match, tracker.address.shown)
     except OUTAGE as error:
         raise InputError(
             f"model {uri} could not be fetched from MLflow at {tracker.address.shown} ({reason(error)}); "
             "start the server, correct tracking.uri, or give a bundle's folder"
         ) from error
-    return ResolvedModel(f"models:/{match['name']}/{version.version}", folder)
 
 
 def _version_of(client: MlflowClient, match: re.Match[str], uri: str) -> Any:
@@ -91,7 +106,11 @@ def _download(config: Config, tracker: Tracker, name: str, version: Any) -> Loca
         with tempfile.TemporaryDirectory(dir=root) as fresh, as_current(tracker):
             source = f"models:/{name}/{version.version}/artifacts"
             got = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=fresh))
-            got.rename(folder)
+            try:
+                got.rename(folder)
+            except OSError:
+                if not folder.exists():  # where it does, another process was faster
+                    raise
     _point_to_backbone(folder)
     return locate(folder / "bundle")
 

@@ -38,6 +38,7 @@ from pipelines.few_shot.encoded_target import EncodedTarget
 from pipelines.few_shot.starting_model import compute_device, process_model
 from pipelines.results.sweep_folder import SweepFolder
 from pipelines.results.trial import METRICS, SettingResult, Trial, TrialResult
+from pipelines.runtime.metrics import count
 
 WORST_SRCC = -1.0  # what a scheduler sees where SRCC is not defined
 _CUDA_CONTEXT_BYTES = 600 << 20
@@ -103,6 +104,7 @@ def grid_trial(params: dict[str, Any], shared: Shared, trials: Mapping[str, Tria
     folder.write_history(result)
     folder.write_predictions(held_out)
     folder.finish(shared.identity, {**trial.as_row(), **dataclasses.asdict(outcome)})
+    count("grmp_trials", kind="grid")
     tune.report({name: getattr(outcome, name) for name in ("val_srcc", "epochs", "seconds")})
 
 
@@ -140,6 +142,7 @@ def search_trial(params: dict[str, Any], shared: Shared, trial: Trial) -> None:
         error=error,
     )
     folder.finish(shared.identity, result.as_row())
+    count("grmp_trials", kind="setting")
     tune.report(_progress(best, epochs, config.adapt.epochs, result.seconds, ended=True))
 
 

@@ -16,6 +16,7 @@ from grmp_core.labels.visibility import STRENGTH, curves
 from grmp_core.storage import Location, local_size_bytes
 from grmp_core.tasks.distortion_tasks import COMPOSITION_RULE, LEVELS, Part, types_of
 from grmp_core.tasks.task_store import write_task_file
+from pipelines.runtime.metrics import count
 from pipelines.runtime.progress import Progress
 from pipelines.runtime.provenance import config_hash
 from pipelines.task_making.picture_quality import judge_digest
@@ -71,6 +72,7 @@ class BlockWriter:
             num_bytes += write_task_file(file, rows, self.synthesizer.size_px)
             num_rows += len(rows)
         marker.write_json({"rows": num_rows, "bytes": num_bytes})
+        count("grmp_images_synthesized", num_rows)
         return {"rows": num_rows, "bytes": num_bytes}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gzip
+import importlib
 import os
 import re
 from pathlib import Path
@@ -12,14 +13,18 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from ray.serve.schema import ServeDeploySchema
 
 from pipelines.cli import COMMANDS
 from pipelines.configuration.loading import load_config
+from pipelines.serving.application import Arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"
 LAUNCHERS = ("aws.yaml", "gcp.yaml")
-KINDS = {"raycluster.yaml": "rayclusters", "rayjob.yaml": "rayjobs"}
+KINDS = {"raycluster.yaml": "rayclusters", "rayjob.yaml": "rayjobs", "rayservice.yaml": "rayservices"}
+ITS_OWN = {"/etc/grmp-serve"}
+"""What the scoring server mounts beside the folders of all clusters."""
 
 
 def read(name: str) -> dict[str, Any]:
@@ -28,7 +33,7 @@ def read(name: str) -> dict[str, Any]:
 
 def cluster_spec(name: str) -> dict[str, Any]:
     spec = read(f"kuberay/{name}")["spec"]
-    return spec.get("rayClusterSpec", spec)
+    return spec.get("rayClusterSpec") or spec.get("rayClusterConfig") or spec
 
 
 def constrained(package: str) -> str:
@@ -47,10 +52,20 @@ def schemas() -> Path:
 
 
 def kuberay_schema(folder: Path, kind: str) -> dict[str, Any]:
-    (file,) = folder.glob(f"kuberay-*.ray.io_{kind}.yaml.gz")
+    files = list(folder.glob(f"kuberay-*.ray.io_{kind}.yaml.gz"))
+    if kind == "rayservices" and not files:  # its cluster has the schema of a RayCluster's, the rest is checked below
+        return schema_of_service(kuberay_schema(folder, "rayclusters"))
+    (file,) = files
     definition = yaml.load(gzip.decompress(file.read_bytes()), yaml.CSafeLoader)  # a safe one, in C
     (version,) = (v for v in definition["spec"]["versions"] if v["name"] == "v1")
     return strict(version["schema"]["openAPIV3Schema"])
+
+
+def schema_of_service(cluster: dict[str, Any]) -> dict[str, Any]:
+    """A RayService that has but a cluster and a Serve configuration."""
+    properties = {"rayClusterConfig": cluster["properties"]["spec"], "serveConfigV2": {"type": "string"}}
+    spec = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {**cluster, "properties": {**cluster["properties"], "kind": {"const": "RayService"}, "spec": spec}}
 
 
 def strict(schema: Any) -> Any:
@@ -76,7 +91,8 @@ def test_kuberay_accepts_the_manifest_and_not_one_with_a_typo(name, kind, schema
     assert [error.message for error in validator.iter_errors(manifest)] == []
     for break_it in (misspell_limits, forget_the_group_name, count_in_words):
         broken = copy.deepcopy(manifest)
-        break_it(broken["spec"].get("rayClusterSpec", broken["spec"])["workerGroupSpecs"][0])
+        spec = broken["spec"]
+        break_it((spec.get("rayClusterSpec") or spec.get("rayClusterConfig") or spec)["workerGroupSpecs"][0])
         assert list(validator.iter_errors(broken)), f"{break_it.__name__} went through"
 
 
@@ -107,7 +123,7 @@ def test_every_group_has_limits_storage_mlflow_and_no_privileges(name):
         assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
         assert container["resources"]["limits"] == container["resources"]["requests"]
         assert "MLFLOW_TRACKING_URI" in {variable["name"] for variable in container["env"]}
-        assert {"/runs", "/etc/grmp"} == {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert {"/runs", "/etc/grmp"} == {mount["mountPath"] for mount in container["volumeMounts"]} - ITS_OWN
         assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
@@ -144,6 +160,34 @@ def test_the_job_has_the_standing_clusters_nodes_and_its_storage():
         if "persistentVolumeClaim" in volume
     }
     assert claims == {read("kuberay/storage.yaml")["metadata"]["name"]}
+
+
+def test_the_service_has_the_standing_clusters_nodes_and_its_own_port_and_token():
+    service, standing = cluster_spec("rayservice.yaml"), cluster_spec("raycluster.yaml")
+    head = service["headGroupSpec"]["template"]["spec"]["containers"][0]
+    head["ports"].remove({"name": "serve", "containerPort": 8000})
+    for group in (service["headGroupSpec"], *service["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        secret = {"name": "serve-token", "secret": {"secretName": "grmp-serve-token"}}
+        pod["volumes"] = [volume for volume in pod["volumes"] if volume != secret]
+        mounts = pod["containers"][0]["volumeMounts"]
+        token = {"name": "serve-token", "mountPath": "/etc/grmp-serve", "readOnly": True}
+        pod["containers"][0]["volumeMounts"] = [mount for mount in mounts if mount != token]
+    assert service == standing
+
+
+def test_serve_takes_the_services_configuration_and_the_program_its_settings():
+    served = ServeDeploySchema.model_validate(yaml.safe_load(read("kuberay/rayservice.yaml")["spec"]["serveConfigV2"]))
+    assert (served.http_options.host, served.http_options.port) == ("0.0.0.0", 8000)  # noqa: S104
+    (application,) = served.applications
+    module, _, builder = application.import_path.partition(":")
+    assert callable(getattr(importlib.import_module(module), builder))
+    arguments = Arguments.model_validate(application.args)
+    config = load_config(str(ROOT / "ray_config.yaml"), arguments.set)
+    assert arguments.config == "/etc/grmp/ray_config.yaml"
+    assert config.output.startswith("/runs/")
+    assert "serve.token_file=/etc/grmp-serve/token" in arguments.set
+    assert served.http_options.request_timeout_s > config.serve.timeout_s
 
 
 def test_the_job_ends_its_cluster_and_tries_again():

@@ -15,8 +15,9 @@ from grmp_core.ratings.vote_log import VoteLog, read_log
 from pipelines import cli
 from pipelines.configuration.workloads import RateConfig
 from pipelines.labelling import rating_server
-from pipelines.labelling.rating_server import is_loopback_address, serve
+from pipelines.labelling.rating_server import serve
 from pipelines.labelling.votes_to_labels import export_labels, import_votes
+from pipelines.runtime.web_access import is_loopback_address
 from tests.grmp_core.ratings.votes import grade
 from tests.pipelines.labelling.folders import write_images
 

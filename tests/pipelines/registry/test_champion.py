@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from grmp_core.evaluation.metrics import srcc
 from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.model.bundle import read_bundle, write_bundle
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
-from pipelines.registry.champion_decision import Comparison, compare, judge, verdict
+from pipelines.registry.champion_decision import Comparison, compare, coverage_verdict, judge, verdict
 from pipelines.results.sweep_folder import TrialFolder
 from tests.pipelines.registry.bundles import hold_out, qualities
 
@@ -46,6 +47,31 @@ def test_margin_decides() -> None:
     result = Comparison(0.9, 0.8, 0.1, 0.05, 100)
     assert verdict(result, 0.04, "3")[0]
     assert not verdict(result, 0.05, "3")[0]
+
+
+def test_intervals_that_hold_too_few_scores_are_refused() -> None:
+    """The bound is the largest count whose binomial distribution function is below 5 %."""
+    human, count = np.linspace(0, 1, 60), 60
+    bound = next(held for held in range(count + 1) if stats.binom.cdf(held, count, 0.9) >= 0.05)
+    for held in range(count + 1):
+        high = np.where(np.arange(count) < held, human, human - 1e-6)
+        passes, text = coverage_verdict(human - 0.1, high, human, 0.9)
+        assert passes == (held >= bound)
+        assert f"hold {held} of 60 human scores, 90% are promised" in text
+
+
+def test_a_better_ranking_with_intervals_that_are_too_narrow_does_not_become_champion(make_bundle, images) -> None:
+    good, bad = make_bundle(2), make_bundle(1)
+    human = qualities(good, images)
+    for width, expected in ((0.2, True), (-0.2, False)):
+        hold_out(good, images, 100 * human)
+        trial = TrialFolder(locate(good.parent))
+        trial.write_predictions(
+            trial.read_predictions().assign(quality_low=human - abs(width), quality_high=human + width)
+        )
+        promoted, reason = judge(locate(good), "7", lambda: locate(bad), 0.0, ImageLimits())
+        assert promoted == expected
+        assert ("its intervals hold 40 of 40" if expected else "stays: its intervals hold 0 of 40") in reason
 
 
 def test_model_with_one_score_for_all_ranks_nothing() -> None:

@@ -69,7 +69,8 @@ def test_a_champion_is_not_compared_on_what_it_has_learned_from(registry, images
 
 def test_aliases_and_card_in_the_registry(registry) -> None:
     client = mlflow.MlflowClient(tracking_uri=registry.config.tracking.uri)
-    assert {alias: int(version) for alias, version in registry.aliases.items()} == {"champion": 2, "candidate": 3}
+    aliases = {alias: int(version) for alias, version in registry.aliases.items()}
+    assert aliases == {"champion": 2, "candidate": 3, "challenger": 3}
     card = client.get_model_version("tiny", "3").description
     assert card.startswith("# tiny\n")
     assert registry.registrations[2].reason in card
@@ -112,7 +113,10 @@ def test_a_folder_is_its_own_model(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("models:/tiny@unheard", r"no alias 'unheard'; it has: candidate .version \d., champion .version 2."),
+        (
+            "models:/tiny@unheard",
+            r"no alias 'unheard'; it has: candidate .version \d., challenger .version 3., champion .version 2.",
+        ),
         ("models:/nobody@champion", "no model 'nobody'; register one"),
         ("models:/tiny/99", "no version 99 of model 'tiny'"),
         ("models:/tiny", "write models:/name@alias"),

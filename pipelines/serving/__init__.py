@@ -1,0 +1,1 @@
+"""Online scoring with Ray Serve."""

@@ -1,0 +1,217 @@
+"""The web application of the scoring server: who may ask, what is taken on, and what is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from grmp_core.errors import ImageError
+from pipelines.configuration.serving import ServeConfig
+from pipelines.runtime import metrics
+from pipelines.runtime.web_access import is_called, is_token
+from pipelines.serving.admission import Admission, BusyError
+from pipelines.serving.answers import Answer, Health, ModelFacts, kind_of_reason, row_without_score
+from pipelines.serving.reference_page import reference_page
+from pipelines.serving.uploads import RefusedError, Upload, read_uploads
+
+MAX_HEADER_BYTES = 64 * 1024
+HEALTH_S = 5
+"""Seconds that a scoring process has to answer before the server counts as unhealthy."""
+_RECENT_S = 30
+"""A server that has scored within so many seconds is healthy without a question to its busy processes."""
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+}
+_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+            }
+        },
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["images"],
+                "additionalProperties": False,
+                "properties": {
+                    "images": {
+                        "type": "array",
+                        "items": {"type": "string"},
+                        "description": "base64 of encoded image files; data:image/…;base64, may stand before it",
+                    }
+                },
+            }
+        },
+        "image/*": {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+_REFUSALS = {
+    400: "the body is not what its type says",
+    401: "without the token",
+    413: "too many bytes or images",
+    415: "another type of body",
+    429: "the queue is full; Retry-After says when to come again",
+    504: "not scored in time",
+}
+
+
+class Backend(Protocol):
+    """What scores."""
+
+    async def score(self, data: bytes, time_left_s: float) -> dict[str, Any]: ...
+
+    async def facts(self) -> dict[str, Any]: ...
+
+
+def make_app(backend: Backend, settings: ServeConfig, *, token: str | None, hosts: frozenset[str]) -> FastAPI:
+    """The application.
+
+    Args:
+        token: asked of every request but `/health`, as `Authorization: Bearer TOKEN`; null: none is.
+        hosts: names that requests may call this server by; empty: any.
+    """
+    admission = Admission(settings.max_queue, settings.max_queue_bytes)
+    latest = _Latest()
+
+    app = FastAPI(
+        title="grmp serve",
+        description="Quality of images as people would score it.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_middleware(_Guard, token=token, hosts=hosts)
+    app.router.redirect_slashes = False
+
+    @app.exception_handler(BusyError)
+    async def busy(request: Request, error: BusyError) -> Response:
+        return _problem(429, str(error), {"Retry-After": str(error.retry_after_s), "Connection": "close"})
+
+    @app.exception_handler(RefusedError)
+    async def refused(request: Request, error: RefusedError) -> Response:
+        return _problem(error.status, str(error), {"Connection": "close"})
+
+    refusals: dict[int | str, dict[str, Any]] = {status: {"description": text} for status, text in _REFUSALS.items()}
+
+    @app.post("/score", response_model=Answer, responses=refusals, openapi_extra={"requestBody": _BODY})
+    async def score(request: Request) -> Response:
+        """Score images: several multipart files, a JSON list of base64 texts, or one image as the body itself.
+
+        A bad image costs its own row only. URLs and paths are not followed.
+        """
+        started = time.monotonic()
+        try:
+            with admission.request() as ticket:
+                async with asyncio.timeout(settings.timeout_s):
+                    uploads = await read_uploads(request, settings, ticket)
+                    metrics.observe("grmp_images_waiting", admission.images)
+                    deadline = started + settings.timeout_s
+                    rows = await _all(_row(backend, upload, deadline - time.monotonic()) for upload in uploads)
+                    admission.has_scored(len(rows))
+        except TimeoutError as error:
+            raise RefusedError(504, f"not scored within {settings.timeout_s:g} s") from error
+        _record(rows, latest)
+        metrics.observe("grmp_request_seconds", time.monotonic() - started)
+        return _answer({"images": rows})
+
+    @app.get("/health", response_model=Health)
+    async def health() -> Response:
+        """200 when a model answers. The one page that asks for no token."""
+        if time.monotonic() - latest.at < _RECENT_S:
+            return _answer({"status": "ok", "model": latest.model})
+        try:
+            async with asyncio.timeout(HEALTH_S):
+                facts = await backend.facts()
+        except TimeoutError:
+            return _answer({"status": "no model answers", "model": None}, 503)
+        return _answer({"status": "ok", "model": facts["model"]})
+
+    @app.get("/model", response_model=ModelFacts)
+    async def model() -> Response:
+        """The model that scores at the moment: its scale and direction, how well it agrees with people, its origin."""
+        return _answer(ModelFacts.model_validate(await backend.facts()).model_dump(mode="json"))
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(await asyncio.to_thread(reference_page, app.openapi()), headers=_HEADERS)
+
+    return app
+
+
+async def _all(rows: Any) -> list[dict[str, Any]]:
+    """All rows, then the first error: none is left running behind an answer."""
+    results = await asyncio.gather(*rows, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+async def _row(backend: Backend, upload: Upload, time_left_s: float) -> dict[str, Any]:
+    if isinstance(upload.data, ImageError):
+        return row_without_score(upload.name, upload.data.reason)
+    return {**await backend.score(upload.data, time_left_s), "name": upload.name}
+
+
+class _Guard:
+    """Refuses a request before its body is read."""
+
+    def __init__(self, app: ASGIApp, token: str | None, hosts: frozenset[str]) -> None:
+        self.app, self.token, self.hosts = app, token, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(Request(scope)) if scope["type"] == "http" else None
+        await (refusal or self.app)(scope, receive, send)
+
+    def _refusal(self, request: Request) -> Response | None:
+        if sum(len(name) + len(value) for name, value in request.headers.raw) > MAX_HEADER_BYTES:
+            return _problem(431, f"more than {MAX_HEADER_BYTES} bytes of headers")
+        if self.hosts and not is_called(request.headers.get("host", ""), self.hosts):
+            return _problem(421, "call the server by the address that grmp serve has printed")
+        if self.token is None or request.url.path == "/health":
+            return None
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not is_token(given.strip(), self.token):
+            return _problem(401, "send the token as Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+        return None
+
+
+@dataclass
+class _Latest:
+    """The latest score."""
+
+    at: float = -math.inf
+    model: str | None = None
+
+
+def _record(rows: list[dict[str, Any]], latest: _Latest) -> None:
+    for row in rows:
+        if row["error"] is not None:
+            metrics.count("grmp_images_rejected", reason=kind_of_reason(row["error"]))
+            continue
+        latest.at, latest.model = time.monotonic(), row["model"]
+        metrics.count("grmp_images_scored", model=row["model"])
+        metrics.observe("grmp_score", row["quality"], model=row["model"])
+        if row["unlike"]:
+            metrics.count("grmp_images_unlike", model=row["model"])
+
+
+def _answer(content: dict[str, Any], status: int = 200) -> Response:
+    metrics.count("grmp_requests", status=str(status))
+    return JSONResponse(content, status, headers=_HEADERS)
+
+
+def _problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    metrics.count("grmp_requests", status=str(status))
+    return JSONResponse({"detail": detail}, status, headers={**_HEADERS, **(headers or {})})
