@@ -37,6 +37,8 @@ pictures: demo
 	$(BIN)/grmp sweep --config docs/pictures.yaml
 	$(BIN)/python docs/make_pictures.py runs/pictures/sweep/report.html docs/pictures/report.png
 	$(BIN)/python docs/make_rating_picture.py docs/pictures/rating.png
+	$(BIN)/python docs/make_explaining_picture.py docs/pictures/explain.jpg
+	$(BIN)/python docs/make_video_picture.py docs/pictures/video.png
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -257,7 +257,12 @@ class Predictor:
     def __call__(self, views_BHWC: Tensor) -> Tensor:
         """uint8 views (B, H, W, 3) -> (B,) quality in [0, 1], float32."""
         tokens_BND = self.model.vision_tower.embed(self.model.normalize(views_BHWC))
-        logits_BK = self.model.scale * self.model.image_features(tokens_BND) @ self.text_KE.T
+        return self.from_features(self.model.image_features(tokens_BND))
+
+    @torch.inference_mode()
+    def from_features(self, unit_BE: Tensor) -> Tensor:
+        """Unit features (B, E) of views -> (B,) quality in [0, 1], float32."""
+        logits_BK = self.model.scale * unit_BE @ self.text_KE.T
         return self.model.calibrated(logits_BK).softmax(dim=-1)[:, 0]
 
 

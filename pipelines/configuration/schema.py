@@ -21,6 +21,7 @@ from grmp_core.settings import PathText, Settings
 from pipelines.configuration.serving import DriftConfig, ServeConfig
 from pipelines.configuration.workloads import (
     AblateConfig,
+    ExplainConfig,
     ImportConfig,
     InspectConfig,
     PretrainConfig,
@@ -33,6 +34,7 @@ from pipelines.configuration.workloads import (
     SynthesizeConfig,
     TargetConfig,
     TrackingConfig,
+    VideoConfig,
 )
 
 
@@ -80,3 +82,5 @@ class Config(Settings):
     score: ScoreConfig = field(default_factory=ScoreConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
+    explain: ExplainConfig = field(default_factory=ExplainConfig)
+    video: VideoConfig = field(default_factory=VideoConfig)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from grmp_core.errors import InputError
+from grmp_core.explain.settings import MapConfig, ReasonConfig
 from grmp_core.settings import PathText, Settings
 from grmp_core.tasks.distortion_tasks import Labels
 
@@ -354,7 +355,8 @@ class ScoreConfig(Settings):
     """Files, folders, globs, and tables (.parquet, .csv) with a column image_path, image, path or file_name, here or on
     s3://…. A table has paths, as seen from it, or in Parquet the encoded images."""
     model: PathText | None = None
-    """A bundle's folder or an MLflow model (`models:/name@alias`); null: the registered champion."""
+    """A bundle's folder or an MLflow model (`models:/name@alias`); `backbone`: the backbone alone, without any label;
+    null: the registered champion."""
     output: PathText | None = None
     """.parquet or .csv file; null: `scores.parquet` in `output` (a few single files: the table on screen only)."""
     grid: Annotated[int, Ge(0)] = 0
@@ -366,3 +368,30 @@ class ScoreConfig(Settings):
     """Model replicas; 0: one per CPU or GPU."""
     gpus_per_worker: Annotated[float, Ge(0)] = 0
     """GPUs of a model replica; 0: it computes on CPUs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainConfig(Settings):
+    """Images whose scores are to be explained; the model and its workers are those of `score`."""
+
+    images: tuple[PathText, ...] = ()
+    """As score.images."""
+    reference: PathText | None = None
+    """The undamaged picture at the same size, or a folder that has one of the same name for each image."""
+    crops: MapConfig = field(default_factory=MapConfig)
+    reasons: ReasonConfig = field(default_factory=ReasonConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoConfig(Settings):
+    """Frames of videos that `score` takes, and how their scores become one."""
+
+    fps: Annotated[float, Gt(0), Le(240)] = 1.0
+    """Frames a second that are scored, evenly spread in time; of a slower video all of them."""
+    window_s: Annotated[float, Gt(0)] = 1.0
+    """Seconds of a row of the table."""
+    pooling: Literal["mean", "harmonic", "percentile"] = "harmonic"
+    """The video's quality from that of its windows. `harmonic`: their harmonic mean, in which drops weigh more.
+    `percentile`: the 10th percentile."""
+    worst: Annotated[int, Ge(0)] = 6
+    """Worst moments that are shown as thumbnails."""

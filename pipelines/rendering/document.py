@@ -78,6 +78,15 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Image:
+    """A picture over the width of the page."""
+
+    png: bytes
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
 class Folded:
     """Exact text behind a click."""
 
@@ -85,7 +94,7 @@ class Folded:
     text: str
 
 
-Block = Text | Note | Facts | Table | Pictures | Gallery | Folded
+Block = Text | Note | Facts | Table | Pictures | Gallery | Image | Folded
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,7 @@ def _markdown(block: Block) -> str:
             f"![{_md(p.alt)}](figures/{p.name}.png)\n\n*{_md(p.caption)}*" for p in b.pictures
         ),
         Gallery: lambda b: "\n".join(f"* {_md(t.title)}: {_md(t.remark)}" for t in b.thumbnails),
+        Image: lambda b: f"*{_md(b.alt)}: {_md(b.caption)}*",
         Folded: lambda b: f"<details><summary>{escape(b.summary)}</summary>\n\n{_fenced(b.text)}\n\n</details>",
     }
     return renderers[type(block)](block)

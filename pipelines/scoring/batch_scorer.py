@@ -194,7 +194,7 @@ class _Worker:
         """weights: content of the backbone's own file, where it has one, for nodes that do not see it."""
         torch.set_num_threads(1)
         self.scorer = Scorer(
-            _with_weights(bundle, weights),
+            with_weights_here(bundle, weights),
             where,
             limits=limits,
             device="cuda" if settings.gpus_per_worker else "cpu",
@@ -215,7 +215,7 @@ def _row(image: ImageInput, score: Score) -> dict[str, Any]:
     return {"key": image.key, "image_path": image.name, **dataclasses.asdict(score), "notes": list(score.notes)}
 
 
-def _with_weights(bundle: Bundle, weights: list[ObjectRef[bytes]]) -> Bundle:
+def with_weights_here(bundle: Bundle, weights: list[ObjectRef[bytes]]) -> Bundle:
     """The bundle, with its backbone's weights in a file of this node where it does not see the driver's."""
     checkpoint = bundle.backbone.checkpoint
     if checkpoint is None or os.path.isfile(checkpoint):  # False also where its folder may not be entered

@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from grmp_core.errors import InputError
 from grmp_core.model.backbone import load_backbone
 from grmp_core.model.bundle import DESCRIPTION, Bundle, check_backbone, read_bundle, with_weights_at
-from grmp_core.model.differentiable import ImageQuality
+from grmp_core.model.differentiable import ImageQuality, unadapted
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import MODEL_NAME, TrackingConfig
@@ -31,6 +31,9 @@ from pipelines.tracking.tracker import Tracker, open_tracking
 REFERENCE_SCORES = "grmp.reference_scores"
 """Tag of a registered version: the qualities of its held-out images, a sorted JSON list."""
 _MODEL_URI = re.compile(r"^models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))$")
+
+UNADAPTED = "backbone"
+"""As a model's name: the backbone of the configuration as it is, by its class phrases alone."""
 
 
 class ResolvedModel(NamedTuple):
@@ -158,7 +161,8 @@ def open_model(config: Config) -> tuple[str, Bundle]:
 
     InputError when there is none.
     """
-
+    if config.score.model == UNADAPTED:
+        return f"backbone {config.backbone.name}, no label", unadapted(load_backbone(config.backbone.at_home()))
     model = resolve_model(config.score.model or f"models:/{config.register.name}@champion", config)
     bundle = with_weights_at(read_bundle(model.folder), config.backbone, model.name)
     check_backbone(bundle, load_backbone(bundle.backbone), model.name)

@@ -48,12 +48,12 @@ def test_a_node_that_does_not_see_the_weights_file_gets_its_content(make_backbon
     backbone = make_backbone()
     file = Path(backbone.config.checkpoint)
     bundle = arms.random_prompts(Config(backbone=backbone.config, prompts=PromptConfig(visual_tokens=2)))
-    assert batch_scorer._with_weights(bundle, []) is bundle
+    assert batch_scorer.with_weights_here(bundle, []) is bundle
     gone = dataclasses.replace(bundle.backbone, checkpoint=f"/on/another/machine/{file.name}")
     monkeypatch.setattr(batch_scorer.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(batch_scorer.ray, "get", lambda reference: {"shipped": file.read_bytes()}[reference])
     for shipped in (["shipped"], []):  # a second worker of the node finds the file there
-        brought = batch_scorer._with_weights(dataclasses.replace(bundle, backbone=gone), shipped)
+        brought = batch_scorer.with_weights_here(dataclasses.replace(bundle, backbone=gone), shipped)
         assert Path(brought.backbone.checkpoint).is_relative_to(tmp_path)
         scored = Scorer(brought, "test").score([scenes.reference(0, 230, 300)])
         assert 0 < scored[0].quality < 1

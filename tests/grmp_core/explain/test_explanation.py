@@ -1,0 +1,142 @@
+"""An explanation on a tiny backbone: the rule for tools, and that sentences say facts only."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import percentileofscore
+
+from grmp_core.distortions import REGISTRY, get
+from grmp_core.errors import InputError
+from grmp_core.explain.damage_types import TypeDetector
+from grmp_core.explain.explanation import Explainer
+from grmp_core.explain.measurements import Measurements, measure
+from grmp_core.explain.references import ReferenceMeasures
+from grmp_core.explain.remedies import REMEDIES
+from grmp_core.explain.settings import MapConfig, ReasonConfig
+from grmp_core.explain.tool_choice import TOOLS, CleanRanges, choose_tool, read_ranges
+from grmp_core.model.differentiable import unadapted
+from grmp_core.model.scorer import Scorer
+from grmp_core.procedural import scenes
+from grmp_core.strict_json import json_text
+
+NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+
+
+@pytest.fixture(scope="module")
+def explainer(make_backbone) -> Explainer:
+    scorer = Scorer(unadapted(make_backbone()), "tiny", backbone=make_backbone())
+    reasons = ReasonConfig(undo_above=0.0)
+    return Explainer(scorer, TypeDetector(make_backbone()), crops=MapConfig(disagreement=1e-6), reasons=reasons)
+
+
+@pytest.fixture(scope="module")
+def scene() -> np.ndarray:
+    return scenes.reference(7, 80, 100)
+
+
+def numbers_in(facts: Any) -> Iterator[float]:
+    """All numbers of a JSON value."""
+    if isinstance(facts, dict):
+        facts = list(facts.values())
+    if isinstance(facts, list):
+        for fact in facts:
+            yield from numbers_in(fact)
+    elif isinstance(facts, int | float) and not isinstance(facts, bool):
+        yield abs(float(facts))
+
+
+@pytest.mark.parametrize("name", ["gaussian_blur", "white_noise", "jpeg", "darken"])
+@pytest.mark.parametrize("with_reference", [False, True])
+def test_every_number_of_a_sentence_is_a_fact(explainer, scene, name: str, with_reference: bool):
+    damaged = get(name)(scene, 5.0, np.random.default_rng(0))
+    facts = json.loads(json_text(explainer.explain(damaged, scene if with_reference else None).facts))
+    sentences = facts.pop("sentences")
+    known = set(numbers_in(facts))
+    assert len(sentences) >= 5
+    for sentence in sentences:
+        for number in NUMBER.findall(sentence):
+            assert float(number) in known, sentence
+    assert facts["reference"] is None or with_reference
+    assert any("reference" in sentence for sentence in sentences) == with_reference
+
+
+def test_a_number_that_is_no_fact_would_be_found(explainer, scene):
+    facts = explainer.explain(scene).facts
+    assert 0.123456 not in set(numbers_in({k: v for k, v in facts.items() if k != "sentences"}))
+    assert NUMBER.findall("row 14, 0.5 of jpeg2000 (0.25); 3 crops, 1e-05.") == ["14", "0.5", "0.25", "3", "1e-05"]
+
+
+def test_facts_agree_with_the_score_and_the_map(explainer, scene):
+    found = explainer.explain(scene)
+    facts = found.facts
+    assert facts["quality"] == pytest.approx(explainer.scorer.score([scene])[0].quality, abs=5e-4)
+    assert sum(facts["groups"].values()) == pytest.approx(1, abs=0.01)
+    assert len(facts["types"]) == 3
+    assert {one["group"] for one in facts["undone"]} <= set(REMEDIES)
+    assert facts["map"]["looked_again"] == found.quality_map.looked_again > 0
+    for one in facts["undone"]:
+        assert one["gain"] == pytest.approx(one["after"] - one["before"], abs=2e-3)
+    cells = np.array(facts["map"]["quality_cells"])
+    assert cells.min() == facts["map"]["lowest"]["quality"]
+
+
+def test_one_pass_of_the_tower_gives_what_two_give(explainer, scene):
+    crops = np.stack([scene[:32, :32], scene[40:72, 60:92]])
+    one = explainer.crop_values(crops)
+    assert explainer._same_features
+    explainer._same_features = False
+    try:
+        two = explainer.crop_values(crops)
+    finally:
+        explainer._same_features = True
+    np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_reference_of_another_size_is_refused(explainer, scene):
+    with pytest.raises(InputError, match="give the undamaged picture at the same size"):
+        explainer.explain(scene, scene[:-8])
+
+
+# --- the rule ------------------------------------------------------------------------------------------------------
+
+
+def test_every_family_has_tools_that_are_measured():
+    assert {distortion.group for distortion in REGISTRY.values() if distortion.kadid_id} == set(TOOLS)
+    for tools in TOOLS.values():
+        assert tools.reference in ReferenceMeasures.__dataclass_fields__
+        assert tools.estimator is None or tools.estimator.name in Measurements.__dataclass_fields__
+    assert set(read_ranges().percentiles) == set(Measurements.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("groups", "noisy", "has_reference", "kind", "name"),
+    [
+        ({"undamaged": 0.1, "noise": 0.8, "blur": 0.1}, True, True, "reference", TOOLS["noise"].reference),
+        ({"undamaged": 0.1, "noise": 0.8, "blur": 0.1}, True, False, "estimator", "noise_sigma"),
+        ({"undamaged": 0.1, "noise": 0.8, "blur": 0.1}, False, False, "model", "quality"),
+        ({"undamaged": 0.3, "noise": 0.4, "blur": 0.3}, True, False, "model", "quality"),
+        ({"undamaged": 0.1, "spatial": 0.8, "noise": 0.1}, True, False, "model", "quality"),
+    ],
+)
+def test_tool_by_the_rule(scene, groups, noisy: bool, has_reference: bool, kind: str, name: str):
+    image = get("white_noise")(scene, 5.0, np.random.default_rng(0)) if noisy else np.full_like(scene, 90)
+    choice = choose_tool(groups, measure(image), read_ranges(), has_reference=has_reference)
+    assert (choice.kind, choice.name) == (kind, name)
+
+
+def test_share_of_clean_photos_below():
+    values = np.random.default_rng(0).gamma(2, 3, 2001)
+    ranges = CleanRanges(photos=2001, percentiles={"blur": np.percentile(values, np.arange(101)).tolist()})
+    for value in (0.1, 3.0, 8.0, 20.0):
+        assert ranges.share_below("blur", value) == pytest.approx(percentileofscore(values, value) / 100, abs=0.006)
+    assert ranges.share_below("blur", -1) == 0
+    assert ranges.share_below("blur", 1e9) == 1
+    assert np.isnan(ranges.share_below("blur", np.nan))
+    flat = CleanRanges(photos=5, percentiles={"dark_share": [0.0] * 90 + [0.1] * 11})
+    assert 0 < flat.share_below("dark_share", 0.0) < 0.9

@@ -1,0 +1,141 @@
+"""`grmp score` of videos: a planted bad second shows, a bad file costs its row, folders go over Ray Data."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from grmp_core.errors import InputError
+from grmp_core.model.bundle import write_bundle
+from grmp_core.model.differentiable import unadapted
+from grmp_core.model.scorer import Score
+from grmp_core.procedural import scenes
+from grmp_core.storage import locate
+from pipelines.cli import BAD_INPUT, FAILURE, OK, run_command
+from pipelines.video import video_scorer
+from pipelines.video.video_inputs import videos_of
+from tests.grmp_core.video.clips import write_clip
+
+BAD_SECOND = 2
+
+
+@pytest.fixture(scope="module")
+def model(make_backbone, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model") / "bundle"
+    write_bundle(locate(folder), unadapted(make_backbone()))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five seconds of a moving scene at 10 frames a second; the third one is black."""
+    scene = scenes.reference(3, 120, 200)
+    frames = [np.ascontiguousarray(scene[20:116, i : i + 128]) for i in range(50)]
+    for i in range(10 * BAD_SECOND, 10 * BAD_SECOND + 10):
+        frames[i] = np.zeros_like(frames[i])
+    return write_clip(tmp_path_factory.mktemp("video") / "clip.avi", frames)
+
+
+@pytest.fixture
+def by_brightness(monkeypatch: pytest.MonkeyPatch):
+    """Quality is the brightness of a frame: what matters here is that the score of a frame reaches its second."""
+
+    def score(self, sources):
+        [pixels] = sources
+        return [Score(float(pixels.mean()) / 255, float("nan"))]
+
+    monkeypatch.setattr(video_scorer.Scorer, "score", score)
+
+
+def run(*arguments: str, model: str, output: Path) -> int:
+    return run_command("score", [*arguments, "--model", model, "--set", f"output={output}", "--json"])
+
+
+def test_a_planted_bad_second_shows(clip, model, by_brightness, tmp_path, capsys):
+    assert run(str(clip), "--fps", "5", model=model, output=tmp_path) == OK
+    found = json.loads(capsys.readouterr().out)
+    assert [window["start_s"] for window in found["windows"]] == [0, 1, 2, 3, 4]
+    assert [window["frames"] for window in found["windows"]] == [5] * 5
+    assert found["worst"]["start_s"] == BAD_SECOND
+    others = [w["quality"] for w in found["windows"] if w["start_s"] != BAD_SECOND]
+    assert found["worst"]["quality"] < 0.05 < min(others)
+    assert found["quality"] == found["pooled"]["harmonic"] < found["pooled"]["mean"]
+    page = Path(f"{found['files']}.html").read_text()
+    assert page.count("data:image/jpeg") == 5
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
+    first = re.search(r"data:image/jpeg;base64,([^\"]+)", page)
+    assert first is not None
+    shown = cv2.imdecode(np.frombuffer(base64.b64decode(first[1]), np.uint8), cv2.IMREAD_COLOR)
+    assert shown.mean() < 5
+
+
+def test_window_and_pooling_are_settings(clip, model, by_brightness, tmp_path, capsys):
+    options = ("--window", "2.5", "--set", "video.pooling=mean", "--set", "video.worst=0")
+    assert run(str(clip), "--fps", "2", *options, model=model, output=tmp_path) == OK
+    found = json.loads(capsys.readouterr().out)
+    assert [window["frames"] for window in found["windows"]] == [5, 5]
+    assert found["quality"] == found["pooled"]["mean"]
+    assert "data:image/jpeg" not in Path(f"{found['files']}.html").read_text()
+
+
+def test_the_score_of_a_frame_is_that_of_the_image(clip, model, tmp_path, capsys):
+    assert run(str(clip), "--fps", "1", model=model, output=tmp_path) == OK
+    found = json.loads(capsys.readouterr().out)
+    capture = cv2.VideoCapture(str(clip))
+    cv2.imwrite(str(tmp_path / "frame.png"), capture.read()[1])
+    assert run(str(tmp_path / "frame.png"), model=model, output=tmp_path) == OK
+    [image] = json.loads(capsys.readouterr().out)["scores"]
+    assert found["windows"][0]["quality"] == pytest.approx(image["quality"], abs=1e-6)
+
+
+def test_bad_files_cost_a_row_or_one_line(clip, model, by_brightness, tmp_path, capsys):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video")
+    assert run(str(bad), model=model, output=tmp_path) == BAD_INPUT
+    told = capsys.readouterr()
+    assert told.err.strip().endswith("bad.mp4: no video that can be decoded: damaged, cut off, or of another kind")
+    table = tmp_path / "videos.csv"
+    assert run(str(clip), str(bad), "--output", str(table), model=model, output=tmp_path) == OK
+    rows = pd.read_csv(table)
+    assert rows["error"].notna().tolist() == [False, True]
+    found = json.loads(capsys.readouterr().out)
+    assert (found["scored"], found["failed"]) == (1, 1)
+    again = tmp_path / "worse.mp4"
+    again.write_bytes(b"no video either")
+    assert run(str(again), str(bad), model=model, output=tmp_path) == FAILURE
+
+
+def test_which_inputs_are_videos(tmp_path):
+    for name in ("films/a.MP4", "films/deep/b.mkv", "films/notes.txt", "photos/a.jpg", "photos/clip.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    films, photos = tmp_path / "films", tmp_path / "photos"
+    assert videos_of([str(films)]) == [f"{films}/a.MP4", f"{films}/deep/b.mkv"]
+    assert videos_of([f"{films}/*.MP4", "s3://bucket/c.mov"]) == [f"{films}/a.MP4", "s3://bucket/c.mov"]
+    assert videos_of([str(photos)]) is None
+    assert videos_of(["nothing.jpg", str(tmp_path / "missing")]) is None
+    assert videos_of([]) is None
+    with pytest.raises(InputError, match=r"also .*photos; score images and videos in runs of their own"):
+        videos_of([str(films), str(photos)])
+
+
+@pytest.mark.ray
+def test_a_folder_over_ray_data(clip, model, tmp_path, capsys, ray_instance):
+    films = tmp_path / "films"
+    films.mkdir()
+    for name in ("a.avi", "b.avi"):
+        (films / name).write_bytes(clip.read_bytes())
+    (films / "c.avi").write_bytes(b"no video")
+    assert run(str(films), "--set", "score.workers=1", model=model, output=tmp_path) == OK
+    found = json.loads(capsys.readouterr().out)
+    assert [Path(row["video_path"]).name for row in found["videos"]] == ["a.avi", "b.avi", "c.avi"]
+    assert [row["error"] is None for row in found["videos"]] == [True, True, False]
+    assert found["videos"][0]["quality"] == found["videos"][1]["quality"]
+    assert all(Path(f"{row['files']}.html").is_file() for row in found["videos"][:2])
