@@ -24,6 +24,7 @@ class Command:
 
 COMMANDS = {
     "rate": Command("rate images on a page of this machine, and turn votes into labels", ("rate",)),
+    "next": Command("name the images to rate next, and say when labels are enough", ("next", "rate")),
     "synthesize": Command("make distortion tasks from pristine pictures (Ray Data)", ("synthesize",)),
     "preview": Command("draw a contact sheet of the distortion tasks and their labels", ("preview", "synthesize")),
     "pretrain": Command("meta-learn the prompts over the tasks (Ray Train)", ("meta", "prompts", "pretrain")),

@@ -37,7 +37,7 @@ def run(config: Config) -> Rated | Export | Imported:
         return votes_to_labels.import_votes(config.rate)
     if config.rate.export:
         return votes_to_labels.export_labels(config.rate)
-    return rating_server.serve(config.rate)
+    return rating_server.serve(config)
 
 
 if __name__ == "__main__":

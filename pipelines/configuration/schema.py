@@ -24,6 +24,7 @@ from pipelines.configuration.workloads import (
     ExplainConfig,
     ImportConfig,
     InspectConfig,
+    NextConfig,
     PretrainConfig,
     PreviewConfig,
     RateConfig,
@@ -69,6 +70,7 @@ class Config(Settings):
     meta: MetaConfig = field(default_factory=MetaConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     rate: RateConfig = field(default_factory=RateConfig)
+    next: NextConfig = field(default_factory=NextConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     inspect: InspectConfig = field(default_factory=InspectConfig)

@@ -187,6 +187,9 @@ class RateConfig(Settings):
     repeat_every: Annotated[int, Ge(0)] = 10
     """Every so many votes the page asks again what the rater has answered before; 0: never. Repeats measure consistency
     and are no labels."""
+    order: Literal["planned", "random"] = "planned"
+    """Which image comes next that nobody has rated. `planned`: as `grmp next` picks, and the page shows how much ten
+    labels more would bring; images are encoded while people rate. `random`, and always for pairs: any."""
     host: Text = "127.0.0.1"
     """Address to listen on. Any but a loopback address needs a token, which the printed link has."""
     port: Annotated[int, Ge(0), Le(65535)] = 8765
@@ -200,6 +203,25 @@ class RateConfig(Settings):
     BT.500. `model`: biases of the raters taken away, consistent ones weigh more (after ITU-T P.913)."""
     import_file: PathText | None = None
     """JSON export of Label Studio whose votes are added to the log; no page is served."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextConfig(Settings):
+    """Which images to rate next, and when to stop. The folder and its votes are those of `rate`."""
+
+    count: Annotated[int, Ge(1)] = 10
+    """Images to name."""
+    rule: Literal["random", "coverage", "spread", "disagreement", "combined"] = "combined"
+    """`coverage`: unlike what is labelled. `spread`: all levels of predicted quality. `disagreement`: unlike, and the
+    labels so far do not settle its quality. `combined`: all three."""
+    sample: Annotated[int, Ge(0)] = 5000
+    """Images of the folder, drawn at random, that are encoded and picked from; 0: all. More take longer, once."""
+    enough_gain: Annotated[float, Ge(0)] = 0.01
+    """Labels are enough where ten more are expected to raise the SRCC by less, at the upper end of the interval."""
+    list_file: PathText | None = None
+    """Text file for the names, one a line; null: next.txt beside the votes."""
+    features: PathText | None = None
+    """Folder that keeps what the backbone makes of the images; null: .grmp-features beside the votes."""
 
 
 @dataclass(frozen=True, kw_only=True)

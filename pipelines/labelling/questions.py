@@ -1,4 +1,4 @@
-"""Which image, or pair, a rater is asked about next. It follows from votes and folder: a restart changes nothing.
+"""Which image, or pair, a rater is asked about next. It follows from votes, folder and plan: a restart changes nothing.
 
 All raters get the same images first, each in an order of their own, so that raters can be compared.
 """
@@ -12,7 +12,7 @@ from itertools import islice
 
 from grmp_core.ratings.vote_log import Vote
 
-_WINDOW = 20
+WINDOW = 20
 """A rater's next question is drawn among so many, in an order of the rater's own."""
 _MIN_VOTES_BETWEEN = 5
 """Votes, at least, between a question and its repeat."""
@@ -25,7 +25,7 @@ def next_images(
 ) -> Iterator[tuple[str, ...]]:
     """Questions of a rater, best first: candidates that are not done, mixed within a window."""
     fresh = (images for images in candidates if tuple(sorted(images)) not in done)
-    window = list(islice(fresh, _WINDOW))
+    window = list(islice(fresh, WINDOW))
     while window:
         best = min(window, key=lambda images: draw(rater, *images))
         yield best
@@ -33,11 +33,13 @@ def next_images(
         window += islice(fresh, 1)
 
 
-def grade_candidates(in_play: Sequence[str], order: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Images that anyone has graded first, then all others in the folder's random order."""
-    seen = set(in_play)
-    yield from ((key,) for key in in_play)
-    yield from ((key,) for key in order if key not in seen)
+def grade_candidates(
+    in_play: Sequence[str], order: Sequence[str], planned: Sequence[str] = ()
+) -> Iterator[tuple[str, ...]]:
+    """Images that anyone has graded first, then the planned ones, then all others in the folder's random order."""
+    first = dict.fromkeys((*in_play, *planned))
+    yield from ((key,) for key in first)
+    yield from ((key,) for key in order if key not in first)
 
 
 def pair_candidates(in_play: Sequence[str], order: Sequence[str], count: int) -> Iterator[tuple[str, ...]]:

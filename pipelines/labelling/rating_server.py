@@ -11,9 +11,12 @@ from typing import Any
 import uvicorn
 
 from grmp_core.errors import InputError
-from grmp_core.ratings.vote_log import LOG_NAME, VoteLog
+from grmp_core.ratings.vote_log import VoteLog
+from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import RateConfig
 from pipelines.labelling.image_pool import ImagePool
+from pipelines.labelling.own_files import list_path, log_path
+from pipelines.labelling.planned_order import PlannedOrder
 from pipelines.labelling.rating_app import make_app
 from pipelines.labelling.rating_session import RatingSession
 from pipelines.runtime.console import say
@@ -40,34 +43,31 @@ class Rated:
         return asdict(self)
 
 
-def log_path(config: RateConfig) -> str:
-    """Where the votes of a folder are. InputError without a folder."""
-    if not config.folder:
-        raise InputError("rate.folder is not set: give the folder of the images, as in grmp rate photos/")
-    return config.votes or os.path.join(config.folder, LOG_NAME)
-
-
-def serve(config: RateConfig) -> Rated:
-    """Serve the page until it is interrupted.
+def serve(config: Config) -> Rated:
+    """Serve the page of `config.rate` until it is interrupted.
 
     Raises:
         InputError: no folder, its votes are open in another server, or the address cannot be listened on.
     """
-    path = log_path(config)
-    pool = ImagePool(config.folder or "", own_files=(path,))
+    path = log_path(config.rate)
+    pool = ImagePool(config.rate.folder or "", own_files=(path, list_path(config)))
     log = VoteLog(path)
     for note in log.history.notes:
         say(note)
+    session = RatingSession(log, pool, config.rate)
+    is_planned = config.rate.order == "planned" and session.kind == "grade"
+    order = session.plan = PlannedOrder(config, pool, session.votes) if is_planned else None
     try:
-        session = RatingSession(log, pool, config)
-        _run(config, session, pool)
+        _run(config.rate, session, pool, order)
     finally:
+        if order is not None:
+            order.stop()
         pool.stop()
         log.close()
     return Rated(votes=path, raters=session.raters(), new_votes=session.new_votes, unusable=dict(pool.unusable))
 
 
-def _run(config: RateConfig, session: RatingSession, pool: ImagePool) -> None:
+def _run(config: RateConfig, session: RatingSession, pool: ImagePool, order: PlannedOrder | None) -> None:
     is_loopback = is_loopback_address(config.host)
     token = None if is_loopback and config.token_file is None else token_of(config.token_file, "rate.token_file")
     with _listen(config.host, config.port) as listening:
@@ -82,6 +82,8 @@ def _run(config: RateConfig, session: RatingSession, pool: ImagePool) -> None:
             say(f"rate: {len(pool)} images in {pool.folder}{f'; {summary}' if summary else ''}")
 
         pool.start(first_scan_done)
+        if order is not None:
+            order.start()
         name = socket.gethostname() if config.host in ("0.0.0.0", "::") else host  # noqa: S104  # compared, not bound
         say(f"rate: open http://{name}:{port}/{f'?token={token}' if token else ''} (Ctrl-C ends it)")
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))

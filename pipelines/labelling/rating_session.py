@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal
+from typing import Literal, Protocol
 
 from grmp_core.errors import InputError
 from grmp_core.ratings.vote_log import Undo, Vote, VoteLog, now
@@ -60,6 +61,18 @@ class Question:
     """Images that cannot be shown."""
     is_complete: bool
     """Whether the folder has been read to its end."""
+    advice: str
+    """How much more labels would bring, empty where that is not known."""
+
+
+class Plan(Protocol):
+    """An order of images, as `planned_order.PlannedOrder` makes it."""
+
+    @property
+    def keys(self) -> Sequence[str]: ...
+
+    @property
+    def advice(self) -> str: ...
 
 
 class RatingSession:
@@ -73,6 +86,8 @@ class RatingSession:
         self._ids: set[str] = set()
         self._in_play: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self.plan: Plan | None = None
+        """The order of images that nobody has graded; null: the folder's."""
         self.new_votes = 0
         """Votes since the start, those taken back included."""
         for entry in log.history.entries:
@@ -100,6 +115,7 @@ class RatingSession:
             minutes=int(minutes_without_break([vote.time for vote in own[-500:]], now())),
             unusable=len(self._pool.unusable),
             is_complete=self._pool.is_complete,
+            advice=self.plan.advice if self.plan else "",
         )
 
     def vote(self, rater: str, question: str, images: tuple[str, ...], value: float | str) -> None:
@@ -156,6 +172,11 @@ class RatingSession:
             self._log.append([entry])
             self._take_in(entry)
 
+    def votes(self) -> list[Vote]:
+        """All votes in their order, those taken back not included."""
+        with self._lock:
+            return list(self._votes.values())
+
     def raters(self) -> dict[str, int]:
         """Votes by rater, those taken back not included."""
         return {name: len(state.votes) for name, state in self._raters.items() if state.votes}
@@ -177,7 +198,8 @@ class RatingSession:
         done = {tuple(sorted(key_of(path) for path in vote.images)) for vote in own}
         in_play = [key for key in self._in_play if self._pool.path(key) is not None and key not in bad]
         order = [key for key in self._pool.order if key not in bad] if bad else self._pool.order
-        fresh = grade_candidates(in_play, order)
+        planned = [key for key in self.plan.keys if key not in bad and self._pool.path(key)] if self.plan else []
+        fresh = grade_candidates(in_play, order, planned)
         if self.kind == "pair":
             fresh = pair_candidates(in_play, order, min(self._config.images, len(order)))
         return [*first, *islice(next_images(rater, fresh, done), _CANDIDATES)]

@@ -14,7 +14,7 @@ from grmp_core.ratings.vote_log import VoteLog, read_log
 from grmp_core.storage import locate
 from pipelines.configuration.workloads import RateConfig
 from pipelines.labelling.image_pool import ImagePool
-from pipelines.labelling.rating_server import log_path
+from pipelines.labelling.own_files import log_path
 from pipelines.runtime.console import table
 
 

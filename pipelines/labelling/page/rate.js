@@ -54,6 +54,7 @@ async function show(next, text = "") {
   element("track").setAttribute("aria-valuemax", next.goal);
   element("track").setAttribute("aria-valuenow", next.done);
   element("count").textContent = `${next.done} of ${next.goal}`;
+  element("advice").textContent = next.advice;
   const isReached = next.goal > 0 && next.done >= next.goal;
   const isEmpty = next.images.length === 0;
   notice(text || breakHint(next));

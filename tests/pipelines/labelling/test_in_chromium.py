@@ -28,7 +28,7 @@ class Server:
     def __init__(self, folder: Path, *settings: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        options = (f"rate.port={self.port}", *settings)
+        options = (f"rate.port={self.port}", "rate.order=random", *settings)
         sets = [part for option in options for part in ("--set", option)]
         self._command = [sys.executable, "-m", "pipelines.rate", str(folder), *sets]
         self.start()

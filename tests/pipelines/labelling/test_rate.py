@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from grmp_core.datasets.label_table import load_table
 from grmp_core.errors import InputError
 from grmp_core.ratings.vote_log import VoteLog, read_log
 from pipelines import cli
+from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import RateConfig
 from pipelines.labelling import rating_server
 from pipelines.labelling.rating_server import serve
@@ -87,7 +89,7 @@ def test_loopback(host: str, expected: bool):
 def served(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], config: RateConfig) -> str:
     """The line with the link, of a server that ends at once."""
     monkeypatch.setattr(rating_server.uvicorn.Server, "run", lambda self, sockets: None)
-    serve(config)
+    serve(Config(rate=replace(config, order="random")))
     return next(line for line in capsys.readouterr().err.splitlines() if "open http" in line)
 
 
@@ -107,7 +109,7 @@ def test_any_other_address_has_a_token(
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     file.write_text("short")
     with pytest.raises(InputError, match="use 16 or more"):
-        serve(kept)
+        serve(Config(rate=kept))
 
 
 def test_what_cannot_be_served_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

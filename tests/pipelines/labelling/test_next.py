@@ -1,0 +1,142 @@
+"""`grmp next`, and the same plan inside the rating page, with an encoder that needs no backbone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from grmp_core.imaging.decoding import decode_image
+from grmp_core.ratings.vote_log import Vote, VoteLog
+from pipelines import cli
+from pipelines.configuration.schema import Config
+from pipelines.configuration.workloads import NextConfig, RateConfig
+from pipelines.labelling import next_run
+from pipelines.labelling.image_pool import ImagePool
+from pipelines.labelling.planned_order import FIRST_PLAN, NEW_LABELS, PlannedOrder
+from pipelines.labelling.questions import WINDOW
+from pipelines.labelling.rating_session import RatingSession
+from pipelines.planning.encoder import Encoder, encode_files
+from pipelines.planning.feature_cache import FeatureCache
+from tests.grmp_core.ratings.votes import grade
+from tests.pipelines.labelling.folders import write_images
+
+NAMES = [f"{i:02}.png" for i in range(60)]
+
+
+class MeanColours:
+    """Takes the place of `Encoder`: the mean of each channel, and their mean."""
+
+    fingerprint, width = "mean-colours", 3
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.encoded = 0
+
+    def __call__(self, data: bytes) -> tuple[np.ndarray, float]:
+        self.encoded += 1
+        means = np.asarray(decode_image(data)[:, :]).mean(axis=(0, 1)) / 255
+        return means, float(means.mean())
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(next_run, "Encoder", MeanColours)
+    return write_images(tmp_path / "photos", NAMES)
+
+
+def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
+    assert cli.main(["next", "--json", *arguments]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_it_names_unrated_images_and_writes_them_to_a_list(folder: Path, capsys: pytest.CaptureFixture[str]):
+    (folder / "broken.png").write_text("no image")
+    first = asked(capsys, str(folder), "--count", "4")
+    assert len(set(first["images"])) == 4  # type: ignore[arg-type]
+    assert first["images"] == (folder / "next.txt").read_text().splitlines()
+    assert first["pool"] == 60
+    assert list(first["unusable"]) == ["broken.png"]  # type: ignore[call-overload]
+    assert "from 20 on" in str(first["advice"])
+    log = VoteLog(str(folder / "votes.jsonl"))
+    log.append([grade("Ann", name, i % 5 + 1) for i, name in enumerate([*NAMES[:25], "gone.png"])])
+    log.close()
+    second = asked(capsys, str(folder), "--count", "40")
+    assert set(second["images"]) == set(NAMES[25:])  # type: ignore[arg-type]
+    assert second["labelled"] == 25
+    assert second["gain"]["labels"] == 25  # type: ignore[index]
+    assert second["notes"] == ["1 rated images are gone and do not count"]
+
+
+def test_a_sample_of_the_folder_is_encoded_and_every_rated_image(folder: Path, capsys: pytest.CaptureFixture[str]):
+    log = VoteLog(str(folder / "votes.jsonl"))
+    log.append([grade("Ann", name, 3) for name in NAMES[:5]])
+    log.close()
+    found = asked(capsys, str(folder), "--set", "next.sample=10", "--set", "next.rule=random", "--count", "20")
+    assert 10 <= found["pool"] <= 15  # type: ignore[operator]
+    assert found["labelled"] == 5
+    assert "picked from 10 of 60 images" in str(found["notes"])
+
+
+def test_nothing_to_rate_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["next", str(tmp_path)]) == 2
+    assert "there is no image to rate" in capsys.readouterr().err
+    assert cli.main(["next"]) == 2
+    assert "rate.folder is not set" in capsys.readouterr().err
+
+
+def test_an_image_is_encoded_once_whatever_it_is_called(tmp_path: Path):
+    folder = write_images(tmp_path / "photos", ["a.png", "b.png"])
+    encoder, cache = MeanColours(), FeatureCache(str(tmp_path / "cache"), "mean-colours", 3)
+
+    def encoded(*names: str) -> list[int | None]:
+        return [i.row for i in encode_files(encoder, cache, str(folder), names, workers=2)]  # type: ignore[arg-type]
+
+    assert encoded("a.png", "b.png", "gone.png") == [0, 1, None]
+    (folder / "a.png").rename(folder / "c.png")
+    assert encoded("c.png", "b.png") == [0, 1]
+    assert encoder.encoded == 2
+    cache.close()
+
+
+def test_the_page_follows_the_plan_and_plans_again_after_votes(folder: Path):
+    config = Config(rate=RateConfig(folder=str(folder), repeat_every=0), next=NextConfig(rule="coverage"))
+    log = VoteLog(str(folder / "votes.jsonl"))
+    pool = ImagePool(str(folder), own_files=(log.path,))
+    session = RatingSession(log, pool, config.rate)
+    votes: list[Vote] = []
+    order = session.plan = PlannedOrder(config, pool, lambda: votes)
+    encoder, cache = MeanColours(), FeatureCache(str(folder / ".cache"), "mean-colours", 3)
+    assert not order.step(encoder, cache)  # type: ignore[arg-type]  # the folder is not read yet
+    assert session.question("Ann").advice == ""
+    pool.scan()
+    while not order.keys:
+        assert order.step(encoder, cache)  # type: ignore[arg-type]
+    assert FIRST_PLAN <= encoder.encoded < len(NAMES)
+    assert len(order.keys) == WINDOW
+    assert session.question("Ann").images[0] in order.keys
+    while order.step(encoder, cache):  # type: ignore[arg-type]
+        pass
+    whole = order.keys
+    assert encoder.encoded == len(NAMES)
+    votes += [grade("Ann", pool.path(key) or "", 1 + i % 5) for i, key in enumerate(whole[: NEW_LABELS - 1])]
+    order.step(encoder, cache)  # type: ignore[arg-type]
+    assert order.keys == whole
+    votes.append(grade("Ann", pool.path(whole[NEW_LABELS - 1]) or "", 2))
+    order.step(encoder, cache)  # type: ignore[arg-type]
+    assert not set(order.keys) & set(whole[:NEW_LABELS])
+    assert f"{NEW_LABELS} labels" in session.question("Ann").advice
+    cache.close()
+    log.close()
+
+
+def test_the_encoder_gives_the_features_and_score_of_the_ablation(tmp_path: Path):
+    from pipelines.ablation.baselines import _Measure
+
+    folder = write_images(tmp_path, ["a.png"])
+    config = Config()
+    features, quality = Encoder(config)((folder / "a.png").read_bytes())
+    expected = _Measure(config, set())({"row": 0, "path": str(folder / "a.png")})
+    assert features == pytest.approx(expected["pooled"])
+    assert quality == pytest.approx(expected["no_label"])
