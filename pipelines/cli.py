@@ -38,6 +38,8 @@ COMMANDS = {
     "import_official": Command("make a model of a checkpoint of the published code", ("import_official",)),
     "report": Command("write the sweep's report again", ("report",)),
     "register": Command("put the chosen model into the MLflow registry", ("register", "tracking")),
+    "card": Command("show where a model comes from, its numbers, and the rights in it", ("card",)),
+    "export": Command("write a model as ONNX, safetensors, or a Hugging Face folder", ("export",)),
     "score": Command("score images (Ray Data) or videos", ("score", "video", "images")),
     "explain": Command("say why images have their scores: where, and from what damage", ("explain", "score")),
     "serve": Command("score images over HTTP (Ray Serve)", ("serve", "score", "images")),

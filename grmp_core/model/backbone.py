@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -51,8 +51,8 @@ class Backbone:
     """Hash of all weights in state-dict order: two backbones with equal hashes give equal features."""
 
 
-def load_backbone(config: BackboneConfig) -> Backbone:
-    """Build the model and load its weights in float32 on the CPU.
+def load_backbone(config: BackboneConfig, weights: Mapping[str, Tensor] | None = None) -> Backbone:
+    """Build the model and load its weights in float32 on the CPU; `weights` takes the place of tag and checkpoint.
 
     Raises InputError when the name is unknown, when neither tag nor checkpoint is given for a model that is not
     embedded, when a download fails, and when a checkpoint does not fit the architecture.
@@ -65,7 +65,8 @@ def load_backbone(config: BackboneConfig) -> Backbone:
         raise InputError(
             f"backbone.pretrained '{config.pretrained}': {EMBEDDED} is embedded and has no tags; leave it out"
         )
-    clip = _load_weights(config).eval().requires_grad_(False)
+    clip = _load_weights(config) if weights is None else _with_weights(config.name, weights)
+    clip = clip.eval().requires_grad_(False)
     fuse_activations(clip)
     mean, std = _preprocessing(config, clip)
     return Backbone(
@@ -122,10 +123,7 @@ def _load_checkpoint(config: BackboneConfig, path: Path) -> nn.Module:
     try:
         state = _plain_tensors(path)
         if state is not None:
-            with _without_missing_weights_warning():
-                model = open_clip.create_model(config.name, load_weights=False)
-            model.load_state_dict(state, strict=True)
-            return model
+            return _with_weights(config.name, state)
         return open_clip.create_model(config.name, pretrained=str(path), weights_only=True)
     except Exception as error:  # safetensors, zipfile, pickle and torch each have their own kinds for a foreign file
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
@@ -133,6 +131,13 @@ def _load_checkpoint(config: BackboneConfig, path: Path) -> nn.Module:
             f"backbone.checkpoint '{path}' does not hold weights of {config.name} ({type(error).__name__}: {reason}); "
             "give weights of this architecture or change backbone.name"
         ) from error
+
+
+def _with_weights(name: str, state: Mapping[str, Tensor]) -> nn.Module:
+    with _without_missing_weights_warning():
+        model = open_clip.create_model(name, load_weights=False)
+    model.load_state_dict(state, strict=True)
+    return model
 
 
 def _plain_tensors(path: Path) -> dict[str, Tensor] | None:

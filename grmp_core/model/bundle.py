@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -81,15 +82,37 @@ class Bundle:
 def write_bundle(folder: Location, bundle: Bundle) -> None:
     """Write a bundle into the folder `folder`; the description last, so that a half-written bundle is none."""
     tensors = save({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(bundle.parameters.items())})
-    content = {
+    written = {"format": FORMAT, "version": VERSION, "tensors_sha256": hashlib.sha256(tensors).hexdigest()}
+    (folder / TENSORS).write_bytes(tensors)
+    (folder / DESCRIPTION).write_json({**description_of(bundle), **written})
+
+
+def description_of(bundle: Bundle) -> dict[str, Any]:
+    """All of a bundle but its tensors, for JSON."""
+    return {
         f.name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
         for f in dataclasses.fields(bundle)
         if f.name != "parameters"
         for value in [getattr(bundle, f.name)]
     }
-    content |= {"format": FORMAT, "version": VERSION, "tensors_sha256": hashlib.sha256(tensors).hexdigest()}
-    (folder / TENSORS).write_bytes(tensors)
-    (folder / DESCRIPTION).write_json(content)
+
+
+def bundle_of(description: Mapping[str, Any], parameters: Parameters) -> Bundle:
+    """The inverse of `description_of`. KeyError and TypeError for a description that is none."""
+    content = dict(description)
+    return Bundle(
+        kind=content["kind"],
+        backbone=BackboneConfig(**content["backbone"]),
+        backbone_sha256=content["backbone_sha256"],
+        prompts=PromptConfig(**{**content["prompts"], "phrases": tuple(content["prompts"]["phrases"])}),
+        views=ViewConfig(**content["views"]),
+        precision=content["precision"],
+        parameters=parameters,
+        score_range=ScoreRange(**content["score_range"]) if content["score_range"] else None,
+        metrics={name: math.nan if v is None else v for name, v in content["metrics"].items()},
+        provenance=content["provenance"],
+        colour_profiles=content.get("colour_profiles", False),
+    )
 
 
 def read_bundle(folder: Location) -> Bundle:
@@ -113,19 +136,7 @@ def read_bundle(folder: Location) -> Bundle:
     if hashlib.sha256(tensors).hexdigest() != content.get("tensors_sha256"):
         raise InputError(f"bundle {folder.uri} was changed after it was written: {TENSORS} does not match its hash")
     try:
-        return Bundle(
-            kind=content["kind"],
-            backbone=BackboneConfig(**content["backbone"]),
-            backbone_sha256=content["backbone_sha256"],
-            prompts=PromptConfig(**{**content["prompts"], "phrases": tuple(content["prompts"]["phrases"])}),
-            views=ViewConfig(**content["views"]),
-            precision=content["precision"],
-            parameters=dict(sorted(load(tensors).items())),  # as read, the order differs from process to process
-            score_range=ScoreRange(**content["score_range"]) if content["score_range"] else None,
-            metrics={name: math.nan if v is None else v for name, v in content["metrics"].items()},
-            provenance=content["provenance"],
-            colour_profiles=content.get("colour_profiles", False),
-        )
+        return bundle_of(content, dict(sorted(load(tensors).items())))  # as read, the order differs between processes
     except (KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"bundle {folder.uri} is damaged ({type(error).__name__}: {error}); write it again") from error
 

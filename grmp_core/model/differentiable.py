@@ -18,6 +18,7 @@ from grmp_core.model.backbone import Backbone, BackboneConfig, load_backbone
 from grmp_core.model.bundle import Bundle, load_predictor, read_bundle
 from grmp_core.model.prompts import PromptConfig
 from grmp_core.model.quality_model import QualityModel
+from grmp_core.model.whole_model import read_whole_model, whole_model_at
 from grmp_core.storage import locate
 
 VIEWS_AT_ONCE = 64
@@ -56,7 +57,7 @@ class ImageQuality(nn.Module):
                 f"{tuple(images_BCHW.shape)}; uint8 (B, H, W, 3) becomes that by images.permute(0, 3, 1, 2) / 255"
             )
         views_BGCHW = tensor_views(images_BCHW.float(), self.views, self.model.image_size_px)
-        parts = [self._view_quality(views) for views in views_BGCHW.flatten(0, 1).split(VIEWS_AT_ONCE)]
+        parts = [self.view_quality(views) for views in views_BGCHW.flatten(0, 1).split(VIEWS_AT_ONCE)]
         return torch.cat(parts).unflatten(0, views_BGCHW.shape[:2]).mean(dim=1)
 
     def as_loss(self, reduction: Literal["mean", "none"] = "mean") -> QualityLoss:
@@ -68,7 +69,8 @@ class ImageQuality(nn.Module):
         super().train(False)
         return self
 
-    def _view_quality(self, views_BCHW: Tensor) -> Tensor:
+    def view_quality(self, views_BCHW: Tensor) -> Tensor:
+        """Float views (B, 3, size, size) in [0, 1] -> (B,) quality of each, float32."""
         tokens_BND = self.model.vision_tower.embed(self.model.standardize(views_BCHW))
         logits_BK = self.model.scale * self.model.image_features(tokens_BND) @ self.text_KE.T
         return self.model.calibrated(logits_BK).softmax(dim=-1)[:, 0]
@@ -90,16 +92,21 @@ class QualityLoss(nn.Module):
 
 
 def load(folder: str | os.PathLike[str] | None = None, *, device: str | torch.device = "cpu") -> ImageQuality:
-    """The model of a bundle, by its folder (a path or an address such as s3://bucket/run/adapt/bundle).
+    """The model of a bundle, by its folder (a path or an address such as s3://bucket/run/adapt/bundle), or one that
+    `grmp export` wrote as a .safetensors file or as a hub folder.
 
     Without a folder: the embedded backbone as it is, which no label has adapted.
 
-    InputError for a folder without a bundle, one that was changed, or one whose backbone cannot be had.
+    InputError for a folder without a model, one that was changed, or one whose backbone cannot be had.
     """
     if folder is None:
         backbone = load_backbone(BackboneConfig())
         return ImageQuality(unadapted(backbone), "of the embedded backbone", backbone=backbone).to(device)
     place = locate(folder)
+    whole = whole_model_at(place)
+    if whole is not None:
+        bundle, backbone = read_whole_model(whole)
+        return ImageQuality(bundle, whole.uri, backbone=backbone).to(device)
     return ImageQuality(read_bundle(place), place.uri).to(device)
 
 

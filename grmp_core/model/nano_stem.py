@@ -85,6 +85,11 @@ class SameConv(nn.Conv2d):
         return F.relu6(y) if self.clips else y
 
 
+def _pieces(images_BCHW: Tensor, size: int) -> tuple[Tensor, ...]:
+    """`size` images each, so that their maps stay in the cache; all in one for an export, whose batch has any size."""
+    return (images_BCHW,) if torch.compiler.is_exporting() else images_BCHW.split(size)
+
+
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, groups: int, clips: bool
 ) -> Tensor:

@@ -75,7 +75,7 @@ def residual_block(
     query, key, value = F.linear(block.ln_1(tokens_BND), weight, bias).chunk(3, dim=-1)
     if prompts_VD is not None:
         key_value_VD = F.linear(block.ln_1(prompts_VD), weight[width:], bias[width:])
-        key_value_BVD = key_value_VD.expand(len(tokens_BND), -1, -1)
+        key_value_BVD = key_value_VD.expand(tokens_BND.shape[0], -1, -1)  # len() would fix the batch in an export
         prompt_key, prompt_value = key_value_BVD.chunk(2, dim=-1)
         key, value = torch.cat([key, prompt_key], dim=1), torch.cat([value, prompt_value], dim=1)
     mixed = attend(split_heads(query), split_heads(key), split_heads(value), mask)
@@ -96,7 +96,7 @@ def run_block_by_insertion(
     """Insert the prompts behind the prefix tokens, run the block as it is, take the prompts out again."""
     if prompts_VD is None:
         return block(tokens_BND)
-    prompts_BVD = prompts_VD.expand(len(tokens_BND), -1, -1)
+    prompts_BVD = prompts_VD.expand(tokens_BND.shape[0], -1, -1)
     parts = [tokens_BND[:, :num_prefix_tokens], prompts_BVD, tokens_BND[:, num_prefix_tokens:]]
     output = block(torch.cat(parts, dim=1))
     return torch.cat([output[:, :num_prefix_tokens], output[:, num_prefix_tokens + len(prompts_VD) :]], dim=1)

@@ -13,7 +13,8 @@ import numpy as np
 from grmp_core.errors import InputError
 from grmp_core.procedural.canvas import Canvas, Material, ball, rectangle, slope, warp
 
-_MIN_SIDE_PX = 64
+MIN_SIDE_PX = 64
+"""Of a picture that is drawn."""
 _EARTH = (0.06, 0.09, 0.12, 0.17, 0.22, 0.28, 0.33)
 # Warm hues twice, as in photos; magenta is rare.
 _ALL_HUES = (0.0, 0.03, 0.06, 0.08, 0.1, 0.13, 0.17, 0.25, 0.33, 0.42, 0.5, 0.55, 0.6, 0.64, 0.7, 0.78, 0.92)
@@ -28,8 +29,8 @@ def reference(seed: int, height_px: int = 384, width_px: int = 512) -> np.ndarra
     Raises:
         InputError: negative seed, or a side below 64 px.
     """
-    if seed < 0 or min(height_px, width_px) < _MIN_SIDE_PX:
-        raise InputError(f"reference: seed {seed} must be 0 or more, {width_px}x{height_px} at least {_MIN_SIDE_PX} px")
+    if seed < 0 or min(height_px, width_px) < MIN_SIDE_PX:
+        raise InputError(f"reference: seed {seed} must be 0 or more, {width_px}x{height_px} at least {MIN_SIDE_PX} px")
     rng = np.random.default_rng([seed, 0x6772])
     canvas = Canvas(rng, height_px, width_px)
     scenes = (_landscape, _leaves_scene, _street, _still_life)

@@ -21,7 +21,9 @@ from grmp_core.settings import PathText, Settings
 from pipelines.configuration.serving import DriftConfig, ServeConfig
 from pipelines.configuration.workloads import (
     AblateConfig,
+    CardConfig,
     ExplainConfig,
+    ExportConfig,
     ImportConfig,
     InspectConfig,
     NextConfig,
@@ -81,6 +83,8 @@ class Config(Settings):
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     register: RegisterConfig = field(default_factory=RegisterConfig)
+    card: CardConfig = field(default_factory=CardConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)

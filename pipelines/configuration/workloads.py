@@ -342,6 +342,25 @@ class ImportConfig(Settings):
     """File that the published pre-training or fine-tuning saved."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(Settings):
+    """Model to write in a format of other programs."""
+
+    model: PathText | None = None
+    """A bundle's folder or an MLflow model (`models:/name@alias`); null: the registered champion."""
+    to: Literal["onnx", "safetensors", "hub"] = "onnx"
+    """`onnx`: uint8 crops in, quality out. `safetensors`: the whole model in one file, which `grmp_core.load` reads.
+    `hub`: a folder as the Hugging Face Hub takes it, with the same file and a model card."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardConfig(Settings):
+    """Model whose card is printed."""
+
+    model: PathText | None = None
+    """A bundle's folder or an MLflow model (`models:/name@alias`, `models:/name/3`); null: the registered champion."""
+
+
 MODEL_NAME = re.compile(r"[\w-](?:[\w .-]{0,78}[\w-])?")
 """Names of registered models that `models:/name@alias` can hold and that a folder can have."""
 

@@ -106,9 +106,8 @@ def pretrain_prompts(config: Config) -> Pretraining:
     write_bundle(folder / "bundle", bundle)
     (folder / "history.json").write_json({"history": history})
     counts = {"tasks": len(tasks), "outer_steps": state.step}
-    write_manifest(
-        folder, "pretrain", config, started, inputs={"identity": identity.digest}, counts=counts, rejected=rejected
-    )
+    inputs = {"identity": identity.digest, "tasks": data}
+    write_manifest(folder, "pretrain", config, started, inputs=inputs, counts=counts, rejected=rejected)
     tracking.log_pretrain(folder)
     return Pretraining((folder / "bundle").uri, len(tasks), history, time.time() - started)
 

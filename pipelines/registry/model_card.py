@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from grmp_core.model.bundle import Bundle
+from pipelines.registry.rights import rights_lines
 
 _LONG = 40
 """Items of a list that nobody wants to read here."""
@@ -33,6 +34,14 @@ def model_card(name: str, bundle: Bundle, allow_local_paths: bool, decision: str
         "* Scores rank images of the kind it was adapted to; measure it on labels before other use.",
         *_download_note(bundle),
         "",
+        *card_sections(bundle),
+    ]
+    return "\n".join(lines)
+
+
+def card_sections(bundle: Bundle) -> list[str]:
+    """Lines of Markdown on what a model is measured by, where it comes from, and the rights in it."""
+    return [
         "## Agreement with human scores",
         "",
         *_metrics(bundle.metrics),
@@ -42,8 +51,9 @@ def model_card(name: str, bundle: Bundle, allow_local_paths: bool, decision: str
         f"* backbone: {_backbone(bundle)}, weights sha256 {bundle.backbone_sha256[:12]}, {bundle.precision}",
         f"* views: {bundle.views.mode}, {bundle.views.score_grid} x {bundle.views.score_grid} in scoring",
         *(f"* {key}: {_plain(value)}" for key, value in sorted(bundle.provenance.items())),
+        "",
+        *rights_lines(bundle),
     ]
-    return "\n".join(lines)
 
 
 def _metrics(metrics: dict[str, float]) -> list[str]:

@@ -135,9 +135,17 @@ def _judge(config: Config, client: MlflowClient, folder: Location, version: int)
 
 
 def _log(config: Config, tracker: Tracker, folder: Location, bundle: Bundle, content: str) -> int:
+    run = tracker.run_of_bundle(folder)
     with tempfile.TemporaryDirectory() as staging, as_current(tracker):
-        logged = mlflow.pyfunc.log_model(
+        model = mlflow.initialize_logged_model(
             name="quality-model",
+            source_run_id=None if run is None else run.info.run_id,
+            tags={_CONTENT: content},
+            params=_params(bundle),
+            model_type="quality-model",
+        )
+        logged = mlflow.pyfunc.log_model(
+            model_id=model.model_id,
             python_model=str(model_package.PROGRAM),
             artifacts=model_package.stage(Path(staging), folder, bundle),
             code_paths=[str(model_package.copy_package(Path(staging)))],
@@ -146,9 +154,10 @@ def _log(config: Config, tracker: Tracker, folder: Location, bundle: Bundle, con
             input_example=model_package.example(),
             model_config=model_package.model_config(config),
             registered_model_name=config.register.name,
-            tags={_CONTENT: content},
             await_registration_for=None,
         )
+    if run is not None:
+        tracker.link_model(model.model_id, run, bundle.metrics)
     version = int(logged.registered_model_version)
     held_out = TrialFolder(folder.parent).read_predictions()
     if held_out is not None:
@@ -158,3 +167,9 @@ def _log(config: Config, tracker: Tracker, folder: Location, bundle: Bundle, con
         tracker.client.set_model_version_tag(config.register.name, str(version), REFERENCE_SCORES, noted)
     tracker.client.set_model_version_tag(config.register.name, str(version), _CONTENT, content)
     return version
+
+
+def _params(bundle: Bundle) -> dict[str, str]:
+    """What a model was made with, for the search over logged models."""
+    made = bundle.provenance
+    return {key: str(made[key]) for key in ("target", "lambda", "shots", "split_seed", "seed") if key in made}

@@ -156,14 +156,15 @@ def as_current(tracker: Tracker) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def open_model(config: Config) -> tuple[str, Bundle]:
-    """Name and content of the model that `score.model` names, the registered champion by default.
+def open_model(config: Config, uri: str | None = None) -> tuple[str, Bundle]:
+    """Name and content of a model: `uri`, else `score.model`, else the registered champion.
 
     InputError when there is none.
     """
-    if config.score.model == UNADAPTED:
+    named = uri or config.score.model
+    if named == UNADAPTED:
         return f"backbone {config.backbone.name}, no label", unadapted(load_backbone(config.backbone.at_home()))
-    model = resolve_model(config.score.model or f"models:/{config.register.name}@champion", config)
+    model = resolve_model(named or f"models:/{config.register.name}@champion", config)
     bundle = with_weights_at(read_bundle(model.folder), config.backbone, model.name)
     check_backbone(bundle, load_backbone(bundle.backbone), model.name)
     return model.name, bundle

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
+from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from grmp_core.storage import Location
+from grmp_core.strict_json import json_text
 from pipelines.results.statistics import cells
 from pipelines.results.sweep_folder import SweepResults
 from pipelines.results.trial import METRICS
@@ -18,6 +20,7 @@ Values = list[tuple[str, float | None, int]]
 _TRIAL_METRICS = (*METRICS, "val_srcc", "epochs", "seconds")
 _TRIAL_PARAMS = ("lambda", "shots", "budget", "data_ratio", "split_seed", "bundle")
 _NAME = re.compile(r"[\w.]+")
+_MAX_DIGEST = 36  # characters, of MLflow's own
 _MAX_TEXT = 5000  # characters of a parameter or tag; MLflow takes 6000 and 8000
 
 
@@ -55,6 +58,23 @@ def pretrain_metrics(history: Sequence[dict[str, Any]]) -> Values:
         for name, value in record.items()
         if name != "step" and isinstance(value, (int, float))
     ]
+
+
+def datasets(manifest: dict[str, Any]) -> list[DatasetInput]:
+    """Label table and task store of a command, by the fingerprints in its manifest; the context says which it is."""
+    config, inputs = manifest.get("config", {}), manifest.get("inputs", {})
+    target, output = config.get("target", {}), config.get("output", "")
+    known = {
+        "target": (str(target.get("dataset", "target")), str(target.get("path", "")), "labels"),
+        "tasks": ("tasks", f"{output}/tasks", "tasks"),
+    }
+    found = []
+    for key, (name, uri, context) in known.items():
+        if isinstance(inputs.get(key), str):
+            source, digest = json_text({"uri": uri}), inputs[key][:_MAX_DIGEST]
+            dataset = Dataset(name=name, digest=digest, source_type="grmp-iqa", source=source)
+            found.append(DatasetInput(dataset, tags=[InputTag("mlflow.data.context", context)]))
+    return found
 
 
 def existing(folder: Location, names: Sequence[str]) -> list[tuple[Location, str]]:

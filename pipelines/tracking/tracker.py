@@ -13,7 +13,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunStatus, RunTag, ViewType
+from mlflow.entities import LoggedModelOutput, Metric, Param, Run, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
 from grmp_core.errors import InputError
@@ -144,6 +144,31 @@ class Tracker:
         """One run with losses by step, configuration, and the prompts; as `log_sweep` in everything else."""
         return self._attempt("pretrain", pretrain_dir, lambda: self._log_pretrain(pretrain_dir))
 
+    def run_of_bundle(self, bundle: Location) -> Run | None:
+        """The run of the trial that wrote a bundle; null where it is not logged."""
+        if "'" in bundle.uri:  # MLflow's search has no way to write it
+            return None
+        runs = self._search(f"params.bundle = '{bundle.uri}'")
+        return runs[0] if runs else None
+
+    def link_model(self, model_id: str, run: Run, metrics: Mapping[str, float]) -> None:
+        """Make a logged model an output of the run that its bundle comes from, and log its test metrics with the model
+        and the labels they were measured on."""
+        parent = run.data.tags.get(_PARENT)
+        inputs = self.client.get_run(parent).inputs.dataset_inputs if parent else run.inputs.dataset_inputs
+        labels = next((one.dataset for one in inputs if one.dataset.name != "tasks"), None)
+        about = {"dataset_name": labels.name, "dataset_digest": labels.digest} if labels else {}
+        now = _now_ms()
+        self.client.log_outputs(run.info.run_id, [LoggedModelOutput(model_id, step=0)])
+        self.client.log_batch(
+            run.info.run_id,
+            metrics=[
+                Metric(name, float(value), now, 0, model_id=model_id, run_id=run.info.run_id, **about)
+                for name, value in metrics.items()
+                if value is not None and math.isfinite(value)
+            ],
+        )
+
     def pending(self) -> list[dict[str, str]]:
         """Entries of the list of folders that could not be logged so far."""
         return self._untracked.entries()
@@ -180,6 +205,7 @@ class Tracker:
             return run_id
         self._log_trials(sweep, run_id)
         self._log_params(run, manifest.get("config", {}))
+        self._log_datasets(run_id, manifest)
         self._log_metrics(run_id, run_records.sweep_metrics(sweep))
         self._log_files(run_id, files, manifest.get("config", {}))
         self._finish(run_id, content, failed=len(sweep.finished) == 0)
@@ -219,6 +245,7 @@ class Tracker:
             return run.info.run_id
         run = run or self._create("pretrain", content, manifest)
         self._log_params(run, manifest.get("config", {}))
+        self._log_datasets(run.info.run_id, manifest)
         self._log_metrics(run.info.run_id, run_records.pretrain_metrics(history))
         files = run_records.existing(folder, ("manifest.json", "history.json"))
         files += [(file, "bundle") for file in (folder / "bundle").list()]
@@ -255,6 +282,11 @@ class Tracker:
         params = [Param(name, text) for name, text in run_records.flatten(config) if name not in run.data.params]
         for first in range(0, len(params), 100):
             self.client.log_batch(run.info.run_id, params=params[first : first + 100])
+
+    def _log_datasets(self, run_id: str, manifest: dict[str, Any]) -> None:
+        found = run_records.datasets(manifest)
+        if found:
+            self.client.log_inputs(run_id, found)
 
     def _log_metrics(self, run_id: str, values: run_records.Values) -> None:
         now = _now_ms()

@@ -113,10 +113,10 @@ def test_json_output_has_null_for_what_is_not_defined(monkeypatch, capsys):
 
 
 def test_a_module_runs_like_its_command():
-    command = [sys.executable, "-m", "pipelines.pretrain", "--set", "output=/tmp/grmp-nothing-here"]
+    command = [sys.executable, "-m", "pipelines.report", "--set", "output=/tmp/grmp-nothing-here"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].startswith("grmp pretrain: no task store at /tmp/grmp-nothing-here")
+    assert done.stderr.strip().splitlines()[-1].startswith("grmp report: no sweep results at /tmp/grmp-nothing-here")
 
 
 def test_the_files_at_the_top_are_the_commands_and_short():

@@ -95,7 +95,7 @@ def s3(environment, monkeypatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def ran(environment, tmp_path_factory) -> dict[str, object]:
+def ran(environment, tmp_path_factory, mlflow_store) -> dict[str, object]:
     """The commands, one after the other, in a process with its own Ray."""
     folder = tmp_path_factory.mktemp("s3")
     with pytest.MonkeyPatch.context() as patch:
@@ -105,7 +105,7 @@ def ran(environment, tmp_path_factory) -> dict[str, object]:
     settings = {
         **SETTINGS,
         "target": {"path": f"{TARGET}/labels.csv", "score_min": 0, "score_max": 10},
-        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
+        "tracking": {"uri": mlflow_store.uri},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     with tempfile.TemporaryDirectory(prefix="ray") as own:  # short: Ray's sockets are below it

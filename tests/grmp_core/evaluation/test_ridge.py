@@ -44,7 +44,7 @@ def test_the_strength_is_the_best_of_exact_leave_one_out(rows: int, features: in
     assert errors[chosen == STRENGTHS][0] == pytest.approx(errors.min(), rel=1e-6)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(4, 15), st.integers(2, 40), st.integers(0, 1000))
 def test_the_strength_is_the_best_whatever_the_shape(rows: int, features: int, seed: int) -> None:
     train, target, _ = problem(rows, features, seed)

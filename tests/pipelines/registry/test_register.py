@@ -14,7 +14,9 @@ from grmp_core.errors import InputError
 from grmp_core.evaluation.metrics import srcc
 from grmp_core.imaging.decoding import ImageLimits, image_id, read_image
 from grmp_core.model.bundle import LEARNED_FROM, read_bundle, write_bundle
+from grmp_core.model.differentiable import load
 from grmp_core.storage import locate
+from pipelines.cli import run_command
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import RegisterConfig, TrackingConfig
 from pipelines.registry.champion_decision import judge
@@ -104,6 +106,17 @@ def test_a_registered_model_is_a_torch_module(registry, images) -> None:
         pipelines.load_model("models:/tiny@unheard", **settings)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = pipelines.nothing
+
+
+def test_a_registered_model_becomes_one_file(registry, images, capsys):
+    settings = [f"output={registry.config.output}", f"tracking.uri={registry.config.tracking.uri}"]
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    assert run_command("export", ["models:/tiny@champion", "--to", "safetensors", *arguments]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("models:/tiny/2 as safetensors: ")
+    model = load(Path(registry.config.output) / "export" / "model.safetensors")
+    pixels = torch.from_numpy(read_image(images[0])).permute(2, 0, 1)[None] / 255
+    assert model(pixels).item() == pytest.approx(qualities(registry.bundles["good"], images[:1])[0], abs=1e-5)
 
 
 def test_a_folder_is_its_own_model(tmp_path) -> None:

@@ -23,7 +23,13 @@ from grmp_core.storage import locate
 from pipelines.cli import run_command
 from pipelines.configuration.loading import load_config, with_settings
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import PretrainConfig, SweepConfig, SynthesizeConfig, TargetConfig
+from pipelines.configuration.workloads import (
+    PretrainConfig,
+    SweepConfig,
+    SynthesizeConfig,
+    TargetConfig,
+    TrackingConfig,
+)
 from pipelines.pretraining.pretraining_run import pretrain_prompts
 from pipelines.results.sweep_folder import SweepFolder
 from pipelines.results.trial import Trial, TrialResult
@@ -205,7 +211,7 @@ def test_trials_are_packed_by_memory_and_by_fractions_of_a_device(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory, ray_instance) -> Config:
+def config(tmp_path_factory, ray_instance, mlflow_store) -> Config:
     """With pre-trained prompts. One image of the target is damaged."""
     folder = tmp_path_factory.mktemp("search")
     labels = labelled_folder(folder / "target")
@@ -217,7 +223,8 @@ def config(tmp_path_factory, ray_instance) -> Config:
         meta=MetaConfig(outer_steps=1, batch_size=3),
         pretrain=PretrainConfig(workers=0),
         target=TargetConfig(path=str(labels), score_min=0.0, score_max=10.0, max_reject_fraction=0.2),
-        adapt=AdaptConfig(epochs=9, folds=2),
+        adapt=AdaptConfig(epochs=3, folds=2),
+        tracking=TrackingConfig(uri=mlflow_store.uri),
         sweep=SweepConfig(
             search="random",
             space=RATE,

@@ -13,7 +13,13 @@ from grmp_core.model.bundle import read_bundle
 from grmp_core.storage import locate
 from grmp_core.tasks.task_store import TaskStore
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import PretrainConfig, SweepConfig, SynthesizeConfig, TargetConfig
+from pipelines.configuration.workloads import (
+    PretrainConfig,
+    SweepConfig,
+    SynthesizeConfig,
+    TargetConfig,
+    TrackingConfig,
+)
 from pipelines.pretraining.pretraining_run import pretrain_prompts
 from pipelines.sweeping import sweep_run
 from pipelines.sweeping.sweep_run import run_sweep
@@ -27,7 +33,7 @@ def output(tmp_path_factory, ray_instance) -> Path:
 
 
 @pytest.fixture(scope="session")
-def config(output) -> Config:
+def config(output, mlflow_store) -> Config:
     return Config(
         output=str(output / "run"),
         views=ViewConfig(train_views=2, score_grid=2),
@@ -37,6 +43,7 @@ def config(output) -> Config:
         target=TargetConfig(path=str(labelled_folder(output / "target")), score_min=0, score_max=10),
         adapt=AdaptConfig(epochs=2, folds=2, lr=0.01),
         sweep=SweepConfig(lambdas=(0.0, 5.0), shots=(6,), split_seeds=(0,)),
+        tracking=TrackingConfig(uri=mlflow_store.uri),
     )
 
 

@@ -25,6 +25,7 @@ from grmp_core.model.settings import EMBEDDED, BackboneConfig
 from grmp_core.storage import Location, locate
 from pipelines.cli import run_command
 from pipelines.configuration.loading import as_dict
+from pipelines.configuration.workloads import TrackingConfig
 from pipelines.pretraining import checkpoints, pretraining_run, training_loop
 from pipelines.pretraining.pretraining_run import pretrain_prompts
 from pipelines.tracking.catching_up import log_outbox
@@ -59,7 +60,7 @@ def test_a_store_that_breaks_during_the_run_costs_neither_the_result_nor_the_rec
     config, output, prompts, monkeypatch, capsys
 ):
     """Exit code 0 with a note, and `grmp sync` logs the run once there is a store again."""
-    broken = moved(config, output, "untracked")
+    broken = dataclasses.replace(moved(config, output, "untracked"), tracking=TrackingConfig())
     folder = Path(broken.output)
     (folder / "config.yaml").write_text(yaml.safe_dump(as_dict(broken)))
     write_manifest = pretraining_run.write_manifest
@@ -140,7 +141,7 @@ def test_the_last_checkpoint_is_read_and_one_before_it_stays(tmp_path):
 
 
 def test_two_workers_and_a_killed_one_give_one_process_prompts(config, store, output, capfd):
-    longer = dataclasses.replace(config, meta=dataclasses.replace(config.meta, outer_steps=12))
+    longer = dataclasses.replace(config, meta=dataclasses.replace(config.meta, outer_steps=6))
     prompts = read_bundle(locate(pretrain_prompts(moved(longer, output, "alone")).bundle)).parameters
     spread = moved(longer, output, "killed", workers=2)
     killed: list[int] = []
@@ -154,7 +155,7 @@ def test_two_workers_and_a_killed_one_give_one_process_prompts(config, store, ou
         thread.join()
     assert len(killed) == 1, "the run was over before a worker could be killed"
     assert GOES_ON in capfd.readouterr().err
-    assert [record["step"] for record in result.history] == list(range(1, 13))
+    assert [record["step"] for record in result.history] == list(range(1, 7))
     assert_same(read_bundle(locate(result.bundle)).parameters, prompts)
 
 

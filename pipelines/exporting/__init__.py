@@ -1,0 +1,1 @@
+"""`grmp export`: a model in the formats of other programs."""

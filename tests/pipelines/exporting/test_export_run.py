@@ -1,0 +1,65 @@
+"""`grmp export` from end to end: every format gives the bundle's scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import grmp_core
+from grmp_core.export.onnx_scorer import onnx_session
+from grmp_core.imaging.decoding import read_image
+from grmp_core.imaging.views import scoring_views
+from grmp_core.model.bundle import read_bundle
+from grmp_core.storage import locate
+from pipelines.cli import run_command
+from pipelines.exporting import export_run
+from tests.pipelines.registry.bundles import qualities
+
+
+def exported(capsys, output: Path, model: object, to: str) -> dict:
+    assert run_command("export", [str(model), "--to", to, "--json", "--set", f"output={output}"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_onnx_has_the_scores_of_the_bundle(make_bundle, images, tmp_path, capsys):
+    folder = make_bundle(3)
+    result = exported(capsys, tmp_path, folder, "onnx")
+    assert result["difference"] < 1e-4
+    session, views = onnx_session(Path(result["path"]).read_bytes()), read_bundle(locate(folder)).views
+    crops = [scoring_views(read_image(path), views, 32) for path in images]
+    scores = [session.run(["quality"], {"crops": one})[0].mean() for one in crops]
+    np.testing.assert_allclose(scores, qualities(folder, images), atol=1e-4)
+    manifest = json.loads((tmp_path / "export" / "onnx.manifest.json").read_text())
+    assert manifest["inputs"]["digest"] == read_bundle(locate(folder)).digest
+
+
+def test_a_hub_folder_loads_back_and_its_card_has_metrics(make_bundle, images, tmp_path, capsys):
+    folder = make_bundle(3)
+    result = exported(capsys, tmp_path, folder, "hub")
+    hub = Path(result["path"])
+    pixels = torch.from_numpy(read_image(images[0])).permute(2, 0, 1)[None] / 255
+    assert grmp_core.load(hub)(pixels).item() == pytest.approx(qualities(folder, images[:1])[0], abs=1e-5)
+    _, front, card = (hub / "README.md").read_text().split("---\n", 2)
+    metadata = yaml.safe_load(front)
+    (model,) = metadata["model-index"]
+    assert model["results"][0]["metrics"] == [{"type": "srcc", "name": "srcc", "value": 0.5}]
+    assert metadata["library_name"] == "grmp-iqa"
+    config = json.loads((hub / "config.json").read_text())
+    assert config["preprocessing"]["size_px"] == 32
+    assert all(f"* {key}: " in card for key in config["preprocessing"])
+    assert "* size_px: 32\n" in card
+    assert "Commercial use is not settled" in card
+    assert str(tmp_path) not in card + json.dumps(config)
+
+
+def test_a_model_that_comes_out_otherwise_is_not_written(make_bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_run, "largest_difference", lambda *_: float("nan"))
+    monkeypatch.setattr(export_run, "onnx_bytes", lambda *_: b"")
+    with pytest.raises(RuntimeError, match=r"off by nan, more than 0\.0001"):
+        run_command("export", [str(make_bundle(3)), "--set", f"output={tmp_path}"])
+    assert not list(tmp_path.glob("export/*.onnx"))
