@@ -42,6 +42,8 @@ COMMANDS = {
     "export": Command("write a model as ONNX, safetensors, or a Hugging Face folder", ("export",)),
     "score": Command("score images (Ray Data) or videos", ("score", "video", "images")),
     "explain": Command("say why images have their scores: where, and from what damage", ("explain", "score")),
+    "threshold": Command("the score above which images pass, with a stated error rate", ("threshold", "score")),
+    "compare": Command("which of two images or folders of the same scenes is better", ("compare", "score")),
     "serve": Command("score images over HTTP (Ray Serve)", ("serve", "score", "images")),
     "drift": Command("compare scores with those at registration", ("drift", "score")),
     "doctor": Command("check the cluster and the configuration before a long run", ("pretrain", "sweep", "tracking")),

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", metavar="FOLDER", help="folder of the images (rate.folder)")
     parser.add_argument("--pairs", action="store_true", help="compare two images at a time (rate.mode=pairs)")
     parser.add_argument("--export", metavar="FILE", help="write labels from the votes, a .csv file (rate.export)")
-    parser.add_argument("--import", dest="import_file", metavar="FILE", help="Label Studio's JSON (rate.import_file)")
+    parser.add_argument("--import", dest="import_file", metavar="FILE", help="Label Studio's JSON, or rankings")
 
 
 def overrides(options: argparse.Namespace) -> dict[str, Any]:

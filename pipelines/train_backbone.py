@@ -1,8 +1,9 @@
-"""Train the embedded backbone: `grmp train_backbone prepare | train | average | measure | hashes`.
+"""Train the embedded backbone: `grmp train_backbone prepare | train | average | measure | hashes | domain`.
 
 `prepare` decodes photos once and asks the ImageNet classifier about them; `train` trains and is resumed by the same
 command; `average` writes the mean of several runs; `measure` prints what weights can do; `hashes` writes what training
-photos are recognized by. Several training processes: `--train-workers 2` (Ray Train), or
+photos are recognized by, `domain` what images are told by that are unlike them. `pseudo-target` and `target-table`
+write labels. Several training processes: `--train-workers 2` (Ray Train), or
 `torchrun --nproc-per-node 2 -m pipelines.train_backbone train ...` here.
 """
 

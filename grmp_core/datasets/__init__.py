@@ -33,6 +33,7 @@ def load(
     image_column: str | None = None,
     score_column: str | None = None,
     reference_column: str | None = None,
+    weight_column: str | None = None,
     score_min: float | None = None,
     score_max: float | None = None,
     higher_is_better: bool | None = None,
@@ -47,6 +48,8 @@ def load(
             folder that it is in.
         image_column, score_column, reference_column: of a `table`; null: image and score are recognized by usual names,
             references are not.
+        weight_column: of a `table`, how much a label counts in training; null: a column called weight, where there is
+            one; an empty text: none.
         score_min, score_max: the scale of a `table`'s scores; both or neither. Neither takes the observed range.
         higher_is_better: False where a `table` holds difference scores; null: True, but for a column called dmos it has
             to be given.
@@ -88,6 +91,7 @@ def load(
         image_column=image_column,
         score_column=score_column,
         reference_column=reference_column,
+        weight_column=weight_column,
         score_range=score_range,
         higher_is_better=higher_is_better,
         image_folder=image_folder,

@@ -12,7 +12,7 @@ from dataclasses import replace
 from grmp_core.datasets.image_names import ImageNames
 from grmp_core.datasets.labelled_set import LabelledSet, LabelRow, build, relative
 from grmp_core.datasets.tables import READABLE_SUFFIXES, TABLE_SUFFIXES, LabelTable, open_table, with_points
-from grmp_core.datasets.usual_names import IMAGE_NAMES, SCORE_NAMES, recognize
+from grmp_core.datasets.usual_names import IMAGE_NAMES, SCORE_NAMES, WEIGHT_NAME, recognize
 from grmp_core.errors import InputError
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import Location, locate
@@ -25,6 +25,7 @@ def load_table(
     image_column: str | None = None,
     score_column: str | None = None,
     reference_column: str | None = None,
+    weight_column: str | None = None,
     score_range: ScoreRange | None = None,
     higher_is_better: bool | None = None,
     image_folder: str | None = None,
@@ -35,7 +36,8 @@ def load_table(
     absolute (a URI there), or relative to `image_folder`, which is itself relative to the label file's folder (null:
     that folder). `ImageNames` says which names stand for a file that is spelled differently; `notes` of the set counts
     them. Without `reference_column` every image is its own reference, except that local files with equal bytes share
-    one, so that no split has the same photo on both sides.
+    one, so that no split has the same photo on both sides. Without `weight_column` a column called weight is taken; an
+    empty text takes none.
 
     Raises:
         InputError: no label file, several of them, a missing column, a column of difference scores whose direction is
@@ -43,7 +45,7 @@ def load_table(
     """
     label_file = _find_label_file(locate(path))
     root = label_file.parent
-    named = [name for name in (image_column, score_column, reference_column) if name]
+    named = [name for name in (image_column, score_column, reference_column, weight_column) if name]
     table = open_table(label_file, needed=named)
     image_column, score_column, notes = _chosen_columns(table, image_column, score_column)
     if higher_is_better is None and "dmos" in score_column.lower():
@@ -54,12 +56,19 @@ def load_table(
     higher_is_better = higher_is_better is not False
     if score_range is not None:
         score_range = replace(score_range, higher_is_better=higher_is_better)
-    columns = [image_column, score_column, *([reference_column] if reference_column else [])]
+    if weight_column is None and WEIGHT_NAME in table.columns:
+        weight_column = WEIGHT_NAME
+    if weight_column:
+        notes.append(f"labels count in training by the column {weight_column!r}")
+    columns = [image_column, score_column, *(name for name in (reference_column, weight_column) if name)]
     images = ImageNames(_find_image_folder(root, image_folder))
     read = list(table.rows(columns))
     scores, comma = with_points([values[1] for _, values in read], label_file.name)
     rows = [
-        _to_row(where, values[0], score, values[2:], root, images, label_file.uri)
+        replace(
+            _to_row(where, values[0], score, values[2:3] if reference_column else (), root, images, label_file.uri),
+            weight=("" if values[-1] is None else values[-1]) if weight_column else None,
+        )
         for (where, values), score in zip(read, scores, strict=True)
     ]
     usable = [row for row in rows if not row.problem]

@@ -26,10 +26,11 @@ IMAGE_TABLE = pa.schema(
         pa.field("level", pa.int8()),
         pa.field("dataset", pa.string(), nullable=False),
         pa.field("part", pa.string()),
+        pa.field("weight", pa.float64()),
     ]
 )
 """`image_path` is absolute; `mos` the source's own score; `quality` in [0, 1], 1 best; `level` 1..5; `part` of the
-official split: train, validation or test."""
+official split: train, validation or test; `weight` of a label in training, above 0, null for all or for none."""
 
 
 _NUMBER = re.compile(r"[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)", re.ASCII | re.IGNORECASE)
@@ -59,6 +60,8 @@ class LabelRow:
     level: int | None = None
     part: str | None = None
     """Of the set's official split: train, validation or test."""
+    weight: object = None
+    """How much the label counts in training; null where the table has no weights."""
     problem: str = ""
     """Why the row cannot be used whatever its score, empty where it can; `image_path` may be the label file then."""
 
@@ -106,17 +109,25 @@ class LabelledSet:
         """Quality in [0, 1], 1 best, float64 (N,)."""
         return self.table["quality"].to_numpy()
 
+    @property
+    def weights(self) -> np.ndarray | None:
+        """Weights of the labels in training, float64 (N,); null where all count alike."""
+        column = self.table["weight"]
+        return None if column.null_count else column.to_numpy()
+
     def fingerprint(self) -> str:
         """sha256 (hex) over score range and rows, in their order, which shots are drawn by.
 
-        Of a row: path relative to root, mos, reference, the size of the file (of an object store's none), and the part
-        of an official split.
+        Of a row: path relative to root, mos, reference, the size of the file (of an object store's none), the part of
+        an official split, and the weight, where there are such.
         """
-        columns = (self.image_paths, self.mos.tolist(), self.reference_ids, self.parts)
+        weights = self.table["weight"].to_pylist()
+        columns = (self.image_paths, self.mos.tolist(), self.reference_ids, self.parts, weights)
         rows = [
             f"{relative(path, self.root)}\t{mos!r}\t{reference}\t{local_size_bytes(path)}"
             + (f"\t{part}" if part else "")
-            for path, mos, reference, part in zip(*columns, strict=True)
+            + ("" if weight is None else f"\tweight {weight!r}")
+            for path, mos, reference, part, weight in zip(*columns, strict=True)
         ]
         scale = self.score_range
         head = f"{float(scale.mos_min)!r}\t{float(scale.mos_max)!r}\t{scale.higher_is_better}"
@@ -184,6 +195,8 @@ def _sort_out(
         score, problem = _parse_score(row.score, score_range)
         if row.problem:
             problem = row.problem
+        elif not problem and row.weight is not None and not _weight(row.weight) > 0:
+            problem = f"the weight {row.weight!r} is no number above 0"
         elif not exists(row.image_path):
             problem = "image not found"
         if problem:
@@ -209,6 +222,12 @@ def _parse_score(value: object, score_range: ScoreRange | None) -> tuple[float, 
     return score, ""
 
 
+def _weight(value: object) -> float:
+    """NaN for what is no finite number."""
+    number, _ = _parse_score(value, None)
+    return number
+
+
 def _refuse_constant(scores: np.ndarray, root: str) -> None:
     if len(scores) == 0:
         raise InputError(f"{root}: no usable label row is left")
@@ -226,6 +245,7 @@ def _to_table(rows: Sequence[LabelRow], scores: np.ndarray, score_range: ScoreRa
         "level": [row.level for row in rows],
         "dataset": [name] * len(rows),
         "part": [row.part for row in rows],
+        "weight": [None if row.weight is None else _weight(row.weight) for row in rows],
     }
     return pa.table(columns, schema=IMAGE_TABLE)
 

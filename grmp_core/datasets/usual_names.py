@@ -15,6 +15,10 @@ SCORE_NAMES = ("mos", "dmos", "mean_opinion_score", "mos_quality", "quality_mos"
 """Of the column with the human score, likewise."""
 
 
+WEIGHT_NAME = "weight"
+"""Of the column that says how much a label counts in training, spelled like this."""
+
+
 def recognize(columns: Sequence[str], names: Sequence[str], table: str, what: str, setting: str) -> str:
     """The column whose name comes first in `names`.
 

@@ -18,33 +18,44 @@ STRENGTHS = np.logspace(-2, 5, 29)
 """Strengths that are tried, for standardized features. The largest leaves nearly the mean, whose ranks still count."""
 
 
-def fit_ridge(features_ND: np.ndarray, target_N: np.ndarray) -> Pipeline:
+def fit_ridge(features_ND: np.ndarray, target_N: np.ndarray, weight_N: np.ndarray | None = None) -> Pipeline:
     """scikit-learn's `RidgeCV` on standardized features; the strength has the least mean squared leave-one-out error.
 
     Leave-one-out is exact, also with more features than images. The fitted strength is `fit_ridge(...)[-1].alpha_`.
+    weight_N: how much the squared error of an image counts; null: all alike.
     InputError for fewer than two images.
     """
     if len(target_N) < 2:
         raise InputError(f"ridge regression: {len(target_N)} labelled images, but leave-one-out needs 2; label more")
     pipeline = make_pipeline(StandardScaler(), RidgeCV(alphas=STRENGTHS))
-    return pipeline.fit(np.asarray(features_ND, dtype=np.float64), target_N)
+    weights = {} if weight_N is None else {"ridgecv__sample_weight": weight_N}
+    return pipeline.fit(np.asarray(features_ND, dtype=np.float64), target_N, **weights)
 
 
-def ridge(train_ND: np.ndarray, target_N: np.ndarray, test_MD: np.ndarray) -> np.ndarray:
+def ridge(
+    train_ND: np.ndarray, target_N: np.ndarray, test_MD: np.ndarray, weight_N: np.ndarray | None = None
+) -> np.ndarray:
     """-> (M,) predictions for `test_MD`, in the unit of `target_N`. See `fit_ridge`."""
-    return fit_ridge(train_ND, target_N).predict(np.asarray(test_MD, dtype=np.float64))
+    return fit_ridge(train_ND, target_N, weight_N).predict(np.asarray(test_MD, dtype=np.float64))
 
 
 def residual_ridge(
-    train_ND: np.ndarray, base_N: np.ndarray, target_N: np.ndarray, test_MD: np.ndarray, base_M: np.ndarray
+    train_ND: np.ndarray,
+    base_N: np.ndarray,
+    target_N: np.ndarray,
+    test_MD: np.ndarray,
+    base_M: np.ndarray,
+    weight_N: np.ndarray | None = None,
 ) -> np.ndarray:
     """-> (M,) predictions: a line through the score without a label (`base`), and `ridge` on what it leaves.
 
     The bar for anything that adapts a backbone whose own score is already good. With a constant base the line is the
-    mean. InputError for fewer than two images.
+    mean. weight_N: as of `fit_ridge`. InputError for fewer than two images.
     """
-    line = Polynomial.fit(base_N, target_N, 1) if np.ptp(base_N) > 0 else Polynomial([float(np.mean(target_N))])
-    return line(base_M) + ridge(train_ND, target_N - line(base_N), test_MD)
+    root_N = None if weight_N is None else np.sqrt(weight_N)  # NumPy weighs errors before it squares them
+    constant = Polynomial([float(np.average(target_N, weights=weight_N))])
+    line = Polynomial.fit(base_N, target_N, 1, w=root_N) if np.ptp(base_N) > 0 else constant
+    return line(base_M) + ridge(train_ND, target_N - line(base_N), test_MD, weight_N)
 
 
 def probe_srcc(

@@ -20,14 +20,17 @@ from scipy.special import expit
 from torch import Tensor
 
 from grmp_core.errors import NonFiniteLossError
-from grmp_core.evaluation.metrics import srcc
 from grmp_core.evaluation.splits import validation_folds
+from grmp_core.learning.cross_fitting import best_epoch, cross_fitted, held_out_srcc
 from grmp_core.learning.gradient_projection import regularize
 from grmp_core.learning.losses import adaptation_loss, semantic_loss
 from grmp_core.learning.settings import AdaptConfig
 from grmp_core.model.quality_model import CALIBRATION, Parameters, QualityModel
+from grmp_core.model.token_statistics import token_statistics
 from grmp_core.seeds import generator_of
 
+Folds = Sequence[tuple[np.ndarray, np.ndarray]]
+"""(fit, held-out) rows of every fold."""
 _PRIOR = 1e-3
 """Weight of the calibration's prior, against a mean cross-entropy."""
 
@@ -43,7 +46,11 @@ class LabelledViews:
     teacher_logits_NVS: Tensor
     score_tokens_NGTD: Tensor
     quality_N: Tensor
+    statistics_NF: Tensor
+    """Mean `token_statistics` of the scoring views."""
     reference_ids: tuple[str, ...]
+    weight_N: Tensor | None = None
+    """How much each label counts in the loss; null: all alike."""
 
     def __len__(self) -> int:
         return len(self.quality_N)
@@ -55,7 +62,9 @@ class LabelledViews:
             self.teacher_logits_NVS[index],
             self.score_tokens_NGTD[index],
             self.quality_N[index],
+            self.statistics_NF[index],
             tuple(self.reference_ids[i] for i in rows),
+            None if self.weight_N is None else self.weight_N[index],
         )
 
 
@@ -81,6 +90,9 @@ class AdaptResult:
     """SRCC of held-out predictions at the chosen epoch, over all labelled images that were held out."""
     val_srcc_by_epoch: tuple[tuple[int, float], ...]
     history: tuple[EpochRecord, ...]
+    held_out_N: np.ndarray
+    """Quality of every labelled image from the model of the folds without it, after the epoch that the held-out images
+    of the other folds choose; float64 (N,). NaN where there is none: with one fold no other one can choose."""
 
 
 def prepare_views(
@@ -91,23 +103,34 @@ def prepare_views(
     quality_N: np.ndarray,
     reference_ids: Sequence[str],
     chunk: int = 32,
+    deep: bool = False,
 ) -> LabelledViews:
     """Run the frozen part of the model over all views, `chunk` at a time.
 
     Args:
         train_views_NVHWC, score_views_NGHWC: uint8; quality_N in [0, 1].
+        deep: of the statistics, as `token_statistics` has it.
     """
     stop = model.first_adapting_block
 
-    def over_views(views: np.ndarray, function: Callable[[Tensor], Tensor]) -> Tensor:
+    def over_views(views: np.ndarray, *functions: Callable[[Tensor], Tensor]) -> list[Tensor]:
         flat = torch.from_numpy(np.ascontiguousarray(views).reshape(-1, *views.shape[2:]))
-        return torch.cat([function(part) for part in flat.split(chunk)]).unflatten(0, views.shape[:2])
+        parts = [[function(tokens) for function in functions] for tokens in map(model.embed, flat.split(chunk))]
+        return [torch.cat(column).unflatten(0, views.shape[:2]) for column in zip(*parts, strict=True)]
 
+    def prefix(tokens_BND: Tensor) -> Tensor:
+        return model.prefix_tokens(parameters, tokens_BND, stop)
+
+    train_tokens, teacher_logits = over_views(train_views_NVHWC, prefix, model.teacher_scene_logits)
+    score_tokens, statistics = over_views(
+        score_views_NGHWC, prefix, lambda tokens: token_statistics(model.vision_tower, tokens, deep=deep)
+    )
     return LabelledViews(
-        over_views(train_views_NVHWC, lambda part: model.prefix_tokens(parameters, part, stop)),
-        over_views(train_views_NVHWC, model.teacher_scene_logits),
-        over_views(score_views_NGHWC, lambda part: model.prefix_tokens(parameters, part, stop)),
+        train_tokens,
+        teacher_logits,
+        score_tokens,
         torch.as_tensor(quality_N, dtype=torch.float32, device=model.device),
+        statistics.mean(dim=1),
         tuple(reference_ids),
     )
 
@@ -124,9 +147,13 @@ def adapt(
 
     Raises InputError with fewer labelled images than folds, NonFiniteLossError when a loss stops being finite.
     """
-    scores = list(validation_curve(model, start, views, config, seed))
-    usable = [(epoch, score) for epoch, score in scores if math.isfinite(score)]
-    epochs, val_srcc = max(usable, key=lambda pair: pair[1]) if usable else (config.epochs, math.nan)
+    folds = folds_of(config, views.reference_ids, seed)
+    curve = list(held_out_curve(model, start, views, config, seed, folds))
+    quality = views.quality_N.cpu().numpy()
+    rows = [held_out for _, held_out in folds]
+    scores = [(epoch, held_out_srcc(predicted, rows, quality)) for epoch, predicted in curve]
+    epochs, val_srcc = best_epoch(scores, config.epochs)
+    held_out_N = cross_fitted(curve, rows, quality, config.epochs)
     start = calibrated_start(model, start, views)
     parameters, history = start, []
     for record, trained in train(model, start, views, config, seed, epochs):
@@ -134,7 +161,7 @@ def adapt(
         history.append(record)
         if on_epoch is not None:
             on_epoch(record)
-    return AdaptResult(model.merged(parameters), epochs, val_srcc, tuple(scores), tuple(history))
+    return AdaptResult(model.merged(parameters), epochs, val_srcc, tuple(scores), tuple(history), held_out_N)
 
 
 def validation_curve(
@@ -142,9 +169,22 @@ def validation_curve(
 ) -> Iterator[tuple[int, float]]:
     """(epoch, SRCC over all held-out images) for every validated epoch; the folds train side by side."""
     folds = folds_of(config, views.reference_ids, seed)
+    quality, rows = views.quality_N.cpu().numpy(), [held_out for _, held_out in folds]
+    for epoch, predicted in held_out_curve(model, start, views, config, seed, folds):
+        yield epoch, held_out_srcc(predicted, rows, quality)
+
+
+def held_out_curve(
+    model: QualityModel,
+    start: Parameters,
+    views: LabelledViews,
+    config: AdaptConfig,
+    seed: int,
+    folds: Folds,
+) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """(epoch, predicted quality of the held-out images of each fold) for every validated epoch."""
     parts = [views.subset(fit) for fit, _ in folds]
     runs = [train(model, calibrated_start(model, start, part), part, config, seed, config.epochs) for part in parts]
-    quality = views.quality_N.cpu().numpy()
     for epoch, states in enumerate(zip(*runs, strict=True), start=1):
         if epoch % config.eval_every and epoch != config.epochs:
             continue
@@ -152,10 +192,9 @@ def validation_curve(
         for (_, held_out), (_, parameters) in zip(folds, states, strict=True):
             tokens = views.score_tokens_NGTD[torch.from_numpy(held_out)]
             predicted.append(predict_quality(model, parameters, tokens).cpu().numpy())
-        quality_by_fold, rows = np.concatenate(predicted), np.concatenate([held_out for _, held_out in folds])
-        if not np.isfinite(quality_by_fold).all():
+        if not np.isfinite(np.concatenate(predicted)).all():
             raise NonFiniteLossError(f"epoch {epoch}: a predicted quality is not finite; lower adapt.lr")
-        yield epoch, srcc(quality_by_fold, quality[rows])
+        yield epoch, predicted
 
 
 def calibrated_start(model: QualityModel, start: Parameters, views: LabelledViews) -> Parameters:
@@ -218,11 +257,15 @@ class AdaptationBatch:
     tokens_BTD: Tensor
     teacher_logits_BS: Tensor
     quality_B: Tensor
+    weight_B: Tensor | None = None
 
     @staticmethod
     def gather(views: LabelledViews, rows: Tensor, chosen: Tensor) -> AdaptationBatch:
         return AdaptationBatch(
-            views.train_tokens_NVTD[rows, chosen], views.teacher_logits_NVS[rows, chosen], views.quality_N[rows]
+            views.train_tokens_NVTD[rows, chosen],
+            views.teacher_logits_NVS[rows, chosen],
+            views.quality_N[rows],
+            None if views.weight_N is None else views.weight_N[rows],
         )
 
 
@@ -236,7 +279,7 @@ def adaptation_step(
     regularizing = config.qgr.strength > 0
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
     prediction = model.predict(leaves, batch.tokens_BTD, start_block=model.first_adapting_block, scenes=regularizing)
-    loss = adaptation_loss(prediction.quality_logits_BK, batch.quality_B, config.loss)
+    loss = adaptation_loss(prediction.quality_logits_BK, batch.quality_B, config.loss, batch.weight_B)
     gradients = _gradients(loss, leaves, retain=regularizing)
     semantic, angle, share = math.nan, math.nan, 0.0
     if regularizing and prediction.scene_logits_BS is not None:

@@ -1,4 +1,5 @@
-"""A model on disk: `model.safetensors` (learned tensors only) and `bundle.json` (all that is needed to use them)."""
+"""A model on disk: `model.safetensors` (learned tensors only), `bundle.json` (all that is needed to use them), and
+`evidence.safetensors` (what intervals and refusals follow from)."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from grmp_core.confidence.evidence import Evidence
 from grmp_core.errors import InputError
 from grmp_core.identity import Identity, digest_of
 from grmp_core.imaging.views import ViewConfig
@@ -28,6 +30,7 @@ FORMAT = "grmp-iqa bundle"
 VERSION = 1
 TENSORS = "model.safetensors"
 DESCRIPTION = "bundle.json"
+EVIDENCE = "evidence.safetensors"
 LEARNED_FROM = "learned_from"
 """Key of a model's provenance: the `images.image_id` of every image whose human score adapted it."""
 
@@ -53,6 +56,9 @@ class Bundle:
     """NaN where a measure is not defined; null in the file."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """How it was made: lambda, shots, seeds, dataset fingerprint, versions."""
+    evidence: Evidence | None = None
+    """Held-out predictions and looks of the labelled images, in a file of its own; null for prompts, models from before
+    it was kept, and models adapted with a single fold."""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -83,6 +89,10 @@ def write_bundle(folder: Location, bundle: Bundle) -> None:
     """Write a bundle into the folder `folder`; the description last, so that a half-written bundle is none."""
     tensors = save({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(bundle.parameters.items())})
     written = {"format": FORMAT, "version": VERSION, "tensors_sha256": hashlib.sha256(tensors).hexdigest()}
+    if bundle.evidence is not None:
+        evidence = bundle.evidence.to_bytes()
+        written["evidence_sha256"] = hashlib.sha256(evidence).hexdigest()
+        (folder / EVIDENCE).write_bytes(evidence)
     (folder / TENSORS).write_bytes(tensors)
     (folder / DESCRIPTION).write_json({**description_of(bundle), **written})
 
@@ -92,7 +102,7 @@ def description_of(bundle: Bundle) -> dict[str, Any]:
     return {
         f.name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
         for f in dataclasses.fields(bundle)
-        if f.name != "parameters"
+        if f.name not in ("parameters", "evidence")
         for value in [getattr(bundle, f.name)]
     }
 
@@ -136,9 +146,24 @@ def read_bundle(folder: Location) -> Bundle:
     if hashlib.sha256(tensors).hexdigest() != content.get("tensors_sha256"):
         raise InputError(f"bundle {folder.uri} was changed after it was written: {TENSORS} does not match its hash")
     try:
-        return bundle_of(content, dict(sorted(load(tensors).items())))  # as read, the order differs between processes
+        parameters = dict(sorted(load(tensors).items()))  # as read, the order differs between processes
+        evidence = _read_evidence(folder, content.get("evidence_sha256"))
+        return dataclasses.replace(bundle_of(content, parameters), evidence=evidence)
     except (KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"bundle {folder.uri} is damaged ({type(error).__name__}: {error}); write it again") from error
+
+
+def _read_evidence(folder: Location, expected: str | None) -> Evidence | None:
+    """Null where the description names none."""
+    if expected is None:
+        return None
+    file = folder / EVIDENCE
+    data = file.read_bytes() if file.exists() else b""
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise InputError(
+            f"bundle {folder.uri} was changed after it was written: {EVIDENCE} is missing or does not match its hash"
+        )
+    return Evidence.from_bytes(data, file.uri)
 
 
 def check_backbone(bundle: Bundle, backbone: Backbone, where: str) -> None:
@@ -169,9 +194,11 @@ def with_weights_at(bundle: Bundle, given: BackboneConfig, where: str) -> Bundle
     return dataclasses.replace(bundle, backbone=moved)
 
 
-def load_predictor(bundle: Bundle, where: str, backbone: Backbone | None = None, device: str = "cpu") -> Predictor:
-    """A ready model from a bundle. InputError when the backbone cannot be had or differs."""
+def load_predictor(
+    bundle: Bundle, where: str, backbone: Backbone | None = None, device: str = "cpu", *, deep: bool = False
+) -> Predictor:
+    """A ready model from a bundle; `deep` as of `Predictor`. InputError when the backbone cannot be had or differs."""
     backbone = backbone or load_backbone(bundle.backbone)
     check_backbone(bundle, backbone, where)
     model = QualityModel(backbone, bundle.prompts, precision=bundle.precision).to(device)
-    return Predictor(model, bundle.parameters)
+    return Predictor(model, bundle.parameters, deep=deep)

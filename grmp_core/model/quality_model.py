@@ -9,6 +9,7 @@ Shapes: B images, H = W image size, N tokens, D width, E joint embedding, K = 2 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from grmp_core.model.backbone import Backbone, dtype_of
 from grmp_core.model.prompts import FixedText, TextPrompt, VisualPrompt, num_visual_tokens
 from grmp_core.model.scene_words import SCENES
 from grmp_core.model.settings import PromptConfig, TrainableConfig
+from grmp_core.model.token_statistics import token_statistics
 from grmp_core.model.towers import open_text_tower, open_vision_tower
 
 Parameters = dict[str, Tensor]
@@ -223,16 +225,25 @@ class QualityModel(nn.Module):
         return ((images_BCHW - self.mean.float()) / self.std.float()).to(self.dtype)
 
     @torch.no_grad()
-    def prefix_tokens(self, parameters: Mapping[str, Tensor], views_BHWC: Tensor, stop_block: int) -> Tensor:
-        """Tokens (B, N, D) of `views` in front of block `stop_block`; the prompts of the blocks before it act."""
-        prompts_LVD = self._visual_prompts(parameters)
-        return self.vision_tower.run(self.vision_tower.embed(self.normalize(views_BHWC)), prompts_LVD, 0, stop_block)
+    def embed(self, inputs: Tensor) -> Tensor:
+        """uint8 views (B, H, W, 3) -> tokens (B, N, D) in front of block 0; such tokens stay as they are."""
+        return self.vision_tower.embed(self.normalize(inputs)) if inputs.dtype == torch.uint8 else inputs
 
     @torch.no_grad()
-    def teacher_scene_logits(self, views_BHWC: Tensor) -> Tensor:
-        """(B, S) scene logits of the frozen zero-shot CLIP: no learned tensor and no visual prompt takes part."""
-        tokens_BND = self.vision_tower.embed(self.normalize(views_BHWC))
-        return self.scale * self.image_features(tokens_BND, prompted=False) @ unit(self.scene_text()).T
+    def prefix_tokens(self, parameters: Mapping[str, Tensor], inputs: Tensor, stop_block: int) -> Tensor:
+        """Tokens (B, N, D) in front of block `stop_block`; the prompts of the blocks before it act.
+
+        inputs: uint8 views, or their tokens in front of block 0.
+        """
+        return self.vision_tower.run(self.embed(inputs), self._visual_prompts(parameters), 0, stop_block)
+
+    @torch.no_grad()
+    def teacher_scene_logits(self, inputs: Tensor) -> Tensor:
+        """(B, S) scene logits of the frozen zero-shot CLIP: no learned tensor and no visual prompt takes part.
+
+        inputs: as of `prefix_tokens`.
+        """
+        return self.scale * self.image_features(self.embed(inputs), prompted=False) @ unit(self.scene_text()).T
 
     def _visual_prompts(self, parameters: Mapping[str, Tensor]) -> Tensor | None:
         if self.visual_prompt is None:
@@ -245,9 +256,13 @@ class Predictor:
     """A finished model: learned tensors put in for good, text features computed once.
 
     Takes the model over: its weights are overwritten by `parameters`.
+
+    deep: for `look`, keep the image tower's own weights beside the adapted ones.
     """
 
-    def __init__(self, model: QualityModel, parameters: Mapping[str, Tensor]) -> None:
+    def __init__(self, model: QualityModel, parameters: Mapping[str, Tensor], *, deep: bool = False) -> None:
+        self._deep = deep
+        self._own_tower = copy.deepcopy(model.vision_tower) if deep else model.vision_tower
         model.put(parameters)
         with torch.no_grad():
             self.text_KE = unit(model.text_prompt())
@@ -256,14 +271,22 @@ class Predictor:
     @torch.inference_mode()
     def __call__(self, views_BHWC: Tensor) -> Tensor:
         """uint8 views (B, H, W, 3) -> (B,) quality in [0, 1], float32."""
-        tokens_BND = self.model.vision_tower.embed(self.model.normalize(views_BHWC))
-        return self.from_features(self.model.image_features(tokens_BND))
+        return self._quality(self.model.embed(views_BHWC))
+
+    @torch.inference_mode()
+    def look(self, views_BHWC: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 views (B, H, W, 3) -> (B,) quality, and (B, F) token statistics by the backbone before adaptation."""
+        tokens_BND = self.model.embed(views_BHWC)
+        return self._quality(tokens_BND), token_statistics(self._own_tower, tokens_BND, deep=self._deep)
 
     @torch.inference_mode()
     def from_features(self, unit_BE: Tensor) -> Tensor:
         """Unit features (B, E) of views -> (B,) quality in [0, 1], float32."""
         logits_BK = self.model.scale * unit_BE @ self.text_KE.T
         return self.model.calibrated(logits_BK).softmax(dim=-1)[:, 0]
+
+    def _quality(self, tokens_BND: Tensor) -> Tensor:
+        return self.from_features(self.model.image_features(tokens_BND))
 
 
 def unit(features: Tensor) -> Tensor:

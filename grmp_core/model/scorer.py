@@ -10,12 +10,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from grmp_core.confidence.evidence import Evidence
+from grmp_core.confidence.intervals import interval_of, margin_of
+from grmp_core.confidence.unlike import Likeness, domain_of
 from grmp_core.errors import ImageError
 from grmp_core.imaging.decoding import ImageLimits, decode_image
 from grmp_core.imaging.views import Pixels, scoring_views
@@ -32,6 +35,14 @@ class Score:
     """In [0, 1], 1 best; NaN where `error` says why there is none."""
     mos_scale_score: float
     """On the target's own MOS scale; NaN for a bundle that was never adapted to a target."""
+    quality_low: float | None = None
+    quality_high: float | None = None
+    """Ends of the interval that is to hold the label, by `ScoreTrust.coverage`; null where it is not known."""
+    score_low: float | None = None
+    score_high: float | None = None
+    """The same on the MOS scale."""
+    unlike: bool | None = None
+    """Whether the image is unlike those that the model knows; null where that cannot be told."""
     error: str | None = None
     notes: tuple[str, ...] = ()
     """Doubts about the pixels, as `decoding.DecodedImage` has them."""
@@ -47,6 +58,16 @@ class ImageViews:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoreTrust:
+    """What scores are to say of their own reliability."""
+
+    coverage: float = 0.9
+    """Share of new images whose label the interval is to hold, in (0, 1)."""
+    unlike_share: float = 0.05
+    """Share of held-out photos that may be called unlike, in (0, 1)."""
+
+
 class Scorer:
     """A bundle ready to score. `where` names the bundle in messages; `device` as torch spells it."""
 
@@ -60,16 +81,27 @@ class Scorer:
         device: str = "cpu",
         batch_size: int = 16,
         score_grid: int = 0,
+        trust: ScoreTrust | None = None,
     ) -> None:
         """limits: of the images; colour profiles are applied where the bundle says so.
         batch_size: views in a forward pass, at most; an image with more takes several.
-        score_grid: views a side whose quality is averaged; 0: as many as the bundle was adapted with.
+        score_grid: views a side whose quality is averaged; 0: as many as the bundle was adapted with. With another
+            number there are no intervals, which were measured with that one.
+        trust: coverage of the intervals and share of unlike images; null: the defaults.
         """
         self.bundle = bundle
         self.views = dataclasses.replace(bundle.views, score_grid=score_grid) if score_grid else bundle.views
         self.limits = dataclasses.replace(limits or ImageLimits(), colour_profiles=bundle.colour_profiles)
-        self.predictor = load_predictor(bundle, where, backbone, device)
         self.batch_size = batch_size
+        trust = trust or ScoreTrust()
+        self.evidence = bundle.evidence if untrusted_because(bundle, score_grid) is None else None
+        self.margin: float | None = None
+        self.likeness: Likeness | None = None
+        if self.evidence is not None:
+            self.margin = margin_of(self.evidence.predicted_N, self.evidence.quality_N, trust.coverage)
+            self.likeness = likeness_of(bundle, self.evidence, trust.unlike_share)
+        deep = self.likeness is not None and self.evidence is not None and self.evidence.deep
+        self.predictor = load_predictor(bundle, where, backbone, device, deep=deep)
 
     def score(self, sources: Iterable[Source]) -> list[Score]:
         """One Score a source, in order; each is decoded when its turn comes."""
@@ -98,8 +130,48 @@ class Scorer:
     def score_views(self, image: ImageViews) -> Score:
         """The Score of one image."""
         if image.views_GHW3 is None:
-            return Score(math.nan, math.nan, image.error, image.notes)
+            return Score(math.nan, math.nan, error=image.error, notes=image.notes)
         batches = torch.from_numpy(image.views_GHW3).split(self.batch_size)
-        quality = float(np.concatenate([self.predictor(batch).cpu().numpy() for batch in batches]).mean())
+        if self.likeness is None:
+            quality, unlike = _mean([self.predictor(batch) for batch in batches]), None
+        else:
+            qualities, statistics = zip(*map(self.predictor.look, batches), strict=True)
+            quality = _mean(qualities)
+            statistics_F = torch.cat(statistics).mean(dim=0).cpu().numpy()
+            unlike = bool(self.likeness.excess(statistics_F[None])[0] > 0)
         scale = self.bundle.score_range
-        return Score(quality, math.nan if scale is None else float(scale.to_mos(quality)), notes=image.notes)
+        mos = math.nan if scale is None else float(scale.to_mos(quality))
+        return Score(quality, mos, *self._interval(quality), unlike, notes=image.notes)
+
+    def _interval(self, quality: float) -> tuple[float | None, float | None, float | None, float | None]:
+        """Low and high end in quality, low and high end in MOS; null where there is none."""
+        if self.margin is None:
+            return None, None, None, None
+        low, high = (float(end) for end in interval_of(quality, self.margin))
+        scale = self.bundle.score_range
+        if scale is None:
+            return low, high, None, None
+        score_low, score_high = sorted(float(scale.to_mos(end)) for end in (low, high))
+        return low, high, score_low, score_high
+
+
+def _mean(qualities: Sequence[torch.Tensor]) -> float:
+    return float(np.concatenate([part.cpu().numpy() for part in qualities]).mean())
+
+
+def likeness_of(bundle: Bundle, evidence: Evidence, unlike_share: float = ScoreTrust.unlike_share) -> Likeness | None:
+    """The measure of images that are unlike those a bundle knows; null where it has nothing to compare with."""
+    domain = domain_of(bundle.backbone.name, bundle.backbone_sha256) if evidence.deep else None
+    likeness = Likeness(evidence, domain, unlike_share)
+    return likeness if likeness.known else None
+
+
+def untrusted_because(bundle: Bundle, score_grid: int = 0) -> str | None:
+    """Why a bundle's scores come without intervals; null where they have them."""
+    if bundle.kind == "prompts":
+        return "it is not adapted to labels"
+    if bundle.evidence is None:
+        return "it keeps no held-out predictions (made by an earlier version, or with adapt.folds=1); adapt it again"
+    if score_grid not in (0, bundle.views.score_grid):
+        return f"score.grid is {score_grid}, but its errors were measured with {bundle.views.score_grid}"
+    return None

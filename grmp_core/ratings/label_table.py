@@ -29,6 +29,9 @@ class ImageLabel:
     stderr: float
     """Standard error; NaN where it is not known."""
     votes: int
+    variance: float = float("nan")
+    """Squared standard error as far as it can be told from all images together: that of two votes by themselves may be
+    0 by chance. NaN where no image tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,7 @@ def labels_of(votes: Sequence[Vote], method: Method = "mean") -> Labels:
         known = {row.image for row in rows}
         columns = (pairs.images, labels_I.tolist(), stderr_I.tolist(), strengths.votes_I.tolist())
         rows += [
-            ImageLabel(image=image, mos=mos, stderr=stderr, votes=count)
+            ImageLabel(image=image, mos=mos, stderr=stderr, votes=count, variance=stderr**2)
             for image, mos, stderr, count in zip(*columns, strict=True)
             if image not in known
         ]
@@ -106,13 +109,15 @@ def _labels_of_grades(votes: Sequence[Vote], method: Method) -> tuple[list[Image
             notes.append(f"left out by the screening of BT.500: {', '.join(failed)}")
     opinion = mean_opinion(values_IR)
     mos_I, stderr_I = opinion.mos_I, opinion.stderr_I
+    variance_I = pooled_variance(values_IR) / np.maximum(opinion.votes_I, 1)
     if method == "model":
         model = fit_rater_model(grades)
         mos_I, stderr_I = model.quality_I, model.stderr_I
-    columns = (grades.images, mos_I.tolist(), stderr_I.tolist(), opinion.votes_I.tolist())
+        variance_I = stderr_I**2
+    columns = (grades.images, mos_I.tolist(), stderr_I.tolist(), opinion.votes_I.tolist(), variance_I.tolist())
     rows = [
-        ImageLabel(image=image, mos=mos, stderr=stderr, votes=count)
-        for image, mos, stderr, count in zip(*columns, strict=True)
+        ImageLabel(image=image, mos=mos, stderr=stderr, votes=count, variance=variance)
+        for image, mos, stderr, count, variance in zip(*columns, strict=True)
         if count
     ]
     if len(rows) < len(grades.images):
@@ -172,12 +177,39 @@ def _answer(vote: Vote) -> float | str:
     return vote.images[0] if vote.value == "left" else vote.images[1]
 
 
+def pooled_variance(values_IR: np.ndarray) -> float:
+    """Variance of the votes for one image, over all images with several; NaN without such an image."""
+    votes_I = np.sum(~np.isnan(values_IR), axis=1)
+    several = values_IR[votes_I > 1]
+    freedom = (votes_I[votes_I > 1] - 1).sum()
+    if freedom == 0:
+        return float("nan")
+    return float(np.nansum((several - np.nanmean(several, axis=1, keepdims=True)) ** 2) / freedom)
+
+
+def weights_of(rows: Sequence[ImageLabel]) -> np.ndarray | None:
+    """How much each label counts in training, in (0, 1]: its reliability, the share of its variance that is no error.
+
+    Null where that is the same for all labels, or of one of them nobody knows.
+    """
+    variance_N = np.array([row.variance for row in rows])
+    if len(rows) < 2 or np.isnan(variance_N).any() or np.ptp(variance_N) <= 1e-9 * variance_N.max():
+        return None
+    whole = float(np.var([row.mos for row in rows]))
+    signal = max(whole - float(variance_N.mean()), 0.1 * whole)
+    return signal / (signal + variance_N) if signal > 0 else None
+
+
 def to_csv(rows: Sequence[ImageLabel]) -> str:
-    """Columns image, mos, stderr and votes, sorted by image; an unknown standard error is empty."""
+    """Columns image, mos, stderr, votes, and weight where labels differ in it, sorted by image; an unknown standard
+    error is empty."""
+    rows = sorted(rows, key=lambda row: row.image)
+    weight_N = weights_of(rows)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["image", "mos", "stderr", "votes"])
-    for row in sorted(rows, key=lambda row: row.image):
+    writer.writerow(["image", "mos", "stderr", "votes", *([] if weight_N is None else ["weight"])])
+    for i, row in enumerate(rows):
         stderr = "" if np.isnan(row.stderr) else f"{row.stderr:.6g}"
-        writer.writerow([row.image, f"{row.mos:.6g}", stderr, row.votes])
+        weight = [] if weight_N is None else [f"{weight_N[i]:.4g}"]
+        writer.writerow([row.image, f"{row.mos:.6g}", stderr, row.votes, *weight])
     return stream.getvalue()

@@ -63,7 +63,8 @@ def baseline_predictions(
     known = [name for name in _MEASURES if name in extra or name not in _ASKED_FOR]
     values = {name: np.stack([measured[i][name] for i in good]) for name in known}
     values |= {name: np.asarray(target.score_range.to_mos(values[name])) for name in _QUALITIES if name in values}
-    images = _Images(np.array([target.image_paths[i] for i in good]), target.mos[good], values)
+    weights = None if target.weights is None else target.weights[good]
+    images = _Images(np.array([target.image_paths[i] for i in good]), target.mos[good], values, weights)
     protocol = target_protocol(config, target).take(good)
     frames = []
     trials = plan_trials(config, protocol)  # one a lambda; the labels are the same for all of them
@@ -88,6 +89,8 @@ class _Images:
     paths: np.ndarray
     mos: np.ndarray
     values: dict[str, np.ndarray]
+    weights: np.ndarray | None
+    """Of the labels in training; null where all count alike."""
 
     def predict(self, baseline: str, labelled: np.ndarray, test: np.ndarray) -> np.ndarray:
         """-> predictions for the images `test`, on the scale of `mos`."""
@@ -97,7 +100,9 @@ class _Images:
         if baseline == _LIQE:
             return self.values[_LIQE][test]
         if baseline == "residual":
-            return residual_ridge(pooled[labelled], base[labelled], self.mos[labelled], pooled[test], base[test])
+            weights = None if self.weights is None else self.weights[labelled]
+            known = (pooled[labelled], base[labelled], self.mos[labelled])
+            return residual_ridge(*known, pooled[test], base[test], weights)
         if baseline == "kernel":
             return kernel_regression(pooled[labelled], self.mos[labelled], pooled[test])
         features = self.values[_BRISQUE] if baseline == _BRISQUE else pooled

@@ -13,6 +13,7 @@ from grmp_core.errors import InputError
 from grmp_core.nano.material import RATED_SUBSETS, photos_of, prepare, read_material, sources_of, write_hashes
 from grmp_core.strict_json import json_text
 from pipelines.backbone_training.averaging import average_weights
+from pipelines.backbone_training.domain_asset import write_domain
 from pipelines.backbone_training.loop import train
 from pipelines.backbone_training.measurements import measure_held_out, measure_target, open_weights
 from pipelines.backbone_training.run_config import RunConfig
@@ -67,6 +68,12 @@ def _hashes(options: argparse.Namespace) -> None:
     print(len(write_hashes(options.material, options.out)), "photos in", options.out)
 
 
+def _domain(options: argparse.Namespace) -> None:
+    backbone = open_weights(options.weights, options.precision)
+    domain = write_domain(backbone, read_material(options.material), options.out)
+    print(f"{len(domain.references[0])} reference photos in {options.out}")
+
+
 def _pseudo_target(options: argparse.Namespace) -> None:
     print(write_pseudo_target(read_material(options.material), options.change, options.out))
 
@@ -83,6 +90,7 @@ ACTIONS = {
     "average": _average,
     "measure": _measure,
     "hashes": _hashes,
+    "domain": _domain,
     "pseudo-target": _pseudo_target,
     "target-table": _target_table,
 }

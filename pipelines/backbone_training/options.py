@@ -11,8 +11,8 @@ from pipelines.backbone_training.run_config import RunConfig
 
 
 def parse(arguments: Sequence[str] | None, description: str) -> argparse.Namespace:
-    """-> the options of one of the commands prepare, train, average, measure, hashes, pseudo-target
-    and target-table."""
+    """-> the options of one of the commands prepare, train, average, measure, hashes, domain, pseudo-target and
+    target-table."""
     parser = argparse.ArgumentParser(prog="grmp train_backbone", description=description)
     commands = parser.add_subparsers(dest="command", required=True)
     _prepare_options(commands.add_parser("prepare", help="decode photos, ask the classifier about them"))
@@ -20,6 +20,7 @@ def parse(arguments: Sequence[str] | None, description: str) -> argparse.Namespa
     _average_options(commands.add_parser("average", help="write the mean of several runs' weights"))
     _measure_options(commands.add_parser("measure", help="print what weights can do"))
     _hashes_options(commands.add_parser("hashes", help="write the perceptual hashes of all training photos"))
+    _domain_options(commands.add_parser("domain", help="write what images are told by that are unlike its training"))
     _pseudo_target_options(commands.add_parser("pseudo-target", help="write held-out photos to choose settings on"))
     _target_table_options(commands.add_parser("target-table", help="write a target's labels with groups of neighbours"))
     options = parser.parse_args(arguments)
@@ -77,6 +78,18 @@ def _hashes_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default="grmp_core/assets/grmp-nano.hashes.npy",
         help="what leaks into a target are found by (default: %(default)s)",
+    )
+
+
+def _domain_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", required=True, help="exported weights (.safetensors)")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
+    parser.add_argument("--material", type=Path, required=True, metavar="DIR", help="of training")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default="grmp_core/assets/grmp-nano.domain.safetensors",
+        help="made anew whenever the weights change (default: %(default)s)",
     )
 
 

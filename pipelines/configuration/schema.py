@@ -22,6 +22,7 @@ from pipelines.configuration.serving import DriftConfig, ServeConfig
 from pipelines.configuration.workloads import (
     AblateConfig,
     CardConfig,
+    CompareConfig,
     ExplainConfig,
     ExportConfig,
     ImportConfig,
@@ -36,6 +37,7 @@ from pipelines.configuration.workloads import (
     SweepConfig,
     SynthesizeConfig,
     TargetConfig,
+    ThresholdConfig,
     TrackingConfig,
     VideoConfig,
 )
@@ -90,3 +92,5 @@ class Config(Settings):
     drift: DriftConfig = field(default_factory=DriftConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
+    threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)

@@ -137,6 +137,9 @@ class TargetConfig(Settings):
     reference_column: Text | None = None
     """Column of a `table` with the name of the pristine original: images of one are never split between training and
     test. null: every image is its own, files with equal bytes are one."""
+    weight_column: str | None = None
+    """Column of a `table` with how much a label counts in training, a number above 0; null: a column called weight,
+    where there is one; '': none. Test images count alike."""
     score_min: float | None = None
     """Smallest score of a `table`'s scale, with `score_max`; null: the smallest that occurs."""
     score_max: float | None = None
@@ -202,7 +205,8 @@ class RateConfig(Settings):
     """How grades become labels. `mean`: of all raters. `screened`: without those who fail the screening of ITU-R
     BT.500. `model`: biases of the raters taken away, consistent ones weigh more (after ITU-T P.913)."""
     import_file: PathText | None = None
-    """JSON export of Label Studio whose votes are added to the log; no page is served."""
+    """JSON export of Label Studio, or a table of rankings (rater, ranking, image, rank), whose votes are added to the
+    log; no page is served."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -389,6 +393,28 @@ class RegisterConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ThresholdConfig(Settings):
+    """The score above which images pass."""
+
+    pass_mos: float | None = None
+    """Human score, on the model's own scale, that an image must reach; of a scale of differences, must not exceed."""
+    precision: Annotated[float, Gt(0), Lt(1)] = 0.95
+    """Share of the accepted images that reach it, at least."""
+    confidence: Annotated[float, Gt(0), Lt(1)] = 0.95
+    """Probability, over labels, that the share is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(Settings):
+    """Two versions to compare."""
+
+    first: PathText | None = None
+    """An image, or a folder, pattern or table of them."""
+    second: PathText | None = None
+    """Another version: of folders, files with the same name, without its ending, show the same scene."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoreConfig(Settings):
     """Images to score, and how."""
 
@@ -403,6 +429,10 @@ class ScoreConfig(Settings):
     grid: Annotated[int, Ge(0)] = 0
     """Views a side, grid x grid spread evenly over the image, whose quality is averaged; 0: as the model was adapted
     (views.score_grid). More views cost their time and see more of a large photo."""
+    coverage: Annotated[float, Gt(0), Lt(1)] = 0.9
+    """Share of images whose human score the interval (quality_low to quality_high) is to hold."""
+    unlike_share: Annotated[float, Gt(0), Lt(1)] = 0.05
+    """Share of photos like those that the model knows which may be marked `unlike`; a larger one marks more images."""
     batch_size: Annotated[int, Ge(1)] = 16
     """Views in one forward pass, at most. They are always views of one image: no other one changes its score."""
     workers: Annotated[int, Ge(0)] = 0

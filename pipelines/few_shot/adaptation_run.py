@@ -15,6 +15,7 @@ import torch
 from grmp_core.evaluation.protocol import Protocol
 from grmp_core.evaluation.split_tables import SplitTable
 from grmp_core.learning.few_shot import AdaptResult, adapt, folds_of
+from grmp_core.model.backbone import dtype_of
 from grmp_core.model.bundle import LEARNED_FROM, Bundle, write_bundle
 from pipelines.configuration.loading import LAMBDA
 from pipelines.configuration.schema import Config
@@ -82,7 +83,8 @@ def adapt_to_all_labels(config: Config) -> Adaptation:
         task = ray.remote(num_cpus=config.sweep.cpus_per_trial, num_gpus=config.sweep.gpus_per_trial)(_adapt)
         result = ray.get(task.remote(config, start, encoded))
     about = {"shots": len(encoded.mos), LEARNED_FROM: list(encoded.image_ids)}
-    bundle = adapted_bundle(config, start, result, target.score_range, about)
+    labelled = encoded.views(np.arange(len(encoded.mos)), dtype_of(config.precision), torch.device("cpu"))
+    bundle = adapted_bundle(config, start, result, labelled, target.score_range, about)
     write_bundle(folder.bundle, bundle)
     folder.write_history(result)
     rejected = (*bad_rows(target), *encoded.unreadable)

@@ -10,6 +10,7 @@ import ray
 import torch
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
+from grmp_core.confidence.unlike import has_domain
 from grmp_core.datasets.labelled_set import LabelledSet
 from grmp_core.errors import ImageError, InputError
 from grmp_core.evaluation.protocol import Protocol
@@ -34,10 +35,13 @@ class EncodedTarget:
     mos: np.ndarray
     quality: np.ndarray
     arrays: dict[str, np.ndarray]
-    """train_tokens (N, V, T, D), teacher_logits (N, V, S), score_tokens (N, G, T, D); bf16 as int16."""
+    """train_tokens (N, V, T, D), teacher_logits (N, V, S), score_tokens (N, G, T, D), bf16 as int16; statistics (N, F)
+    float32."""
     unreadable: tuple[dict[str, str], ...]
     """Path and reason of the images that are left out."""
     protocol: Protocol
+    weights: np.ndarray | None = None
+    """Of the labels in training; null where all count alike."""
 
     def views(self, rows: np.ndarray, dtype: torch.dtype, device: torch.device) -> LabelledViews:
         """The rows as the adaptation wants them."""
@@ -46,7 +50,9 @@ class EncodedTarget:
             _tensor(self.arrays["teacher_logits"][rows], torch.float32).to(device),
             _tensor(self.arrays["score_tokens"][rows], dtype).to(device),
             torch.from_numpy(self.quality[rows].astype(np.float32)).to(device),
+            torch.from_numpy(self.arrays["statistics"][rows]),
             tuple(self.reference_ids[i] for i in rows),
+            None if self.weights is None else torch.from_numpy(self.weights[rows].astype(np.float32)).to(device),
         )
 
 
@@ -86,13 +92,15 @@ def encode_target(
         tuple(columns["reference_id"][i] for i in order),
         np.array([columns["mos"][i] for i in order]),
         np.array([columns["quality"][i] for i in order]),
-        {name: np.stack([row[name] for row in good]) for name in ("train_tokens", "teacher_logits", "score_tokens")},
+        {name: np.stack([row[name] for row in good]) for name in _ARRAYS},
         rejected,
         protocol,
+        None if target.weights is None else target.weights[order],
     )
 
 
-_ENCODED = ("image_id", "perceptual_hash", "train_tokens", "teacher_logits", "score_tokens")
+_ARRAYS = ("train_tokens", "teacher_logits", "score_tokens", "statistics")
+_ENCODED = ("image_id", "perceptual_hash", *_ARRAYS)
 
 
 def _encode_batch(batch: dict[str, np.ndarray], config: Config, start: Bundle) -> dict[str, Any]:
@@ -107,6 +115,7 @@ class _Encoder:
         self.config = config
         self.start = start.parameters
         self.model = process_model(self.config, start, compute_device(self.config.sweep.gpus_per_trial))
+        self.deep = has_domain(config.backbone.name, start.backbone_sha256)
         self.with_hashes = training_hashes(config.backbone.name, config.backbone.checkpoint) is not None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -131,13 +140,15 @@ class _Encoder:
         size_px = self.model.image_size_px
         train = training_views(image, self.config.views, size_px, self.config.seed, path.rsplit("/", 1)[-1])
         score = whole_grid(scoring_views(image, self.config.views, size_px), self.config.views)
-        views = prepare_views(self.model, self.start, train[None], score[None], np.array([quality]), [path])
+        given = (train[None], score[None], np.array([quality]), [path])
+        views = prepare_views(self.model, self.start, *given, deep=self.deep)
         return {
             "image_id": image_id(data),
             "perceptual_hash": f"{hash_of(image) if self.with_hashes else 0:x}",  # no integer: Arrow's have a sign
             "train_tokens": _array(views.train_tokens_NVTD[0]),
             "teacher_logits": _array(views.teacher_logits_NVS[0]),
             "score_tokens": _array(views.score_tokens_NGTD[0]),
+            "statistics": views.statistics_NF[0].cpu().numpy(),
         }
 
 

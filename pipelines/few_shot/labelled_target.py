@@ -30,6 +30,7 @@ def load_target(config: TargetConfig) -> LabelledSet:
         image_column=config.image_column,
         score_column=config.score_column,
         reference_column=config.reference_column,
+        weight_column=config.weight_column,
         score_min=config.score_min,
         score_max=config.score_max,
         higher_is_better=config.higher_is_better,

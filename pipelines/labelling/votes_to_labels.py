@@ -10,6 +10,7 @@ from grmp_core.errors import InputError
 from grmp_core.imaging.decoding import image_bytes, image_id
 from grmp_core.ratings.label_studio import read_label_studio
 from grmp_core.ratings.label_table import RaterSummary, labels_of, to_csv
+from grmp_core.ratings.rankings import read_rankings
 from grmp_core.ratings.vote_log import VoteLog, read_log
 from grmp_core.storage import locate
 from pipelines.configuration.workloads import RateConfig
@@ -91,9 +92,10 @@ def export_labels(config: RateConfig) -> Export:
 
 
 def import_votes(config: RateConfig) -> Imported:
-    """Add the votes of a Label Studio export to a folder's log; those that are there are not added again.
+    """Add the votes of a Label Studio export (.json), or of a table of rankings, to a folder's log; those that are
+    there are not added again.
 
-    Raises InputError as `read_label_studio` and `VoteLog` do, and when the log cannot be written.
+    Raises InputError as `read_label_studio`, `read_rankings` and `VoteLog` do, and when the log cannot be written.
     """
     path = log_path(config)
     pool = ImagePool(config.folder or "", own_files=(path,))
@@ -110,7 +112,8 @@ def import_votes(config: RateConfig) -> Imported:
             raise InputError(f"{len(images)} images of the folder are called {name}")
         return images[0] if images else None
 
-    content = read_label_studio(config.import_file or "", find)
+    file = config.import_file or ""
+    content = read_label_studio(file, find) if file.lower().endswith(".json") else read_rankings(file, find)
     log = VoteLog(path)
     try:
         known = {entry.id for entry in log.history.entries}

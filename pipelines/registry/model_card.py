@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from grmp_core.model.bundle import Bundle
+from grmp_core.model.scorer import untrusted_because
 from pipelines.registry.rights import rights_lines
 
 _LONG = 40
@@ -31,6 +32,7 @@ def model_card(name: str, bundle: Bundle, allow_local_paths: bool, decision: str
         "",
         f"* Input: a column `image`, base64 of an encoded image file ({paths}; URLs are never fetched).",
         f"* Output: {scores}; `error` says why a row has no score.",
+        f"* {_trust(bundle)}",
         "* Scores rank images of the kind it was adapted to; measure it on labels before other use.",
         *_download_note(bundle),
         "",
@@ -54,6 +56,17 @@ def card_sections(bundle: Bundle) -> list[str]:
         "",
         *rights_lines(bundle),
     ]
+
+
+def _trust(bundle: Bundle) -> str:
+    reason = untrusted_because(bundle)
+    if reason:
+        return f"Scores come without intervals: {reason}."
+    count = len(bundle.evidence.predicted_N) if bundle.evidence else 0
+    return (
+        f"Intervals (`quality_low` to `quality_high`) from the errors of {count} held-out predictions; `unlike` marks "
+        "images that are unlike those it knows."
+    )
 
 
 def _metrics(metrics: dict[str, float]) -> list[str]:

@@ -19,7 +19,7 @@ from PIL import Image
 import grmp_core
 from grmp_core.errors import InputError
 from grmp_core.identity import digest_of
-from grmp_core.model.bundle import DESCRIPTION, TENSORS, Bundle
+from grmp_core.model.bundle import DESCRIPTION, EVIDENCE, TENSORS, Bundle
 from grmp_core.storage import Location
 from pipelines.configuration.schema import Config
 
@@ -34,16 +34,17 @@ REQUIREMENTS = (
 def content_hash(config: Config, bundle: Bundle) -> str:
     """SHA-256 as hex of all that a version consists of: bundle, code, and what may be switched."""
     backbone = dataclasses.replace(bundle.backbone, checkpoint=None)  # where the weights lie does not matter
-    described = dataclasses.asdict(dataclasses.replace(bundle, backbone=backbone, parameters={}))
+    described = dataclasses.asdict(dataclasses.replace(bundle, backbone=backbone, parameters={}, evidence=None))
+    evidence = b"" if bundle.evidence is None else bundle.evidence.to_bytes()
     code = (file.read_bytes() for file in [PROGRAM, *sorted(_package().rglob("*.py"))])
-    return digest_of(bundle.digest, described, model_config(config), *code)
+    return digest_of(bundle.digest, described, evidence, model_config(config), *code)
 
 
 def stage(folder: Path, source: Location, bundle: Bundle) -> dict[str, str]:
     """The artifacts under names that do not depend on where they came from."""
     target = folder / "bundle"
     target.mkdir()
-    for name in (DESCRIPTION, TENSORS):
+    for name in (DESCRIPTION, TENSORS, *([EVIDENCE] if bundle.evidence else [])):
         (target / name).write_bytes((source / name).read_bytes())
     artifacts = {"bundle": str(target)}
     if bundle.backbone.checkpoint is not None:
@@ -82,15 +83,19 @@ def model_config(config: Config) -> dict[str, Any]:
         "allow_local_paths": config.register.allow_local_paths,
         "max_pixels": limits.max_pixels,
         "min_side_px": limits.min_side_px,
+        "coverage": config.score.coverage,
+        "unlike_share": config.score.unlike_share,
     }
 
 
 def signature() -> ModelSignature:
-    outputs = [ColSpec("double", "quality", required=False), ColSpec("double", "mos_scale_score", required=False)]
-    return ModelSignature(
-        inputs=Schema([ColSpec("string", "image")]),
-        outputs=Schema([*outputs, ColSpec("string", "error", required=False)]),
-    )
+    numbers = ("quality", "mos_scale_score", "quality_low", "quality_high", "score_low", "score_high")
+    outputs = [
+        *(ColSpec("double", name, required=False) for name in numbers),
+        ColSpec("boolean", "unlike", required=False),
+        ColSpec("string", "error", required=False),
+    ]
+    return ModelSignature(inputs=Schema([ColSpec("string", "image")]), outputs=Schema(outputs))
 
 
 def example() -> pd.DataFrame:

@@ -3,7 +3,8 @@
 MLflow runs this file by itself (models-from-code), with a copy of grmp_core beside it. It must import nothing else of
 this project, and no Ray.
 
-Settings come as the model's configuration (`allow_local_paths`, `max_pixels`, `min_side_px`). Where local paths are
+Settings come as the model's configuration (`allow_local_paths`, `max_pixels`, `min_side_px`, `coverage`,
+`unlike_share`). Where local paths are
 allowed, the environment variable GRMP_IMAGE_ROOT of the serving process narrows them to one folder.
 """
 
@@ -24,7 +25,7 @@ from grmp_core.errors import ImageError, InputError
 from grmp_core.imaging.base64_images import check_no_url, from_base64
 from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.model.bundle import read_bundle
-from grmp_core.model.scorer import Score, Scorer
+from grmp_core.model.scorer import Score, Scorer, ScoreTrust
 from grmp_core.storage import locate
 
 MAX_ENCODED_BYTES = 96 * 1024 * 1024
@@ -36,8 +37,10 @@ class ServedModel(PythonModel):
     """Input: a string column `image`, base64 of an encoded image file (a `data:image/…;base64,` prefix may stand
     before it), or a path where that is switched on. URLs are never fetched.
 
-    Output, row by row: `quality` in [0, 1], 1 best; `mos_scale_score` on the target's own scale; `error`. A row that
-    cannot be scored has null scores and says why; the other rows are not affected.
+    Output, row by row: `quality` in [0, 1], 1 best; `mos_scale_score` on the target's own scale; `quality_low`,
+    `quality_high`, `score_low` and `score_high`, the ends of the interval; `unlike`, whether the image is unlike those
+    that the model knows; `error`. A row that cannot be scored has null scores and says why; the other rows are not
+    affected.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -50,7 +53,8 @@ class ServedModel(PythonModel):
         limits = ImageLimits(**{name: value for name, value in settings.items() if name in names})
         self.allow_local_paths = settings.get("allow_local_paths") is True
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.scorer = Scorer(bundle, "of the registered model", limits=limits, device=device)
+        trust = ScoreTrust(**{f.name: settings[f.name] for f in dataclasses.fields(ScoreTrust) if f.name in settings})
+        self.scorer = Scorer(bundle, "of the registered model", limits=limits, device=device, trust=trust)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -83,11 +87,8 @@ class ServedModel(PythonModel):
 
 
 def _frame(scores: list[Score], index: pd.Index) -> pd.DataFrame:
-    columns: dict[str, list[Any]] = {
-        "quality": [score.quality for score in scores],
-        "mos_scale_score": [score.mos_scale_score for score in scores],
-        "error": [score.error for score in scores],
-    }
+    names = [field.name for field in dataclasses.fields(Score) if field.name != "notes"]
+    columns: dict[str, list[Any]] = {name: [getattr(score, name) for score in scores] for name in names}
     return pd.DataFrame({name: _column(values, index) for name, values in columns.items()})
 
 

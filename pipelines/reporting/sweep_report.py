@@ -35,6 +35,7 @@ from pipelines.rendering.document import (
 from pipelines.reporting import findings
 from pipelines.reporting.charts import number
 from pipelines.reporting.findings import NONE, answer_of, decimals, short_answer
+from pipelines.reporting.trust import intervals_and_refusals
 from pipelines.results import statistics
 from pipelines.results.sweep_folder import SweepFolder, SweepResults
 
@@ -79,6 +80,7 @@ def build_page(sweep: SweepResults, settings: ReportConfig, limits: ImageLimits)
             Section("Which lambda?", findings.lambdas(sweep)),
         ]
         sections += findings.chosen_model(sweep, settings, limits)
+        sections += intervals_and_refusals(sweep)
         sections += [Section("All results", _results(table)), Section("Time and cost", _time(sweep, table, settings))]
     sections += findings.search_tried(sweep)
     if len(sweep.failed):

@@ -82,6 +82,10 @@ PREDICTIONS = Schema(
 """One row a test image of a trial: its human score, the predicted quality in [0, 1], and that on the score's scale."""
 
 
+EXCESS = "excess"
+"""A further column of predictions where the model can tell: `Likeness.excess`, above 0 of images that are unlike."""
+
+
 def results_frame(rows: Iterable[tuple[Trial, TrialResult]]) -> pd.DataFrame:
     """In the order of budget, lambda and split."""
     frame = RESULTS.frame([{**trial.as_row(), **dataclasses.asdict(result)} for trial, result in rows])

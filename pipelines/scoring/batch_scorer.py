@@ -23,9 +23,10 @@ import torch
 from ray import ObjectRef
 from ray.data import ActorPoolStrategy
 
+from grmp_core.identity import digest_of
 from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.model.bundle import Bundle
-from grmp_core.model.scorer import Score, Scorer
+from grmp_core.model.scorer import Score, Scorer, ScoreTrust, untrusted_because
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import ScoreConfig
@@ -36,10 +37,17 @@ from pipelines.runtime.provenance import config_hash
 from pipelines.runtime.ray_session import ray_session
 from pipelines.scoring.image_tables import ImageInput, ImageReader
 
+_NUMBERS = ("quality", "mos_scale_score", "quality_low", "quality_high", "score_low", "score_high")
 SCORES = pa.schema(
-    {"image_path": pa.string(), "quality": pa.float64(), "mos_scale_score": pa.float64(), "error": pa.string()}
+    {
+        "image_path": pa.string(),
+        **dict.fromkeys(_NUMBERS, pa.float64()),
+        "unlike": pa.bool_(),
+        "error": pa.string(),
+    }
 )
-"""Columns of a scores file: the error is null where there is a score, the scores are null where there is an error."""
+"""Columns of a scores file: the error is null where there is a score, the scores are null where there is an error.
+Intervals and `unlike` are null where the model keeps no held-out predictions."""
 SCORED = SCORES.append(pa.field("key", pa.string())).append(pa.field("notes", pa.list_(pa.string())))
 """A row of it while others are scored, with `ImageInput.key` and `Score.notes`."""
 ROWS_OF_A_CALL = 16
@@ -58,12 +66,12 @@ def score_paths(config: Config, bundle: Bundle, where: str, paths: Sequence[str]
 def score_inputs(
     config: Config, bundle: Bundle, where: str, images: Sequence[ImageInput], parts: Parts | None = None
 ) -> pd.DataFrame:
-    """One row an image, in their order: image_path, quality, mos_scale_score, error (None where there is a score).
+    """One row an image, in their order, with the columns of `SCORES` (error: None where there is a score).
 
     parts: where rows are kept while the rest is scored, for a run that dies; what is there is not scored again.
     """
     pending = list({image.key: image for image in images if not image.problem}.values())
-    rows = {image.key: _row(image, Score(math.nan, math.nan, image.problem)) for image in images if image.problem}
+    rows = {image.key: _row(image, Score(math.nan, math.nan, error=image.problem)) for image in images if image.problem}
     if len(pending) <= FEW:
         fresh = {row["key"]: row for row in _score_here(config, bundle, where, pending)}
     else:
@@ -77,13 +85,17 @@ def score_inputs(
     for note, count in notes.most_common():
         say(f"score: {count} image{'s' if count > 1 else ''}: {note}")
     rows |= fresh
+    reason = untrusted_because(bundle, config.score.grid)
+    if fresh and reason:
+        say(f"score: no intervals and no refusals, since {reason}")
     return scores_frame([rows[image.key] for image in images])
 
 
 def scores_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The columns of a scores table. Of a good row the error is None, not the NaN that pandas makes of it."""
+    """The columns of a scores table. A missing error or `unlike` is None, not the NaN that pandas makes of it."""
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in SCORES.names}
-    return pd.DataFrame(columns | {"error": pd.Series(columns["error"], dtype=object)})
+    kinds = {**dict.fromkeys(_NUMBERS, float), "unlike": object, "error": object}
+    return pd.DataFrame(columns | {name: pd.Series(columns[name], dtype=kind) for name, kind in kinds.items()})
 
 
 def _score_in_parts(scored: Iterable[dict[str, Any]], parts: Parts | None) -> dict[str, dict[str, Any]]:
@@ -104,7 +116,12 @@ def _score_here(config: Config, bundle: Bundle, where: str, images: Sequence[Ima
     if not images:
         return
     scorer = Scorer(
-        bundle, where, limits=config.images, batch_size=config.score.batch_size, score_grid=config.score.grid
+        bundle,
+        where,
+        limits=config.images,
+        batch_size=config.score.batch_size,
+        score_grid=config.score.grid,
+        trust=_trust_of(config.score),
     )
     reader, threads = ImageReader(), torch.get_num_threads()
     torch.set_num_threads(1)
@@ -158,7 +175,9 @@ class Parts:
     def of(cls, output: Location, bundle: Bundle, config: Config) -> Parts:
         """Another model, grid or size limit has parts of its own."""
         model = (bundle.digest, bundle.views, bundle.precision, bundle.score_range, bundle.colour_profiles)
-        identity = config_hash(*model, config.images, config.score.grid, SCORED.names)
+        evidence = bundle.evidence and digest_of(bundle.evidence.to_bytes())
+        asked = (config.score.grid, config.score.coverage, config.score.unlike_share)
+        identity = config_hash(*model, evidence, config.images, *asked, SCORED.names)
         return cls(output.at(f"{output.path}.parts-{identity}"))
 
     def read(self) -> list[dict[str, Any]]:
@@ -200,6 +219,7 @@ class _Worker:
             device="cuda" if settings.gpus_per_worker else "cpu",
             batch_size=settings.batch_size,
             score_grid=settings.grid,
+            trust=_trust_of(settings),
         )
         self.reader = ImageReader()
 
@@ -208,6 +228,10 @@ class _Worker:
         images = [ImageInput(**row) for row in rows.to_pylist()]
         scores = self.scorer.score(self.reader.read(image) for image in images)
         return pa.Table.from_pylist([_row(*pair) for pair in zip(images, scores, strict=True)], schema=SCORED)
+
+
+def _trust_of(settings: ScoreConfig) -> ScoreTrust:
+    return ScoreTrust(coverage=settings.coverage, unlike_share=settings.unlike_share)
 
 
 def _row(image: ImageInput, score: Score) -> dict[str, Any]:

@@ -40,12 +40,17 @@ class Scoring:
         return self.scores[self.scores["error"].notna()]
 
     @property
+    def unlike(self) -> int:
+        """Images that are unlike those that the model knows."""
+        return int(self.scores["unlike"].eq(True).sum())
+
+    @property
     def exit_code(self) -> int:
         """1 when no image at all has a score."""
         return int(len(self.failed) == len(self.scores))
 
     def as_json(self) -> dict[str, Any]:
-        counts = {"scored": len(self.scores) - len(self.failed), "failed": len(self.failed)}
+        counts = {"scored": len(self.scores) - len(self.failed), "failed": len(self.failed), "unlike": self.unlike}
         not_taken = [left.as_row() for left in self.not_taken]
         return {"scores": _records(self.scores), "output": self.output, **counts, "not_taken": not_taken}
 
@@ -58,7 +63,8 @@ class Scoring:
         counts = (
             f"scored {scored}, {failed} failed{first}" if scored else f"no image has a score: {failed} failed{first}"
         )
-        return f"{counts}, {self.seconds:.1f} s"
+        unlike = f", {self.unlike} unlike what the model knows: do not rely on their scores" if self.unlike else ""
+        return f"{counts}{unlike}, {self.seconds:.1f} s"
 
 
 def scores_as_text(scores: pd.DataFrame) -> str:
@@ -71,8 +77,22 @@ def scores_as_text(scores: pd.DataFrame) -> str:
             if len(by_quality) <= 2 * _EXTREMES
             else pd.concat([by_quality[:_EXTREMES], by_quality[-_EXTREMES:]])
         )
-    columns = {"image": "image_path", "quality": "quality", "score": "mos_scale_score", "error": "error"}
-    return table([{title: row[column] for title, column in columns.items()} for row in _records(shown)])
+    return table([_shown(row) for row in _records(shown)])
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for the terminal: the interval on the scale of the scores where there is one."""
+    low, high = row["score_low"], row["score_high"]
+    if low is None:
+        low, high = row["quality_low"], row["quality_high"]
+    return {
+        "image": row["image_path"],
+        "quality": row["quality"],
+        "score": row["mos_scale_score"],
+        "interval": None if low is None else f"{low:.3g} to {high:.3g}",
+        "unlike": "unlike" if row["unlike"] else None,
+        "error": row["error"],
+    }
 
 
 def score_images(config: Config) -> Scoring:
@@ -124,6 +144,7 @@ def _write_manifest(config: Config, output: Location, model: str, result: Scorin
         counts={
             "images": len(result.scores),
             "without_score": len(result.failed),
+            "unlike": result.unlike,
             "not_taken": len(result.not_taken),
         },
         rejected=[{"path": row.image_path, "reason": row.error} for row in result.failed.itertuples()],

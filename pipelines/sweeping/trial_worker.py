@@ -29,6 +29,7 @@ from grmp_core.identity import Identity
 from grmp_core.learning.few_shot import LabelledViews, adapt, predict_quality, train, validation_curve
 from grmp_core.model.bundle import LEARNED_FROM, Bundle, write_bundle
 from grmp_core.model.quality_model import QualityModel
+from grmp_core.model.scorer import likeness_of
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
 from pipelines.configuration.loading import LAMBDA, with_settings
@@ -37,6 +38,7 @@ from pipelines.few_shot.adapted_bundle import adapted_bundle
 from pipelines.few_shot.encoded_target import EncodedTarget
 from pipelines.few_shot.starting_model import compute_device, process_model
 from pipelines.results.sweep_folder import SweepFolder
+from pipelines.results.tables import EXCESS
 from pipelines.results.trial import METRICS, SettingResult, Trial, TrialResult
 from pipelines.runtime.metrics import count
 
@@ -89,7 +91,7 @@ def grid_trial(params: dict[str, Any], shared: Shared, trials: Mapping[str, Tria
         bundle=folder.bundle.uri,
     )
     about = {**trial.as_row(), LEARNED_FROM: [encoded.image_ids[i] for i in rows]}
-    bundle = adapted_bundle(config, shared.start, result, shared.score_range, about)
+    bundle = adapted_bundle(config, shared.start, result, labelled, shared.score_range, about)
     metrics = {**bundle.metrics, **{name: getattr(outcome, name) for name in METRICS}}
     held_out = pd.DataFrame(
         {
@@ -99,6 +101,9 @@ def grid_trial(params: dict[str, Any], shared: Shared, trials: Mapping[str, Tria
             "mos_scale_score": predicted_mos,
         }
     )
+    likeness = None if bundle.evidence is None else likeness_of(bundle, bundle.evidence)
+    if likeness is not None:
+        held_out[EXCESS] = likeness.excess(encoded.arrays["statistics"][split.test])
     folder.begin()
     write_bundle(folder.bundle, dataclasses.replace(bundle, metrics=metrics))
     folder.write_history(result)

@@ -48,7 +48,7 @@ def encode_plainly(config: Config) -> tuple[EncodedTarget, float]:
     rows = {"row": np.arange(target.table.num_rows), "path": columns["image_path"], "quality": columns["quality"]}
     output = encoder(rows)
     seconds = time.perf_counter() - began
-    arrays = {name: np.stack(output[name]) for name in ("train_tokens", "teacher_logits", "score_tokens")}
+    arrays = {name: np.stack(output[name]) for name in ("train_tokens", "teacher_logits", "score_tokens", "statistics")}
     mos, quality = np.array(columns["mos"]), np.array(columns["quality"])
     names = tuple(output["path"]), tuple(output["image_id"]), tuple(columns["reference_id"])
     return EncodedTarget(

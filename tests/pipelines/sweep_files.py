@@ -79,7 +79,7 @@ def _trial(sweep: SweepFolder, trial: Trial, pictures: list[str]) -> TrialResult
         EpochRecord(e, 0.7 - 0.02 * e, 0.1 if strength else math.nan, 88.0, 0.4) for e in range(1, epochs + 1)
     )
     curve = tuple((e, reached - 0.1 / e) for e in range(1, 31))
-    folder.write_history(AdaptResult({}, epochs, curve[epochs][1], curve, history))
+    folder.write_history(AdaptResult({}, epochs, curve[epochs][1], curve, history, np.array([])))
     return TrialResult(
         val_srcc=reached + rng.normal(0, 0.2 / np.sqrt(shots)),
         srcc=reached,

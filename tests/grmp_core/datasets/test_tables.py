@@ -6,6 +6,7 @@ import builtins
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -187,3 +188,24 @@ def test_the_direction_of_difference_scores_has_to_be_said(photos: Path) -> None
         load("table", str(photos))
     assert load("table", str(photos), higher_is_better=False).quality.tolist() == [1, 0]
     assert load("table", str(photos), higher_is_better=True).quality.tolist() == [0, 1]
+
+
+def test_weights_of_labels_come_from_a_column_of_that_name_or_another(photos: Path) -> None:
+    def load_from(text: str, **settings: str) -> LabelledSet:
+        (photos / "labels.csv").write_text(text)
+        return load("table", str(photos / "labels.csv"), max_reject_fraction=0.9, **settings)
+
+    text = "image,mos,weight,votes\na.png,1,0.5,3\nb.png,2,2,4\n"
+    weighted, by_votes = load_from(text), load_from(text, weight_column="votes")
+    np.testing.assert_array_equal(weighted.weights, [0.5, 2])
+    np.testing.assert_array_equal(by_votes.weights, [3, 4])
+    assert "labels count in training by the column 'weight'" in weighted.notes
+    none = load_from(text, weight_column="")
+    assert none.weights is None
+    plain = load_from("image,mos\na.png,1\nb.png,2\n")
+    assert plain.fingerprint() == none.fingerprint() != weighted.fingerprint()
+    for name in ("c.png", "d.png", "e.png"):
+        draw(photos / name)
+    bad = load_from("image,mos,weight\na.png,1,0\nb.png,2,1\nc.png,3,\nd.png,4,inf\ne.png,5,2\n")
+    reasons = [reject.reason.rsplit(": ", 1)[-1] for reject in bad.rejected]
+    assert reasons == [f"the weight {value} is no number above 0" for value in ("'0'", "''", "'inf'")]

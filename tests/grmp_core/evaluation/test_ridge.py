@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from grmp_core.errors import InputError
-from grmp_core.evaluation.ridge import STRENGTHS, fit_ridge, probe_srcc, ridge
+from grmp_core.evaluation.ridge import STRENGTHS, fit_ridge, probe_srcc, residual_ridge, ridge
 
 
 def problem(rows: int, features: int, seed: int, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -96,3 +96,26 @@ def test_probe_ranks_unseen_images_by_a_feature_that_tells() -> None:
     assert values.min() > 0.9
     shuffled = probe_srcc(rng.normal(size=(200, 2)), quality, ids, 30, num_splits=3)
     assert abs(np.median(shuffled)) < 0.5
+
+
+def test_weights_are_those_of_weighted_least_squares():
+    """Constant features leave the weighted line alone; the ridge behind it is scikit-learn's with the same strength."""
+    rng = np.random.default_rng(8)
+    base, target, weight = rng.uniform(size=40), rng.uniform(size=40), rng.uniform(0.1, 3, 40)
+    new = np.linspace(0, 1, 5)
+    flat, flat_new = np.ones((40, 3)), np.ones((5, 3))
+    slope, middle = np.polyfit(base, target, 1, w=np.sqrt(weight))
+    found = residual_ridge(flat, base, target, flat_new, new, weight)
+    np.testing.assert_allclose(found, slope * new + middle, atol=1e-10)
+    features = rng.normal(size=(40, 3))
+    fitted = fit_ridge(features, target, weight)
+    scaled = fitted[0].transform(features)
+    plain = Ridge(alpha=fitted[-1].alpha_).fit(scaled, target, sample_weight=weight)
+    np.testing.assert_allclose(fitted.predict(features), plain.predict(scaled), rtol=1e-6)
+
+
+def test_equal_weights_change_nothing():
+    rng = np.random.default_rng(9)
+    features, base, target = rng.normal(size=(30, 4)), rng.uniform(size=30), rng.uniform(size=30)
+    given = (features[:20], base[:20], target[:20], features[20:], base[20:])
+    np.testing.assert_allclose(residual_ridge(*given, np.ones(20)), residual_ridge(*given), rtol=1e-9)

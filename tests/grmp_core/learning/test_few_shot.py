@@ -122,12 +122,38 @@ def test_same_seed_same_model_other_seed_other_model(make_backbone):
 
 def test_the_epoch_with_the_best_held_out_srcc_is_kept(make_backbone, monkeypatch):
     model, start, views = setting(make_backbone)
-    monkeypatch.setattr(module, "validation_curve", lambda *a: iter([(1, -1.0), (2, 1.0), (3, float("nan"))]))
+    quality = views.quality_N.numpy()
+
+    def curve(model, start, views, config, seed, folds):
+        for epoch, sign in ((1, -1.0), (2, 1.0), (3, 0.0)):  # constant predictions have no SRCC
+            yield epoch, [sign * quality[held_out] for _, held_out in folds]
+
+    monkeypatch.setattr(module, "held_out_curve", curve)
     result = adapt(model, model.adaptable_parameters(start), views, AdaptConfig(epochs=3), seed=0)
     assert result.epochs == 2
     assert result.val_srcc == pytest.approx(1.0)
     assert len(result.history) == 2
     assert result.val_srcc_by_epoch[0] == (1, pytest.approx(-1.0))
+    np.testing.assert_array_equal(result.held_out_N, quality.astype(np.float64))
+
+
+def test_labels_count_by_their_weights_and_alike_without_them(make_backbone):
+    model, start, views = setting(make_backbone)
+    parameters = model.adaptable_parameters(start)
+    config = AdaptConfig(lr=1.0, qgr=QgrConfig(strength=0.0))
+
+    def stepped(weight_N):
+        batch = whole_batch(dataclasses.replace(views, weight_N=weight_N))
+        return adaptation_step(model, parameters, batch, config)[0]["text_prompt.context_MD"]
+
+    one_counts = torch.full((12,), 1e-9)
+    one_counts[4] = 1.0
+    alone = AdaptationBatch.gather(views, torch.tensor([4]), torch.tensor([0]))
+    expected = adaptation_step(model, parameters, alone, config)[0]["text_prompt.context_MD"]
+    torch.testing.assert_close(stepped(one_counts), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(stepped(torch.full((12,), 0.3)), stepped(None), atol=1e-6, rtol=1e-5)
+    weighted = dataclasses.replace(views, weight_N=torch.arange(12.0))
+    assert weighted.subset(np.array([3, 7])).weight_N.tolist() == [3, 7]
 
 
 @pytest.mark.parametrize("folds", [1, 3])

@@ -70,3 +70,18 @@ def test_adaptation_loss_is_the_published_one_unless_another_is_chosen():
     predicted = logits.softmax(-1)[:, 0]
     expected = concordance_loss(predicted, quality) + 2 * correlation_loss(predicted, quality)
     torch.testing.assert_close(adaptation_loss(logits, quality, "concordance"), expected)
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "concordance"])
+def test_a_weight_of_two_is_the_image_twice_and_equal_weights_change_nothing(kind):
+    generator = torch.Generator().manual_seed(3)
+    logits, quality = torch.randn(6, 2, generator=generator), torch.rand(6, generator=generator)
+    weight = torch.tensor([1.0, 2.0, 1.0, 3.0, 1.0, 1.0])
+    rows = torch.repeat_interleave(torch.arange(6), weight.long())
+    repeated = adaptation_loss(logits[rows], quality[rows], kind)
+    torch.testing.assert_close(adaptation_loss(logits, quality, kind, weight), repeated)
+    torch.testing.assert_close(adaptation_loss(logits, quality, kind, 5 * weight), repeated)
+    assert not torch.isclose(repeated, adaptation_loss(logits, quality, kind))
+    torch.testing.assert_close(
+        adaptation_loss(logits, quality, kind, torch.full((6,), 0.7)), adaptation_loss(logits, quality, kind)
+    )

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from grmp_core.confidence.evidence import Evidence
+from grmp_core.confidence.intervals import interval_of, margin_of
 from grmp_core.errors import ImageError, InputError
 from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model.bundle import Bundle, load_predictor, read_bundle, with_weights_at, write_bundle
 from grmp_core.model.quality_model import QualityModel
-from grmp_core.model.scorer import Scorer
+from grmp_core.model.scorer import Scorer, ScoreTrust, untrusted_because
 from grmp_core.model.settings import BackboneConfig, PromptConfig, TrainableConfig
+from grmp_core.model.token_statistics import token_statistics
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
 
@@ -189,3 +192,66 @@ def test_weights_that_moved_are_taken_from_where_they_are_said_to_be(written, ch
     assert with_weights_at(bundle, others, "it") == bundle  # its own are where they were
     with pytest.raises(InputError, match="bundle it was made with another backbone"):
         with_weights_at(gone, others, "it")
+
+
+def judged(bundle: Bundle, *, deep: bool) -> Bundle:
+    """The bundle with evidence from pictures of noise."""
+    rng = np.random.default_rng(0)
+    predicted, statistics = rng.uniform(0.2, 0.8, 30), rng.normal(5, 0.01, (30, 96))
+    quality = np.clip(predicted + 0.1 * rng.normal(size=30), 0, 1)
+    names = tuple(map(str, range(30)))
+    evidence = Evidence.of(predicted, quality, statistics, names, early_size=48, deep=deep)
+    return dataclasses.replace(bundle, evidence=evidence)
+
+
+def test_evidence_lies_in_a_file_of_its_own_and_is_held_to_its_hash(written, tmp_path):
+    place, bundle = written
+    assert read_bundle(place).evidence is None
+    assert "evidence" not in (tmp_path / "bundle" / "bundle.json").read_text()
+    write_bundle(place, judged(bundle, deep=False))
+    again = read_bundle(place)
+    np.testing.assert_array_equal(again.evidence.predicted_N, judged(bundle, deep=False).evidence.predicted_N)
+    assert again.digest == bundle.digest
+    (tmp_path / "bundle" / "evidence.safetensors").unlink()
+    with pytest.raises(InputError, match="is missing or does not match its hash"):
+        read_bundle(place)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("higher_is_better", [False, True])
+def test_a_score_has_the_interval_that_its_evidence_gives_and_stays_the_same(written, deep, higher_is_better):
+    _, bundle = written
+    scale = ScoreRange(mos_min=10.0, mos_max=60.0, higher_is_better=higher_is_better)
+    bundle = dataclasses.replace(bundle, score_range=scale)
+    picture = np.random.default_rng(1).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    [before] = Scorer(bundle, "memory").score([picture])
+    assert (before.quality_low, before.score_high, before.unlike) == (None, None, None)
+    given = judged(bundle, deep=deep)
+    [score] = Scorer(given, "memory", trust=ScoreTrust(coverage=0.8)).score([picture])
+    assert score.quality == before.quality
+    margin = margin_of(given.evidence.predicted_N, given.evidence.quality_N, 0.8)
+    assert (score.quality_low, score.quality_high) == interval_of(score.quality, margin)
+    ends = sorted(float(scale.to_mos(end)) for end in (score.quality_low, score.quality_high))
+    assert [score.score_low, score.score_high] == pytest.approx(ends)
+    assert score.unlike is True  # no picture has statistics that are all 5
+
+
+def test_another_grid_has_no_interval_and_prompts_have_none(written):
+    _, bundle = written
+    given = judged(bundle, deep=False)
+    assert Scorer(given, "memory", score_grid=2).margin is not None
+    assert Scorer(given, "memory", score_grid=3).margin is None
+    assert "measured with 2" in untrusted_because(given, 3)
+    assert "adapt it again" in untrusted_because(bundle)
+    assert "not adapted" in untrusted_because(dataclasses.replace(given, kind="prompts"))
+
+
+def test_statistics_are_of_the_backbone_before_adaptation(written, make_backbone):
+    """What few-shot adaptation has moved does not move what unlike images are told by."""
+    _, bundle = written
+    own = QualityModel(make_backbone(), PROMPTS)
+    views = torch.from_numpy(np.random.default_rng(2).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8))
+    expected = token_statistics(own.vision_tower, own.embed(views), deep=True)
+    quality, found = load_predictor(bundle, "memory", deep=True).look(views)
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(quality, load_predictor(bundle, "memory")(views))

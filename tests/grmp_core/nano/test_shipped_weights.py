@@ -9,12 +9,13 @@ import numpy as np
 import open_clip
 import pytest
 
+from grmp_core.confidence.unlike import domain_file, domain_of
 from grmp_core.evaluation.metrics import srcc
 from grmp_core.labels.human_means import quality_of
 from grmp_core.model.backbone import Backbone, load_backbone
 from grmp_core.model.features import image_features
 from grmp_core.model.nano_trunk import MODEL_CONFIG
-from grmp_core.model.settings import BackboneConfig
+from grmp_core.model.settings import EMBEDDED, BackboneConfig
 from grmp_core.model.zero_shot import zero_shot_quality
 from grmp_core.nano.crops import apply_parts
 from grmp_core.nano.sentences import HELD_OUT_TYPES
@@ -49,3 +50,10 @@ def test_the_card_has_every_look_at_a_target():
         left_out = look["left_out_as_neighbours_of_training"]
         row = f"| {look['time'][:10]} | {look['target']} | {look['photos']} | {left_out} | {numbers} | "
         assert f"{row}{look['weights_sha256'][:8]} |" in card
+
+
+def test_the_shipped_domain_is_that_of_the_shipped_weights(embedded):
+    """Without it images that are unlike are found by the labelled ones alone: `grmp train_backbone domain`."""
+    assert domain_of(EMBEDDED, embedded.weights_sha256) is not None
+    assert domain_of(EMBEDDED, "00" * 32) is None
+    assert domain_file(EMBEDDED).stat().st_size <= 200_000

@@ -9,7 +9,7 @@ import pytest
 
 from grmp_core.datasets.label_table import load_table
 from grmp_core.errors import InputError
-from grmp_core.ratings.label_table import labels_of, to_csv
+from grmp_core.ratings.label_table import labels_of, to_csv, weights_of
 from grmp_core.score_range import ScoreRange
 from tests.grmp_core.ratings.votes import grade, pair
 
@@ -29,8 +29,31 @@ def test_the_table_is_read_as_a_target(tmp_path: Path):
         'quote".jpg': 3.5,
         "one.jpg": 4.0,
     }
-    assert "sub/ü.jpg,3.5,1.5,2" in (tmp_path / "labels.csv").read_text().splitlines()
-    assert "one.jpg,4,,1" in (tmp_path / "labels.csv").read_text().splitlines()
+    lines = (tmp_path / "labels.csv").read_text().splitlines()
+    assert lines[0] == "image,mos,stderr,votes,weight"
+    assert any(line.startswith("sub/ü.jpg,3.5,1.5,2,") for line in lines)
+    assert any(line.startswith("one.jpg,4,,1,") for line in lines)
+    weights = dict(zip((Path(p).name for p in target.image_paths), target.weights, strict=True))
+    assert weights["ü.jpg"] > weights["one.jpg"] > 0  # two votes against one
+
+
+def test_weights_are_reliabilities_and_left_out_where_all_are_alike():
+    """Votes have variance 2 (1 and 3) of every image, labels 2, 4, 2, 4 and 3 have variance .8."""
+    votes = [grade(rater, image, mean + off) for image, mean in (("a", 2), ("b", 4), ("c", 2), ("d", 4))
+             for rater, off in (("Ann", -1), ("Bob", 1))]  # fmt: skip
+    alike = labels_of(votes).rows
+    assert weights_of(alike) is None
+    assert to_csv(alike).splitlines()[0] == "image,mos,stderr,votes"
+    rows = labels_of([*votes, grade("Ann", "e", 3)]).rows
+    signal = max(0.8 - (4 * 1 + 2) / 5, 0.08)
+    np.testing.assert_allclose(weights_of(rows), [*[signal / (signal + 1)] * 4, signal / (signal + 2)])
+    assert weights_of(labels_of([grade("Ann", image, 3 + i) for i, image in enumerate("ab")]).rows) is None
+
+
+def test_pairs_are_refused_beside_grades_of_other_images():
+    votes = [grade("Ann", "a", 5), grade("Ann", "b", 3), pair("c", "d", "left"), pair("d", "e", "right")]
+    with pytest.raises(InputError, match="0 images have both grades and pairs; grade at least 3"):
+        labels_of(votes)
 
 
 def test_pairs_alone_and_pairs_with_grades():

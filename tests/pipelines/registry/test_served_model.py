@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,8 +16,11 @@ import pytest
 import torch
 from mlflow.pyfunc import PythonModelContext
 
+from grmp_core.confidence.evidence import Evidence
 from grmp_core.errors import InputError
 from grmp_core.model import scorer
+from grmp_core.model.bundle import read_bundle, write_bundle
+from grmp_core.storage import locate
 from pipelines.registry import served_model
 from tests.pipelines.registry.bundles import qualities
 
@@ -127,6 +131,29 @@ def test_paths_are_read_where_they_are_switched_on(served, images) -> None:
     pd.testing.assert_frame_equal(by_path, by_bytes)
     assert by_path["quality"].dtype == np.float64
     assert list(by_path.index) == [10, 11]
+
+
+def test_intervals_and_marks_are_columns(make_bundle, checkpoints, images) -> None:
+    rng = np.random.default_rng(0)
+    predicted = rng.uniform(0.2, 0.8, 40)
+    names = tuple(map(str, range(40)))
+    statistics = rng.normal(5, 0.01, (40, 96))
+    evidence = Evidence.of(predicted, predicted + 0.05, statistics, names, early_size=48, deep=False)
+    place = locate(make_bundle(11))
+    write_bundle(place, dataclasses.replace(read_bundle(place), evidence=evidence))
+    rows = [base64.b64encode(Path(images[0]).read_bytes()).decode(), ""]
+    found = {}
+    for coverage in (0.5, 0.95):
+        model = served_model.ServedModel()
+        model.load_context(
+            PythonModelContext({"bundle": place.path, "backbone": checkpoints()}, {"coverage": coverage})
+        )
+        found[coverage] = good, bad = answer(model, rows).to_dict("records")
+        assert good["quality_low"] < good["quality"] < good["quality_high"]
+        assert good["score_high"] == pytest.approx(100 * good["quality_high"])
+        assert good["unlike"] is True
+        assert (bad["quality_low"], bad["unlike"]) == (None, None)
+    assert found[0.95][0]["quality_low"] < found[0.5][0]["quality_low"]
 
 
 def test_paths_outside_the_allowed_folder_are_refused(served, images, tmp_path, monkeypatch) -> None:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from grmp_core.confidence.evidence import Evidence
 from grmp_core.imaging.views import ViewConfig
-from grmp_core.model.bundle import write_bundle
+from grmp_core.model.bundle import read_bundle, write_bundle
 from grmp_core.model.settings import PromptConfig
 from grmp_core.procedural import scenes
+from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
 from pipelines.ablation import arms
 from pipelines.configuration.schema import Config
@@ -30,6 +32,25 @@ def tiny_model(make_backbone, tmp_path_factory) -> str:
     )
     folder = tmp_path_factory.mktemp("tiny") / "bundle"
     write_bundle(locate(folder), arms.random_prompts(config))
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def judged_model(tiny_model, tmp_path_factory) -> str:
+    """Folder of the tiny model with a scale of 0 to 100 and held-out predictions of 80 labelled images, off by 2."""
+    rng = np.random.default_rng(0)
+    predicted = rng.uniform(0.2, 0.8, 80)
+    quality = np.clip(predicted + 0.02 * rng.choice([-1, 1], 80), 0, 1)
+    names = tuple(map(str, range(80)))
+    evidence = Evidence.of(predicted, quality, rng.normal(5, 0.01, (80, 96)), names, early_size=48, deep=False)
+    bundle = dataclasses.replace(
+        read_bundle(locate(tiny_model)),
+        kind="model",
+        score_range=ScoreRange(mos_min=0.0, mos_max=100.0),
+        evidence=evidence,
+    )
+    folder = tmp_path_factory.mktemp("judged") / "bundle"
+    write_bundle(locate(folder), bundle)
     return str(folder)
 
 

@@ -45,7 +45,7 @@ def test_a_bad_image_costs_its_own_row_and_good_rows_show_no_error(score, mixed,
     assert [row["error"] is None for row in rows] == [row["quality"] is not None for row in rows]
     if ending == ".csv":
         written = [line.split(",") for line in output.read_text().splitlines()[1:]]
-        assert [cells[3] == "" for cells in written] == [True, False, False, True]
+        assert [cells[-1] == "" for cells in written] == [True, False, False, True]
         assert [cells[1] == "" for cells in written] == [False, True, True, False]
     else:
         assert pq.read_table(output).to_pylist() == rows
@@ -64,7 +64,8 @@ def test_many_scores_are_shown_by_the_worst_and_the_best():
         names = ("image_path", "quality", "mos_scale_score", "error")
         return batch_scorer.scores_frame(
             [
-                dict(zip(names, (str(i), quality, math.nan, error), strict=True))
+                dict.fromkeys(batch_scorer.SCORES.names)
+                | dict(zip(names, (str(i), quality, math.nan, error), strict=True))
                 for i, (quality, error) in enumerate(cells)
             ]
         )

@@ -40,6 +40,10 @@ def test_adapt_evaluate_and_score_go_together(config, output, prompts):
     assert scored.scores["error"].notna().sum() == 1
     assert pd.read_csv(output / "s.csv")["image_path"].tolist() == scored.scores["image_path"].tolist()
     assert scored.scores["mos_scale_score"].dropna().between(0, 10).all()
+    assert len(read_bundle(locate(adapted.bundle)).evidence.predicted_N) == NUM_IMAGES
+    good = scored.scores[scored.scores["error"].isna()]
+    assert (good["quality_low"] < good["quality_high"]).all()
+    assert good["unlike"].isin([True, False]).all()
 
 
 def test_evaluation_leaves_out_what_the_model_has_learned_from(config, swept):

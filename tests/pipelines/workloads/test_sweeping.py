@@ -101,6 +101,7 @@ def test_a_bundle_of_the_sweep_scores_the_test_images_as_the_trial_did(config, s
         bundle = read_bundle(locate(trial.bundle))
         frame = batch_scorer.score_paths(config, bundle, trial.bundle, predictions["image_path"].tolist())
         np.testing.assert_allclose(frame["quality"], predictions["quality"], atol=1e-5)
+        assert frame["unlike"].tolist() == (predictions["excess"] > 0).tolist()
 
 
 @pytest.mark.slow

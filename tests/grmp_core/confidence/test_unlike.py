@@ -1,0 +1,109 @@
+"""Images far from everything known are told, in proportion to the share that is asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from grmp_core.confidence.evidence import MAX_STATISTICS, Evidence
+from grmp_core.confidence.unlike import Domain, Likeness, Space
+from grmp_core.errors import InputError
+
+EARLY, LATE = 40, 60
+SHA = "ab" * 32
+
+
+def looks(rng: np.random.Generator, count: int, shift: float = 0.0) -> np.ndarray:
+    """Statistics with a few strong directions, float64 (count, EARLY + LATE)."""
+    mixing = np.random.default_rng(5).normal(size=(12, EARLY + LATE))
+    return (rng.normal(size=(count, 12)) + shift) @ mixing + 0.05 * rng.normal(size=(count, EARLY + LATE))
+
+
+def evidence(statistics_NF: np.ndarray, groups: list[str] | None = None) -> Evidence:
+    some = np.full(len(statistics_NF), 0.5)
+    names = tuple(groups or map(str, range(len(some))))
+    return Evidence.of(some, some, statistics_NF, names, early_size=EARLY, deep=True)
+
+
+@pytest.fixture(scope="module")
+def domain() -> Domain:
+    rng = np.random.default_rng(0)
+    return Domain.of(looks(rng, 300), looks(rng, 200), EARLY, SHA)
+
+
+def test_whitened_coordinates_are_uncorrelated_with_variance_one():
+    found = looks(np.random.default_rng(0), 400)[:, :EARLY]
+    coordinates = Space.whitened(found, 10)(found)
+    np.testing.assert_allclose(np.cov(coordinates.T, bias=True), np.eye(10), atol=1e-8)
+    flat = np.repeat(found[:, :1], 5, axis=1)  # one direction, whatever is asked for
+    assert Space.whitened(flat, 4)(flat).shape == (400, 1)
+
+
+def test_held_out_distances_are_those_of_scipy(domain: Domain):
+    rng = np.random.default_rng(0)
+    references, held_out = looks(rng, 300), looks(rng, 200)
+    points = domain.spaces[0](references[:, :EARLY])
+    expected = cdist(domain.spaces[0](held_out[:, :EARLY]), points).min(axis=1)
+    np.testing.assert_allclose(domain.held_out_H2[:, 0], expected, rtol=2e-3)
+
+
+def test_a_domain_is_read_as_it_was_written(domain: Domain):
+    again = Domain.from_bytes(domain.to_bytes())
+    assert again.weights_sha256 == SHA
+    found = looks(np.random.default_rng(9), 50)
+    given = evidence(found)
+    before, after = (
+        Likeness(given, each, 0.05).excess(looks(np.random.default_rng(8), 30)) for each in (domain, again)
+    )
+    np.testing.assert_allclose(before, after, atol=0.02)
+
+
+@pytest.mark.parametrize("with_domain", [True, False])
+def test_like_images_are_seldom_unlike_and_far_ones_always(domain: Domain, with_domain: bool):
+    rng = np.random.default_rng(3)
+    rates = []
+    for _ in range(20):
+        likeness = Likeness(evidence(looks(rng, 50)), domain if with_domain else None, 0.05)
+        rates.append(np.mean(likeness.excess(looks(rng, 100)) > 0))
+        assert (likeness.excess(looks(rng, 20, shift=15.0)) > 0).all()
+    assert np.mean(rates) <= 0.06
+
+
+def test_labelled_images_from_elsewhere_are_known_and_photos_stay_known(domain: Domain):
+    rng = np.random.default_rng(4)
+    far = Likeness(evidence(looks(rng, 100, shift=15.0)), domain, 0.05)
+    assert np.mean(far.excess(looks(rng, 200, shift=15.0)) > 0) <= 0.1
+    assert np.mean(far.excess(looks(rng, 200)) > 0) <= 0.06
+
+
+def test_images_of_one_reference_do_not_vouch_for_each_other():
+    rng = np.random.default_rng(6)
+    scenes = looks(rng, 30)
+    twice = np.concatenate([scenes, scenes + 1e-3])
+    told_apart = Likeness(evidence(twice, [str(i % 30) for i in range(60)]), None, 0.05)
+    taken_alone = Likeness(evidence(twice), None, 0.05)
+    new = looks(rng, 100)
+    assert np.mean(told_apart.excess(new) > 0) <= 0.2 < np.mean(taken_alone.excess(new) > 0)
+
+
+def test_a_larger_share_marks_more():
+    rng = np.random.default_rng(7)
+    given, new = evidence(looks(rng, 100)), looks(rng, 300)
+    marked = [int((Likeness(given, None, share).excess(new) > 0).sum()) for share in (0.02, 0.1, 0.5)]
+    assert marked[0] < marked[1] < marked[2]
+
+
+def test_one_reference_alone_tells_nothing():
+    assert not Likeness(evidence(looks(np.random.default_rng(0), 5), ["a"] * 5), None, 0.05).known
+
+
+def test_evidence_is_read_as_it_was_written_and_keeps_a_part_of_many_images():
+    given = evidence(looks(np.random.default_rng(0), MAX_STATISTICS + 100))
+    again = Evidence.from_bytes(given.to_bytes(), "here")
+    for name in ("predicted_N", "quality_N", "statistics_MF", "groups_M", "early_size", "deep"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(given, name))
+    assert len(again.predicted_N) == MAX_STATISTICS + 100
+    assert len(again.statistics_MF) == len(set(again.groups_M.tolist())) == MAX_STATISTICS
+    with pytest.raises(InputError, match="here is damaged"):
+        Evidence.from_bytes(given.to_bytes()[:-9], "here")
