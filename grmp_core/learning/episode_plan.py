@@ -29,7 +29,8 @@ def plan_episode(
 ) -> EpisodePlan:
     """Draw the rows of a task's episode from (seed, step, task, number) alone; none comes twice while there are enough.
 
-    `number`: which of the step's `episodes_per_task` episodes it is.
+    `number`: which of the step's `episodes_per_task` episodes it is. With `meta.loss: triplet` every batch begins with
+    a new reference, and holds all levels of a reference, the mildest first, before it comes to the next one.
     """
     rng = generator_of("episode", seed, step, task, *([number] if number else []))
     num_rows = config.batch_size * config.inner_steps
@@ -39,7 +40,17 @@ def plan_episode(
         rounds = [rng.permutation(available) for _ in range(math.ceil(num_rows / available))]
         return tuple((int(i) // len(LEVELS), LEVELS[int(i) % len(LEVELS)]) for i in np.concatenate(rounds)[:num_rows])
 
-    return EpisodePlan(task, step, draw("support"), draw("query"))
+    def draw_references(part: Part) -> tuple[tuple[int, int], ...]:
+        available, whole = num_references[part], math.ceil(config.batch_size / len(LEVELS))
+        wanted = whole * config.inner_steps
+        drawn = np.concatenate([rng.permutation(available) for _ in range(math.ceil(wanted / available))])[:wanted]
+        batches = [
+            [(int(i), level) for i in batch for level in LEVELS] for batch in np.split(drawn, config.inner_steps)
+        ]
+        return tuple(pair for batch in batches for pair in batch[: config.batch_size])
+
+    drawing = draw_references if config.loss == "triplet" else draw
+    return EpisodePlan(task, step, drawing("support"), drawing("query"))
 
 
 def tasks_of_step(tasks: Sequence[str], step: int, config: MetaConfig, seed: int) -> list[str]:

@@ -15,6 +15,7 @@ from grmp_core.model.settings import TrainableConfig
 from grmp_core.settings import Settings
 
 AdaptLoss = Literal["cross_entropy", "concordance"]
+MetaLoss = Literal["cross_entropy", "msrcc", "triplet"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,10 @@ class AdaptConfig(Settings):
 class MetaConfig(Settings):
     """Meta-learning of the prompts over the distortion tasks."""
 
+    loss: MetaLoss = "cross_entropy"
+    """`cross_entropy`: the published one. `msrcc`: half the squared error, half a differentiable rank correlation
+    (after MetaQAP). `triplet`: a reference's levels in order, apart by their labels (after TRIQA); batches then hold
+    whole references."""
     algorithm: Literal["bilevel", "fomaml", "maml"] = "bilevel"
     """`bilevel`: the published one, an inner step on the support set and one on the query set. `fomaml` and `maml`:
     first and second order MAML."""
@@ -97,5 +102,7 @@ class MetaConfig(Settings):
             raise InputError(
                 "meta.algorithm maml needs meta.inner_optimizer=sgd: Adam is not twice differentiable at 0"
             )
+        if self.loss == "triplet" and self.batch_size < 3:
+            raise InputError(f"meta.loss triplet needs meta.batch_size 3 or more, not {self.batch_size}")
         if self.resync == "never" and self.algorithm != "bilevel":
             raise InputError(f"meta.resync never belongs to algorithm bilevel, not {self.algorithm}")

@@ -49,6 +49,8 @@ class CropConfig:
     distorted: int = 22
     pristine: int = 4
     """Undistorted crops of photos that nobody rated."""
+    triplets: int = 0
+    """One window of such a photo, three times: one distortion at three rising severities."""
     rated_sources: float = 0.6
     """Share of the distorted crops whose photo was rated."""
     good_score: float = 0.6
@@ -69,7 +71,7 @@ class CropConfig:
 
     def times(self, factor: int) -> CropConfig:
         """The same with `factor` times as many crops in a batch."""
-        counts = {name: factor * getattr(self, name) for name in ("rated", "distorted", "pristine")}
+        counts = {name: factor * getattr(self, name) for name in ("rated", "distorted", "pristine", "triplets")}
         return replace(self, **counts)
 
 
@@ -90,6 +92,8 @@ class Batch:
     classes_BC: Tensor
     """Probabilities that ImageNet's classifier gives the undistorted photo."""
     scenes_BS: Tensor
+    triplets_T3: Tensor
+    """Places of the triplets among the crops, mildest first; none unless `CropConfig.triplets` asks for them."""
 
     def to(self, device: torch.device) -> Batch:
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
@@ -130,7 +134,16 @@ class CropBatches(Dataset[Batch]):
             pool = self.good if rng.random() < config.rated_sources else self.unrated
             crops.append(self._crop(int(rng.choice(pool)), draw_parts(rng, config), rng))
         crops += [self._crop(int(rng.choice(self.unrated)), [], rng) for _ in range(config.pristine)]
-        return _stack(crops)
+        first = len(crops)
+        for _ in range(config.triplets):
+            crops += self._triplet(rng)
+        return _stack(crops, torch.arange(first, len(crops)).view(-1, 3))
+
+    def _triplet(self, rng: np.random.Generator) -> list[dict[str, object]]:
+        """Mildest first; the same window and the same random stream for all three."""
+        number, name, seed = int(rng.choice(self.unrated)), str(rng.choice(TYPES)), int(rng.integers(2**62))
+        severities = np.sort(rng.uniform(1, 5, 3))
+        return [self._crop(number, [(name, float(s))], np.random.default_rng(seed)) for s in severities]
 
     def _crop(self, number: int, parts: Parts, rng: np.random.Generator) -> dict[str, object]:
         photo = at_least(self.store.pixels(number), SIZE_PX)
@@ -227,5 +240,6 @@ def _cut(image_HW3: np.ndarray, side_px: int, rng: np.random.Generator) -> np.nd
     return np.ascontiguousarray(image_HW3[top : top + height, left : left + width])
 
 
-def _stack(crops: list[dict[str, Any]]) -> Batch:
-    return Batch(**{name: torch.from_numpy(np.stack([crop[name] for crop in crops])) for name in crops[0]})
+def _stack(crops: list[dict[str, Any]], triplets_T3: Tensor) -> Batch:
+    columns = {name: torch.from_numpy(np.stack([crop[name] for crop in crops])) for name in crops[0]}
+    return Batch(**columns, triplets_T3=triplets_T3)

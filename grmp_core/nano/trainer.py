@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from grmp_core.errors import InputError
+from grmp_core.learning.rank_losses import feature_triplet_loss
 from grmp_core.model.prompts import VisualPrompt, num_visual_tokens
 from grmp_core.model.settings import PromptConfig
 from grmp_core.nano.crops import Batch
@@ -48,12 +49,16 @@ class TrainConfig:
     prompted: float = 0.3
     """Share of the steps in which the image tower also sees random visual prompts, as an untrained `VisualPrompt` makes
     them: it learns to let them pass, so that learned prompts start from what the tower can do without any."""
+    triplet_weight: float = 0.0
+    """Of `feature_triplet_loss` over the triplets of a batch, beside `objective.WEIGHTS`; 0: it is not computed."""
     pairs_per_step: int = 5
     classes_per_step: int = 256
 
     def __post_init__(self) -> None:
         if not 0 <= self.prompted <= 1:
             raise InputError(f"prompted {self.prompted}: a share of the steps lies in [0,1]")
+        if self.triplet_weight < 0:
+            raise InputError(f"triplet_weight {self.triplet_weight}: use 0 or more")
         if self.filter_every < 1:
             raise InputError(f"filter_every {self.filter_every}: use 1 or more")
 
@@ -107,7 +112,10 @@ class Trainer:
         image_BE, text_KE = functional_call(self.model, self._narrow(), inputs)
         scale = self.parameters["clip.logit_scale"].exp().clamp(max=100)
         losses = family_losses(scale * image_BE @ text_KE.T, batch, sentences)
-        total = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
+        if config.triplet_weight > 0:
+            losses["triplets"] = feature_triplet_loss(image_BE, batch.fidelity_B, batch.triplets_T3)
+        weights = {**WEIGHTS, "triplets": config.triplet_weight}
+        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         if not bool(torch.isfinite(total)):
             raise FloatingPointError(f"loss is {float(total.detach())} at step {self.step}: no update was made")
         self.optimizer.zero_grad(set_to_none=True)

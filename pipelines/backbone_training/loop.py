@@ -13,7 +13,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from pipelines.backbone_training.run_config import PATHS, RunConfig
 log = logging.getLogger("grmp.backbone")
 _ENDLESS = 10**9
 _STANDARDIZING_BATCHES = 4
+_TRIPLETS = 4  # a batch of 48 crops, where they have a weight
 
 
 @dataclass
@@ -66,6 +67,7 @@ def train(config: RunConfig, crop_config: CropConfig = CropConfig()) -> None:  #
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     material = read_material(Path(config.material))
+    crop_config = replace(crop_config, triplets=_TRIPLETS if config.triplet_weight > 0 else 0)
     crop_config = crop_config.times(config.batches_per_step)
     crops = CropBatches(material.store, material.content, material.training, crop_config, config.seed, _ENDLESS)
     trainer = make_trainer(config, material, crops, world)
@@ -99,6 +101,7 @@ def make_trainer(config: RunConfig, material: Material, crops: CropBatches, worl
         learning_rate=config.learning_rate,
         stem_rate=config.stem_rate,
         filter_every=config.filter_every,
+        triplet_weight=config.triplet_weight,
         head_start_steps=0 if config.start_from else TrainConfig.head_start_steps,
     )
     average = _mean_of_workers if world > 1 else None
@@ -123,7 +126,7 @@ def save(trainer: Trainer, clock: Clock, config: RunConfig, record: dict[str, ob
 def load_checkpoint(path: Path, trainer: Trainer, config: RunConfig) -> float:
     """Put a checkpoint into the trainer; -> seconds spent on it. InputError when another recipe made it."""
     content = torch.load(path, map_location=trainer.device, weights_only=True)
-    made, ours = content["recipe"], recipe_of(config)
+    made, ours = {"triplet_weight": 0.0, **content["recipe"]}, recipe_of(config)  # one from before there were triplets
     other = [f"{name} {made.get(name)}" for name in ours if made.get(name) != ours[name]]
     if other:
         raise InputError(f"{path} was made with {', '.join(other)}; give the same again, or another --out")
@@ -133,7 +136,7 @@ def load_checkpoint(path: Path, trainer: Trainer, config: RunConfig) -> float:
 
 def recipe_of(config: RunConfig) -> dict[str, object]:
     """The options that decide about the weights, but for the length of the run."""
-    names = ("seed", "precision", "batches_per_step", "filter_every", "learning_rate", "stem_rate")
+    names = ("seed", "precision", "batches_per_step", "filter_every", "learning_rate", "stem_rate", "triplet_weight")
     start = hashlib.sha256(Path(config.start_from).read_bytes()).hexdigest()[:12] if config.start_from else None
     return {"start_from": start, **{name: getattr(config, name) for name in names}}
 
@@ -150,7 +153,7 @@ def record_of(
         "train_config": asdict(trainer.config),
         "crop_config": asdict(crops),
         "steps": trainer.step,
-        "crops": trainer.step * world * (crops.rated + crops.distorted + crops.pristine),
+        "crops": trainer.step * world * (crops.rated + crops.distorted + crops.pristine + 3 * crops.triplets),
         "hours": round(clock.elapsed_s() / 3600, 3),
         "training_processes": world,
         "machine": _machine(trainer.device),

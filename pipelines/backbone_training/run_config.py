@@ -47,12 +47,16 @@ class RunConfig:
     checkpoint_minutes: float = 10
     learning_rate: float = 1e-3
     stem_rate: float = 2e-3
+    triplet_weight: float = 0.0
+    """Of triplets of one photo at rising severity (after TRIQA) in the objective; 0: there are none."""
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"--{name.replace('_', '-')} {value}: use more than 0")
+        if not self.triplet_weight >= 0:
+            raise InputError(f"--triplet-weight {self.triplet_weight}: use 0 or more")
         if self.device not in ("cpu", "cuda"):
             raise InputError(f"--device {self.device}: use cpu or cuda")
         if self.workers < 0:

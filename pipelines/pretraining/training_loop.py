@@ -15,8 +15,8 @@ from ray.train.torch import TorchTrainer
 from torch import Tensor
 
 from grmp_core.errors import InputError
-from grmp_core.learning.losses import quality_loss
 from grmp_core.learning.meta_pretraining import MetaState, meta_train
+from grmp_core.learning.rank_losses import meta_loss
 from grmp_core.model.backbone import load_backbone
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.storage import Location, locate
@@ -70,7 +70,7 @@ def learn(
     state = MetaState(state.step, _to(state.parameters, device), _to(state.drifted, device))
 
     def loss_function(parameters: Mapping[str, Tensor], images: Tensor, quality: Tensor) -> Tensor:
-        return quality_loss(model.predict(parameters, images).quality_logits_BK, quality)
+        return meta_loss(model.predict(parameters, images).quality_logits_BK, quality, config.meta.loss)
 
     steps = range(state.step, config.meta.outer_steps)
     if source is None:

@@ -4,8 +4,8 @@
 
 Clean rated photos of groups that neither the backbone's training nor the calibration has seen, each with one damage of
 every type at levels 3 to 5; probabilities are those of the types if there is damage. Types that the backbone was
-trained on; those held out of its training apart, which have no sentence among those compared, so that they count as right where
-a type of their own family is named.
+trained on; those held out of its training apart, which have no sentence among those compared, so that they count as
+right where a type of their own family is named.
 """
 
 from __future__ import annotations

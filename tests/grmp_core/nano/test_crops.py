@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import cv2
 import numpy as np
@@ -47,6 +47,20 @@ def test_a_batch_follows_from_seed_and_index_alone(batches, store, content):
         torch.testing.assert_close(mine, theirs, equal_nan=True, atol=0, rtol=0)
     assert not torch.equal(first.images_BHWC, batches[8].images_BHWC)
     assert first.images_BHWC.shape == (7, SIZE_PX, SIZE_PX, 3)
+
+
+def test_triplets_are_one_photo_at_rising_severity_behind_the_same_other_crops(batches, store, content):
+    config = replace(SMALL_BATCH, triplets=2)
+    plain, more = batches[7], CropBatches(store, content, np.arange(len(store)), config, 3, 100)[7]
+    assert plain.triplets_T3.shape == (0, 3)
+    assert torch.equal(more.images_BHWC[:7], plain.images_BHWC)
+    assert more.triplets_T3.tolist() == [[7, 8, 9], [10, 11, 12]]
+    for places in more.triplets_T3:
+        assert len(more.classes_BC[places].unique(dim=0)) == 1
+        assert len(more.types_BT[places].argmax(dim=1).unique()) == 1
+        severities = (more.severities_BK[places] * torch.arange(more.severities_BK.shape[1])).sum(dim=1)
+        assert (severities.diff() > 0).all()
+        assert torch.isfinite(more.fidelity_B[places]).all()
 
 
 def test_rated_photos_come_at_random_sizes_and_keep_their_score(tmp_path, content):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import open_clip
@@ -41,21 +42,34 @@ def snapshot(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
 
 
-def test_a_resumed_run_ends_with_the_same_weights_to_the_last_bit(tokenize, batches):
-    whole = make_trainer(tokenize)
+def test_a_resumed_run_ends_with_the_same_weights_to_the_last_bit(tokenize, store, content):
+    crops = replace(SMALL_BATCH, triplets=2)
+    batches = CropBatches(store, content, np.arange(len(store)), crops, 0, 100)
+    whole = make_trainer(tokenize, triplet_weight=1.0)
     for step in range(2):
         whole.train_step(batches[step], step / 4)
     file = io.BytesIO()
     torch.save(whole.state_dict(), file)
     file.seek(0)
     whole.train_step(batches[2], 0.5)
-    resumed = make_trainer(tokenize)
+    resumed = make_trainer(tokenize, triplet_weight=1.0)
     resumed.load_state_dict(torch.load(file, weights_only=True))
     resumed.train_step(batches[2], 0.5)
     for mine, theirs in ((resumed, whole), (resumed.averaged_model(), whole.averaged_model())):
         a, b = (m.model if isinstance(m, Trainer) else m for m in (mine, theirs))
         for (name, tensor), other in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
             assert torch.equal(tensor, other), name
+
+
+def test_triplets_weigh_in_the_objective_only_where_they_are_asked_for(tokenize, store, content):
+    crops = replace(SMALL_BATCH, triplets=2)
+    batch = CropBatches(store, content, np.arange(len(store)), crops, 0, 100)[0]
+    trainers = [make_trainer(tokenize, triplet_weight=weight) for weight in (0.0, 1.0)]
+    losses = [trainer.train_step(batch, 0.0) for trainer in trainers]
+    assert losses[1].pop("triplets") > 0
+    assert losses[0] == losses[1]  # of the same weights, before the step
+    a, b = map(snapshot, trainers)
+    assert any(not torch.equal(a[name], b[name]) for name in a)
 
 
 def test_what_moves_in_which_step(tokenize, batches):

@@ -83,7 +83,9 @@ def test_a_run_goes_on_from_its_checkpoint_to_what_one_run_gives(config, tmp_pat
     clip.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=True)
 
 
-@pytest.mark.parametrize("option", ["--steps=-1", "--minutes=0", "--workers=-1", "--learning-rate=0"])
+@pytest.mark.parametrize(
+    "option", ["--steps=-1", "--minutes=0", "--workers=-1", "--learning-rate=0", "--triplet-weight=-1"]
+)
 def test_numbers_that_make_no_run_are_refused(option, tmp_path, capsys):
     out = ["--material", str(tmp_path), "--out", str(tmp_path / "out")]
     assert train_backbone.main(["train", *out, option]) == 2
