@@ -29,6 +29,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench_steps
 	$(BIN)/python -m tests.benchmarks.bench_synthesize
 	$(BIN)/python -m tests.benchmarks.scale_model
+	$(BIN)/python -m tests.benchmarks.serving
 
 pictures: demo
 	$(BIN)/python docs/make_sharpened.py docs/pictures/sharpened.jpg

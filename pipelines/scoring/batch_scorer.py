@@ -121,7 +121,7 @@ def _score_here(config: Config, bundle: Bundle, where: str, images: Sequence[Ima
         limits=config.images,
         batch_size=config.score.batch_size,
         score_grid=config.score.grid,
-        trust=_trust_of(config.score),
+        trust=trust_of(config.score),
     )
     reader, threads = ImageReader(), torch.get_num_threads()
     torch.set_num_threads(1)
@@ -219,7 +219,7 @@ class _Worker:
             device="cuda" if settings.gpus_per_worker else "cpu",
             batch_size=settings.batch_size,
             score_grid=settings.grid,
-            trust=_trust_of(settings),
+            trust=trust_of(settings),
         )
         self.reader = ImageReader()
 
@@ -230,7 +230,8 @@ class _Worker:
         return pa.Table.from_pylist([_row(*pair) for pair in zip(images, scores, strict=True)], schema=SCORED)
 
 
-def _trust_of(settings: ScoreConfig) -> ScoreTrust:
+def trust_of(settings: ScoreConfig) -> ScoreTrust:
+    """The reliability that `score.coverage` and `score.unlike_share` ask for."""
     return ScoreTrust(coverage=settings.coverage, unlike_share=settings.unlike_share)
 
 

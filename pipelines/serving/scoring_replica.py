@@ -20,6 +20,7 @@ from grmp_core.model.bundle import Bundle
 from grmp_core.model.scorer import Score, Scorer
 from pipelines.configuration.schema import Config
 from pipelines.runtime import metrics
+from pipelines.scoring.batch_scorer import trust_of
 from pipelines.scoring.model_lookup import open_model, resolve_model
 from pipelines.serving.answers import row_without_score
 
@@ -51,7 +52,13 @@ def served_model(config: Config) -> ServedModel:
     limits = dataclasses.replace(config.images, max_pixels=min(config.images.max_pixels, settings.max_pixels))
     device = "cuda" if settings.gpus_per_replica else "cpu"
     scorer = Scorer(
-        bundle, name, limits=limits, device=device, batch_size=config.score.batch_size, score_grid=config.score.grid
+        bundle,
+        name,
+        limits=limits,
+        device=device,
+        batch_size=config.score.batch_size,
+        score_grid=config.score.grid,
+        trust=trust_of(config.score),
     )
     return ServedModel(name, scorer)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +19,6 @@ from pipelines.runtime import metrics
 from pipelines.runtime.web_access import is_called, is_token
 from pipelines.serving.admission import Admission, BusyError
 from pipelines.serving.answers import Answer, Health, ModelFacts, kind_of_reason, row_without_score
-from pipelines.serving.reference_page import reference_page
 from pipelines.serving.uploads import RefusedError, Upload, read_uploads
 
 MAX_HEADER_BYTES = 64 * 1024
@@ -144,18 +144,21 @@ def make_app(backend: Backend, settings: ServeConfig, *, token: str | None, host
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
+        from pipelines.serving.reference_page import reference_page  # it brings matplotlib, by the pages' templates
+
         return HTMLResponse(await asyncio.to_thread(reference_page, app.openapi()), headers=_HEADERS)
 
     return app
 
 
-async def _all(rows: Any) -> list[dict[str, Any]]:
+async def _all(rows: Iterable[Awaitable[dict[str, Any]]]) -> list[dict[str, Any]]:
     """All rows, then the first error: none is left running behind an answer."""
-    results = await asyncio.gather(*rows, return_exceptions=True)
-    for result in results:
+    good = []
+    for result in await asyncio.gather(*rows, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
-    return results
+        good.append(result)
+    return good
 
 
 async def _row(backend: Backend, upload: Upload, time_left_s: float) -> dict[str, Any]:

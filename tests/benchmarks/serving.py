@@ -173,7 +173,7 @@ def check(load: Load, expected: dict[str, list[float]]) -> str:
 
 
 def processes(word: str) -> list[psutil.Process]:
-    return [p for p in psutil.process_iter() if word in " ".join(p.cmdline()[:1])]
+    return [p for p in psutil.process_iter(["cmdline"]) if word in str((p.info["cmdline"] or [])[:1])]
 
 
 def cpu_seconds() -> float:

@@ -62,13 +62,10 @@ def test_many_scores_are_shown_by_the_worst_and_the_best():
         scored = [(i / 100, None) for i in range(num_scored)]
         cells = [*scored, *[(math.nan, "bad")] * 20]
         names = ("image_path", "quality", "mos_scale_score", "error")
-        return batch_scorer.scores_frame(
-            [
-                dict.fromkeys(batch_scorer.SCORES.names)
-                | dict(zip(names, (str(i), quality, math.nan, error), strict=True))
-                for i, (quality, error) in enumerate(cells)
-            ]
-        )
+        missing = dict.fromkeys(batch_scorer.SCORES.names)
+        rows = [(str(i), quality, math.nan, error) for i, (quality, error) in enumerate(cells)]
+        given = [dict(zip(names, row, strict=True)) for row in rows]
+        return batch_scorer.scores_frame([missing | row for row in given])
 
     for num_scored, shown in ((20, ["0", "1", "2", "17", "18", "19"]), (2, ["0", "1"])):
         lines = scoring_run.scores_as_text(rows(num_scored)).splitlines()[1:]

@@ -113,7 +113,7 @@ def test_scores_equal_those_of_the_command_and_a_bad_image_costs_its_own_row(run
 
 
 def scoring_processes() -> list[psutil.Process]:
-    return [p for p in psutil.process_iter() if "ServeReplica:grmp-iqa:scoring" in " ".join(p.cmdline())]
+    return [p for p in psutil.process_iter(["cmdline"]) if "ServeReplica:grmp-iqa:scoring" in str(p.info["cmdline"])]
 
 
 def test_no_request_is_lost_when_a_replica_dies_and_the_champion_changes(running):
