@@ -81,7 +81,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):
 def test_a_file_s_name_arrives_as_it_is(capsys):
     assert main(["score", "no-such-\N{GRINNING FACE}.jpg", "--model", "/tmp/grmp-nothing-here"]) == 2
     name = "\N{GRINNING FACE} 'x': [#] \x85 \x7f \udce9 " + 300 * "long " + ".jpg"
-    given = score.overrides(argparse.Namespace(images=[name], model=name, output=None))
+    given = score.overrides(argparse.Namespace(images=[name], model=name, output=None, fps=None, window=None))
     parsed = load_config(None, arguments=given)
     assert parsed.score.images == (name,)
     assert parsed.score.model == name

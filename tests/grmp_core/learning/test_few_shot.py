@@ -151,7 +151,7 @@ def test_labels_count_by_their_weights_and_alike_without_them(make_backbone):
     alone = AdaptationBatch.gather(views, torch.tensor([4]), torch.tensor([0]))
     expected = adaptation_step(model, parameters, alone, config)[0]["text_prompt.context_MD"]
     torch.testing.assert_close(stepped(one_counts), expected, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(stepped(torch.full((12,), 0.3)), stepped(None), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(stepped(torch.full((12,), 0.3)), stepped(None), atol=1e-5, rtol=1e-4)
     weighted = dataclasses.replace(views, weight_N=torch.arange(12.0))
     assert weighted.subset(np.array([3, 7])).weight_N.tolist() == [3, 7]
 

@@ -145,8 +145,8 @@ def test_it_is_loaded_from_its_folder(make_backbone, tmp_path):
 def test_without_a_folder_it_is_the_embedded_backbone():
     module = grmp_core.load()
     photo = pictures.photo(224, 230)
-    blurred = grmp_core.distort(photo, "gaussian_blur", level=5)
-    images = batch(photo, blurred).requires_grad_()
+    coarse = grmp_core.distort(photo, "jpeg", level=5)
+    images = batch(photo, coarse).requires_grad_()
     quality = module(images)
     assert quality[0] > quality[1]
     (gradient,) = torch.autograd.grad(quality.sum(), images)

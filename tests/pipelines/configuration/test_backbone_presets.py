@@ -26,7 +26,7 @@ def test_the_embedded_backbone_has_its_measured_values():
     config = load_config(SHIPPED)
     assert config.preset == "grmp-nano"
     assert (config.meta.outer_steps, config.meta.inner_steps) == (20, 2)
-    assert (config.meta.inner_lr, config.meta.outer_lr) == (2.5e-4, 1.0)
+    assert (config.meta.inner_lr, config.meta.outer_lr) == (2.5e-4, 0.25)
     assert (config.adapt.epochs, config.adapt.lr, config.adapt.loss) == (20, 0.05, "concordance")
     assert config.adapt.trainable == TrainableConfig(vision_blocks=2, text_blocks=0, calibration=True)
     assert (config.prompts.context_tokens, config.prompts.context_std) == (1, 0.0)

@@ -44,7 +44,7 @@ def test_an_empty_file_without_a_preset_is_the_built_in_defaults(tmp_path):
 
 def test_the_shipped_file_is_valid():
     config = load_config(str(ROOT / "ray_config.yaml"))
-    assert config.adapt.qgr.strength == 5.0
+    assert config.adapt.qgr.strength == 0.1  # of the preset
     assert config.sweep.lambdas == (0.0, 1.0, 5.0)
 
 

@@ -50,7 +50,7 @@ def test_lambda_and_searched_settings_are_the_sweep_s_choice(tmp_path, ran_with,
     [
         ("adapt.qgr.strength=1", (1.0, 0.25)),
         ("adapt.qgr={strength: 1}", (1.0, 0.25)),
-        ("adapt={lr: 0.5}", (5.0, 0.5)),
+        ("adapt={lr: 0.5}", (0.1, 0.5)),
         ("adapt.lr=0.5", (2.5, 0.5)),
         ("adapt.l=0.5", None),
     ],

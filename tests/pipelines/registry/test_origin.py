@@ -113,7 +113,7 @@ def test_from_a_version_over_its_run_to_the_labels(registry, make_bundle, images
     assert [output.model_id for output in tracker.client.get_run(run.info.run_id).outputs.model_outputs] == [model_id]
 
 
-@pytest.mark.filterwarnings("ignore:Starting with pandas version 4.0")  # mlflow, of its own call
+@pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # mlflow, of its own calls
 def test_mlflow_evaluates_with_srcc_and_plcc(registry, images):
     encoded = [base64.b64encode(Path(path).read_bytes()).decode() for path in images[:12]]
     mos = np.random.default_rng(0).uniform(0, 100, 12)

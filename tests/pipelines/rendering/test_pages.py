@@ -20,6 +20,7 @@ from pipelines.rendering.document import (
     Facts,
     Folded,
     Gallery,
+    Image,
     Note,
     Page,
     Picture,
@@ -68,6 +69,7 @@ def blocks(text: str) -> list[Block]:
         Table((text, text), ((text, (text, text)),), frozenset((0,)), frozenset((0,)), frozenset((0,))),
         Pictures((Picture("chart", chart(), text, text),)),
         Gallery((Thumbnail(None, text, text), Thumbnail(b"jpeg", text, text))),
+        Image(b"png", text, text),
         Folded(text, text),
     ]
 

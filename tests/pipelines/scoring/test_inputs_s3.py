@@ -111,7 +111,7 @@ def test_scores_of_objects_are_those_of_the_files(score, tmp_path):
     assert "cannot be read" in done.scores["error"][3]
     assert pq.read_table(io.BytesIO(locate(output).read_bytes())).to_pylist() == done.as_json()["scores"]
     manifest = (locate("s3://scoring/out") / "scores.parquet.manifest.json").read_json()
-    assert manifest["counts"] == {"images": 6, "without_score": 1, "not_taken": 0}
+    assert manifest["counts"] == {"images": 6, "without_score": 1, "not_taken": 0, "unlike": 0}
 
 
 def test_an_output_in_a_missing_bucket_is_refused_before_anything_is_scored(score, monkeypatch):

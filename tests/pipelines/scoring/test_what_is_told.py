@@ -62,7 +62,7 @@ def test_the_manifest_lists_what_was_not_taken_and_what_failed(config, tmp_path)
     score_images(config)
     manifest = json.loads((tmp_path / "scores.csv.manifest.json").read_text())
     assert manifest["command"] == "score"
-    assert manifest["counts"] == {"images": 6, "without_score": 1, "not_taken": 2}
+    assert manifest["counts"] == {"images": 6, "without_score": 1, "not_taken": 2, "unlike": 0}
     assert [entry["path"] for entry in manifest["not_taken"]] == [
         str(tmp_path / "images" / name) for name in ("labels.csv", "notes.pdf")
     ]
