@@ -36,7 +36,7 @@ COMMANDS = {
     ),
     "evaluate": Command("compare a model's scores with human ones: SRCC, PLCC, KRCC, RMSE", ("score", "target")),
     "import_official": Command("make a model of a checkpoint of the published code", ("import_official",)),
-    "report": Command("write the sweep's report again", ("report",)),
+    "report": Command("write the sweep's report again, or compare two sweeps", ("report",)),
     "register": Command("put the chosen model into the MLflow registry", ("register", "tracking")),
     "card": Command("show where a model comes from, its numbers, and the rights in it", ("card",)),
     "export": Command("write a model as ONNX, safetensors, or a Hugging Face folder", ("export",)),

@@ -1,19 +1,32 @@
-"""`grmp report` writes the report of a sweep again."""
+"""`grmp report` writes the report of a sweep again, or compares two."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
+from typing import TYPE_CHECKING, Any
 
 from pipelines.cli import module_main
 
 if TYPE_CHECKING:
     from pipelines.configuration.schema import Config
+    from pipelines.reporting.sweep_comparison import SweepComparison
     from pipelines.reporting.sweep_report import Report
 
 
-def run(config: Config) -> Report:
-    from pipelines.reporting.sweep_report import write_report  # `--help` does without it
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("compare", nargs="*", metavar="OUTPUT", help="two outputs to compare (report.compare)")
 
+
+def overrides(options: argparse.Namespace) -> dict[str, Any]:
+    return {"report.compare": options.compare} if options.compare else {}
+
+
+def run(config: Config) -> Report | SweepComparison:
+    from pipelines.reporting.sweep_comparison import compare_sweeps
+    from pipelines.reporting.sweep_report import write_report  # `--help` does without them
+
+    if config.report.compare:
+        return compare_sweeps(config)
     return write_report(config)
 
 

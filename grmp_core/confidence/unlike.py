@@ -137,7 +137,8 @@ class Likeness:
         spaces = domain.spaces if domain else tuple(Space.standardized(part) for part in labelled)
         self._spaces = spaces
         own = [space(part) for space, part in zip(spaces, labelled, strict=True)]
-        shipped = domain.references if domain else ([], [])
+        none = np.empty((0, 0))
+        shipped = domain.references if domain else (none, none)
         other_M2 = np.stack(
             [
                 np.minimum(_nearest_of_others(points, evidence.groups_M), _nearest(points, references))

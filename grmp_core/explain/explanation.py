@@ -24,6 +24,7 @@ from grmp_core.explain.settings import MapConfig, ReasonConfig
 from grmp_core.explain.tool_choice import CleanRanges, choose_tool, read_ranges
 from grmp_core.imaging.views import Pixels, scoring_views
 from grmp_core.model.features import image_features
+from grmp_core.model.quality_model import Predictor
 from grmp_core.model.scorer import ImageViews, Scorer
 
 DIGITS = 3
@@ -101,7 +102,7 @@ class Explainer:
         unit_CE = image_features(self.detector.backbone, parts).unit_NE
         undamaged_C = self.detector.log_undamaged(unit_CE)
         predictor = self.scorer.predictor
-        if self._same_features:
+        if self._same_features and isinstance(predictor, Predictor):
             quality_C = predictor.from_features(unit_CE.to(predictor.model.device))
         else:
             quality_C = torch.cat([predictor(torch.from_numpy(part)) for part in parts])
@@ -170,8 +171,9 @@ def _lowest(found: QualityMap, cells_hw: np.ndarray, name: str) -> dict[str, Any
 
 def _has_own_features(scorer: Scorer) -> bool:
     """Whether nothing learned takes part in the image features of a model, and both compute in float32."""
-    learned = any(name.startswith(("visual_prompt.", "clip.visual.")) for name in scorer.bundle.parameters)
-    return not learned and scorer.predictor.model.visual_prompt is None and scorer.bundle.precision == "fp32"
+    bundle, model = scorer.bundle, scorer.predictor.model
+    learned = any(name.startswith(("visual_prompt.", "clip.visual.")) for name in bundle.parameters)
+    return not learned and model.visual_prompt is None and model.head is None and bundle.precision == "fp32"
 
 
 def type_facts(types: Sequence[TypeProbability]) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ from grmp_core.learning.losses import adaptation_loss, semantic_loss
 from grmp_core.learning.settings import AdaptConfig
 from grmp_core.model.quality_model import CALIBRATION, Parameters, QualityModel
 from grmp_core.model.token_statistics import token_statistics
-from grmp_core.seeds import generator_of
+from grmp_core.seeds import generator_of, seed_of
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 """(fit, held-out) rows of every fold."""
@@ -243,7 +243,9 @@ def train(
         records = []
         for first in range(0, len(order), config.batch_size):
             rows = torch.from_numpy(order[first : first + config.batch_size])
-            batch = AdaptationBatch.gather(views, rows, torch.from_numpy(chosen)[rows])
+            batch = AdaptationBatch.gather(
+                views, rows, torch.from_numpy(chosen)[rows], seed_of("noise", seed, epoch, first)
+            )
             try:
                 parameters, record = adaptation_step(model, parameters, batch, config)
             except NonFiniteLossError as error:
@@ -258,14 +260,17 @@ class AdaptationBatch:
     teacher_logits_BS: Tensor
     quality_B: Tensor
     weight_B: Tensor | None = None
+    noise_seed: int = 0
+    """For a head that learns from noise."""
 
     @staticmethod
-    def gather(views: LabelledViews, rows: Tensor, chosen: Tensor) -> AdaptationBatch:
+    def gather(views: LabelledViews, rows: Tensor, chosen: Tensor, noise_seed: int = 0) -> AdaptationBatch:
         return AdaptationBatch(
             views.train_tokens_NVTD[rows, chosen],
             views.teacher_logits_NVS[rows, chosen],
             views.quality_N[rows],
             None if views.weight_N is None else views.weight_N[rows],
+            noise_seed,
         )
 
 
@@ -278,8 +283,16 @@ def adaptation_step(
     """
     regularizing = config.qgr.strength > 0
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-    prediction = model.predict(leaves, batch.tokens_BTD, start_block=model.first_adapting_block, scenes=regularizing)
+    prediction = model.predict(
+        leaves,
+        batch.tokens_BTD,
+        start_block=model.first_adapting_block,
+        scenes=regularizing,
+        noise_seed=batch.noise_seed,
+    )
     loss = adaptation_loss(prediction.quality_logits_BK, batch.quality_B, config.loss, batch.weight_B)
+    if prediction.head_loss is not None:
+        loss = loss + prediction.head_loss
     gradients = _gradients(loss, leaves, retain=regularizing)
     semantic, angle, share = math.nan, math.nan, 0.0
     if regularizing and prediction.scene_logits_BS is not None:

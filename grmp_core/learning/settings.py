@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Lt
 
 from grmp_core.errors import InputError
-from grmp_core.model.settings import TrainableConfig
+from grmp_core.model.settings import HeadConfig, HeadKind, TrainableConfig
 from grmp_core.settings import Settings
 
 AdaptLoss = Literal["cross_entropy", "concordance"]
@@ -56,10 +56,28 @@ class AdaptConfig(Settings):
     """Share of the labelled budget held out when folds is 1."""
     eval_every: Annotated[int, Ge(1)] = 1
     """Epochs between two validations."""
+    head: HeadKind = "plain"
+    """`plain`: the image tower's own pooling (published). `attention_panel`: the mean vote of learned queries over its
+    patch tokens (after DEIQT). `denoise`: beside the pooled feature vote copies of it with noise added and taken away
+    (after PFD-IQA). Heads are learned with all else that adapts, and begin near the plain one."""
+    panel_queries: Annotated[int, Ge(1)] = 6
+    """Queries of the attention panel."""
+    denoise_steps: Annotated[int, Ge(0)] = 3
+    """Noise levels of `denoise`; 0 is the plain head."""
     trainable: TrainableConfig = field(default_factory=TrainableConfig)
     """Tensors that adaptation moves."""
     qgr: QgrConfig = field(default_factory=QgrConfig)
     """Quality-aware gradient regularization."""
+
+    @property
+    def head_config(self) -> HeadConfig:
+        """The head with its settings; those of other heads are at their default, since they decide nothing."""
+        match self.head:
+            case "attention_panel":
+                return HeadConfig(kind=self.head, queries=self.panel_queries)
+            case "denoise":
+                return HeadConfig(kind=self.head, steps=self.denoise_steps)
+        return HeadConfig()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import math
@@ -21,8 +22,9 @@ from grmp_core.errors import InputError
 from grmp_core.identity import Identity, digest_of
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model.backbone import Backbone, load_backbone
+from grmp_core.model.ensemble import WEIGHTS, EnsemblePredictor, separated
 from grmp_core.model.quality_model import Parameters, Predictor, QualityModel
-from grmp_core.model.settings import BackboneConfig, PromptConfig
+from grmp_core.model.settings import BackboneConfig, HeadConfig, PromptConfig
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import Location
 
@@ -47,6 +49,8 @@ class Bundle:
     views: ViewConfig
     precision: str
     parameters: Parameters
+    head: HeadConfig = field(default_factory=HeadConfig)
+    """Plain in a bundle from before there were others."""
     colour_profiles: bool = False
     """Colour profiles were applied to the pictures that it was made from, and are to those that it scores. A bundle
     without that note is from before they were."""
@@ -75,7 +79,8 @@ class Bundle:
         of such a default needs a new VERSION.
         """
         described = Identity.of(
-            {"backbone_sha256": self.backbone_sha256, "backbone": self.backbone, "prompts": self.prompts},
+            {"backbone_sha256": self.backbone_sha256, "backbone": self.backbone, "prompts": self.prompts}
+            | {"head": self.head},
             without={"backbone.name", "backbone.pretrained", "backbone.checkpoint"},  # the hash stands for them
         )
         parts: list[object] = [VERSION, described.digest]
@@ -122,6 +127,7 @@ def bundle_of(description: Mapping[str, Any], parameters: Parameters) -> Bundle:
         metrics={name: math.nan if v is None else v for name, v in content["metrics"].items()},
         provenance=content["provenance"],
         colour_profiles=content.get("colour_profiles", False),
+        head=HeadConfig(**content.get("head", {})),
     )
 
 
@@ -196,9 +202,15 @@ def with_weights_at(bundle: Bundle, given: BackboneConfig, where: str) -> Bundle
 
 def load_predictor(
     bundle: Bundle, where: str, backbone: Backbone | None = None, device: str = "cpu", *, deep: bool = False
-) -> Predictor:
+) -> Predictor | EnsemblePredictor:
     """A ready model from a bundle; `deep` as of `Predictor`. InputError when the backbone cannot be had or differs."""
     backbone = backbone or load_backbone(bundle.backbone)
     check_backbone(bundle, backbone, where)
-    model = QualityModel(backbone, bundle.prompts, precision=bundle.precision).to(device)
-    return Predictor(model, bundle.parameters, deep=deep)
+    members = separated(bundle.parameters)
+    clips = [backbone.clip, *(copy.deepcopy(backbone.clip) for _ in members[1:])]  # a model takes its weights over
+    predictors = []
+    for clip, parameters in zip(clips, members, strict=True):
+        own = dataclasses.replace(backbone, clip=clip)
+        model = QualityModel(own, bundle.prompts, precision=bundle.precision, head=bundle.head).to(device)
+        predictors.append(Predictor(model, parameters, deep=deep))
+    return EnsemblePredictor(predictors, bundle.parameters[WEIGHTS]) if WEIGHTS in bundle.parameters else predictors[0]

@@ -6,7 +6,8 @@ For training loops, gradient ascent and metrics. `scorer.Scorer` is the same for
 from __future__ import annotations
 
 import os
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from grmp_core.imaging.tensor_views import tensor_views
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model.backbone import Backbone, BackboneConfig, load_backbone
 from grmp_core.model.bundle import Bundle, load_predictor, read_bundle
+from grmp_core.model.ensemble import WEIGHTS, EnsemblePredictor
 from grmp_core.model.prompts import PromptConfig
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.model.whole_model import read_whole_model, whole_model_at
@@ -36,18 +38,26 @@ class ImageQuality(nn.Module):
     it; its type is the bundle's precision and stays. An image may have one size a batch.
     """
 
-    text_KE: Tensor
+    text_MKE: Tensor
+    weights_M: Tensor
 
     def __init__(self, bundle: Bundle, where: str, *, backbone: Backbone | None = None) -> None:
         """`where` names the bundle in messages. InputError when its backbone cannot be had or differs."""
         super().__init__()
         predictor = load_predictor(bundle, where, backbone)
-        self.model = predictor.model
-        self.register_buffer("text_KE", predictor.text_KE)
+        members = predictor.members if isinstance(predictor, EnsemblePredictor) else (predictor,)
+        self.members = nn.ModuleList([member.model for member in members])
+        self.register_buffer("text_MKE", torch.stack([member.text_KE for member in members]))
+        self.register_buffer("weights_M", bundle.parameters.get(WEIGHTS, torch.ones(1)).float())
         self.views = bundle.views
         self.score_range = bundle.score_range
         """Of the target's own scores, with `to_mos`; null for a model that was never adapted."""
         self.eval()
+
+    @property
+    def model(self) -> QualityModel:
+        """The only model, or the first member of an ensemble."""
+        return cast(QualityModel, self.members[0])
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """InputError for another shape or type, and for thin strips."""
@@ -71,9 +81,11 @@ class ImageQuality(nn.Module):
 
     def view_quality(self, views_BCHW: Tensor) -> Tensor:
         """Float views (B, 3, size, size) in [0, 1] -> (B,) quality of each, float32."""
-        tokens_BND = self.model.vision_tower.embed(self.model.standardize(views_BCHW))
-        logits_BK = self.model.scale * self.model.image_features(tokens_BND) @ self.text_KE.T
-        return self.model.calibrated(logits_BK).softmax(dim=-1)[:, 0]
+        each = zip(cast(Iterable[QualityModel], self.members), self.text_MKE, strict=True)
+        quality_MB = torch.stack(
+            [m.view_quality(m.vision_tower.embed(m.standardize(views_BCHW)), text_KE) for m, text_KE in each]
+        )
+        return self.weights_M @ quality_MB
 
 
 class QualityLoss(nn.Module):

@@ -86,8 +86,10 @@ class SameConv(nn.Conv2d):
 
 
 def _pieces(images_BCHW: Tensor, size: int) -> tuple[Tensor, ...]:
-    """`size` images each, so that their maps stay in the cache; all in one for an export, whose batch has any size."""
-    return (images_BCHW,) if torch.compiler.is_exporting() else images_BCHW.split(size)
+    """`size` images each, so that their maps stay in a processor's cache; all in one on a GPU, and for an export, whose
+    batch has any size."""
+    in_pieces = images_BCHW.device.type == "cpu" and not torch.compiler.is_exporting()
+    return images_BCHW.split(size) if in_pieces else (images_BCHW,)
 
 
 def convolve(
@@ -258,11 +260,6 @@ class LiteTokens(nn.Module):
         early = (self.first, self.stages[0], self._second_stage[0])
         moves = any(p.requires_grad for part in early for p in part.parameters()) or images_BCHW.requires_grad
         return torch.set_grad_enabled(moves and torch.is_grad_enabled())
-
-
-def _pieces(images_BCHW: Tensor, size: int) -> tuple[Tensor, ...]:
-    """The batch in pieces for a processor's cache; whole on a GPU."""
-    return images_BCHW.split(size) if images_BCHW.device.type == "cpu" else (images_BCHW,)
 
 
 def cell_moments(x_BCHW: Tensor, grid: int) -> Tensor:

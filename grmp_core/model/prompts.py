@@ -80,6 +80,8 @@ class VisualPrompt(nn.Module):
     which would make runs depend on a random stream, and the projection's bias starts at 0 (published: uniform within
     width^-1/2, .036).
 
+    coupling_LDC: with `prompts.coupled`, maps of text context of width C, zero at first; that of context vector v mod M
+    is added to token v. MaPLe (Khattak et al. 2023) has as many tokens as vectors, and no tokens of their own.
     norm: with `prompts.prompt_norm`, a LayerNorm (eps 1e-6) of the tokens after the last block. It stands before the
     tower's own final norm, whose mean and variance are taken of its output, so neither can be folded into the other.
     """
@@ -92,7 +94,9 @@ class VisualPrompt(nn.Module):
         generator: torch.Generator,
         *,
         with_norm: bool = False,
+        coupled_width: int = 0,
     ) -> None:
+        """coupled_width: of the text context that the tokens are coupled with; 0: they are not."""
         super().__init__()
         width = tower.width
         bound = math.sqrt(6 / (3 * patch_size_px**2 + width))  # VPT's initialization
@@ -101,11 +105,17 @@ class VisualPrompt(nn.Module):
         weight = torch.empty(width, width).normal_(std=math.sqrt(2 / width), generator=generator)
         self.weight_DD = nn.Parameter(weight)
         self.bias_D = nn.Parameter(torch.zeros(width))
+        coupling_LDC = torch.zeros(len(tower.blocks), width, coupled_width)
+        self.coupling_LDC = nn.Parameter(coupling_LDC) if coupled_width else None
         self.norm = nn.LayerNorm(width, eps=1e-6) if with_norm else None
 
-    def forward(self) -> Tensor:
-        """-> (L, V, D) prompt tokens as the blocks see them."""
-        return self.tokens_LVD @ self.weight_DD.T + self.bias_D
+    def forward(self, context_MC: Tensor) -> Tensor:
+        """-> (L, V, D) prompt tokens as the blocks see them; the text context acts where they are coupled."""
+        prompts_LVD = self.tokens_LVD @ self.weight_DD.T + self.bias_D
+        if self.coupling_LDC is None:
+            return prompts_LVD
+        shares_LMD = context_MC @ self.coupling_LDC.transpose(1, 2)
+        return prompts_LVD + shares_LMD[:, torch.arange(prompts_LVD.shape[1]) % len(context_MC)]
 
     def finish(self, tokens_BND: Tensor) -> Tensor:
         """Tokens after the last block -> the same, normalized where there is a norm."""
@@ -127,6 +137,9 @@ def num_visual_tokens(config: PromptConfig, tower: VisionTower) -> int:
         count = config.visual_tokens
     if config.prompt_norm and count == 0:
         raise InputError("prompts.prompt_norm belongs to visual prompts, and there are none; set it to false")
+    if config.coupled and (count == 0 or config.context_tokens == 0):
+        missing = "visual prompts" if count == 0 else "text context (prompts.context_tokens)"
+        raise InputError(f"prompts.coupled needs {missing}, and there is none; set it to false")
     return count
 
 

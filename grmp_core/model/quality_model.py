@@ -21,9 +21,10 @@ from torch.func import functional_call
 from grmp_core.errors import InputError
 from grmp_core.model import low_rank
 from grmp_core.model.backbone import Backbone, dtype_of
+from grmp_core.model.heads import make_head
 from grmp_core.model.prompts import FixedText, TextPrompt, VisualPrompt, num_visual_tokens
 from grmp_core.model.scene_words import SCENES
-from grmp_core.model.settings import PromptConfig, TrainableConfig
+from grmp_core.model.settings import HeadConfig, PromptConfig, TrainableConfig
 from grmp_core.model.token_statistics import token_statistics
 from grmp_core.model.towers import open_text_tower, open_vision_tower
 
@@ -37,6 +38,8 @@ SCENE_TEMPLATE = "a photo of a {}"
 class Prediction(NamedTuple):
     quality_logits_BK: Tensor
     scene_logits_BS: Tensor | None
+    head_loss: Tensor | None = None
+    """What the head itself wants to be less, where it learns by a loss of its own."""
 
 
 class QualityModel(nn.Module):
@@ -48,7 +51,9 @@ class QualityModel(nn.Module):
         seed: of the initial prompts.
         trainable: what few-shot adaptation will move; null where nothing adapts (pre-training, scoring).
 
-    Raises InputError for prompts that do not fit the backbone.
+        head: in the place of the image tower's pooling for the quality; scenes always have the pooling.
+
+    Raises InputError for prompts or a head that do not fit the backbone.
     """
 
     mean: Tensor
@@ -62,6 +67,7 @@ class QualityModel(nn.Module):
         precision: str = "fp32",
         seed: int = 0,
         trainable: TrainableConfig | None = None,
+        head: HeadConfig | None = None,
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
@@ -75,10 +81,18 @@ class QualityModel(nn.Module):
         num_tokens = num_visual_tokens(prompts, self.vision_tower)
         patch_size_px = int((getattr(backbone.clip.visual, "patch_size", None) or (16, 16))[0])
         self.visual_prompt = (
-            VisualPrompt(num_tokens, self.vision_tower, patch_size_px, generator, with_norm=prompts.prompt_norm)
+            VisualPrompt(
+                num_tokens,
+                self.vision_tower,
+                patch_size_px,
+                generator,
+                with_norm=prompts.prompt_norm,
+                coupled_width=self.text_tower.width if prompts.coupled else 0,
+            )
             if num_tokens
             else None
         )
+        self.head = make_head(head or HeadConfig(), self.vision_tower, generator)
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
         self.calibration_2 = nn.Parameter(torch.tensor([1.0, 0.0]))
@@ -140,6 +154,7 @@ class QualityModel(nn.Module):
     def _adaptable_prefixes(self, config: TrainableConfig) -> tuple[str, ...]:
         prefixes = ["text_prompt."] if config.text_context else []
         prefixes += ["visual_prompt."] if config.visual_prompts else []
+        prefixes += ["head."] if self.head is not None else []
         prefixes += [CALIBRATION] if config.calibration else []
         prefixes += self._block_prefixes(config)
         for tower in (self.vision_tower, self.text_tower):
@@ -156,7 +171,10 @@ class QualityModel(nn.Module):
     def _find_first_adapting_block(self, config: TrainableConfig | None) -> int:
         if config is None:
             return len(self.vision_tower.blocks)
-        return 0 if config.visual_prompts else max(0, len(self.vision_tower.blocks) - max(0, config.vision_blocks))
+        coupled = self.visual_prompt is not None and self.visual_prompt.coupling_LDC is not None
+        if config.visual_prompts or (coupled and config.text_context):
+            return 0
+        return max(0, len(self.vision_tower.blocks) - max(0, config.vision_blocks))
 
     def check_parameters(self, parameters: Mapping[str, Tensor]) -> None:
         """InputError for a name or shape that this model does not have."""
@@ -184,23 +202,49 @@ class QualityModel(nn.Module):
     # --- what is computed ------------------------------------------------------------------------------------------
 
     def predict(
-        self, parameters: Mapping[str, Tensor], inputs: Tensor, *, start_block: int = 0, scenes: bool = False
+        self,
+        parameters: Mapping[str, Tensor],
+        inputs: Tensor,
+        *,
+        start_block: int = 0,
+        scenes: bool = False,
+        noise_seed: int | None = None,
     ) -> Prediction:
         """Logits with the learned tensors `parameters` put in, low-rank pairs merged; differentiable twice.
 
         Args:
             inputs: uint8 views (B, H, W, 3) if start_block is 0, else tokens (B, N, D) from `prefix_tokens`.
             scenes: also give the scene logits; one pass of the image tower serves both.
+            noise_seed: of a head that learns from noise; null in scoring.
         """
         whole = self.merged(parameters)
         narrow = {name: t if name == CALIBRATION else t.to(self.dtype) for name, t in whole.items()}
-        return functional_call(self, narrow, (inputs, start_block, scenes))
+        return functional_call(self, narrow, (inputs, start_block, scenes, noise_seed))
 
-    def forward(self, inputs: Tensor, start_block: int = 0, scenes: bool = False) -> Prediction:
+    def forward(
+        self, inputs: Tensor, start_block: int = 0, scenes: bool = False, noise_seed: int | None = None
+    ) -> Prediction:
         tokens_BND = self.vision_tower.embed(self.normalize(inputs)) if inputs.dtype == torch.uint8 else inputs
-        image_BE = self.image_features(tokens_BND, start_block)
-        quality_logits = self.calibrated(self.scale * image_BE @ unit(self.text_prompt()).T)
-        return Prediction(quality_logits, self.scale * image_BE @ unit(self.scene_text()).T if scenes else None)
+        tokens_BND = self._after_blocks(tokens_BND, start_block)
+        quality_BK, head_loss = self._quality_logits(tokens_BND, unit(self.text_prompt()), noise_seed)
+        scenes_BS = None
+        if scenes:
+            scenes_BS = self.scale * unit(self.vision_tower.finish(tokens_BND)) @ unit(self.scene_text()).T
+        return Prediction(quality_BK, scenes_BS, head_loss)
+
+    def view_quality(self, tokens_BND: Tensor, text_KE: Tensor) -> Tensor:
+        """Tokens in front of block 0 and the unit features of the class phrases -> (B,) quality in [0, 1], float32."""
+        return self._quality_logits(self._after_blocks(tokens_BND), text_KE)[0].softmax(dim=-1)[:, 0]
+
+    def _quality_logits(
+        self, tokens_BND: Tensor, text_KE: Tensor, noise_seed: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Calibrated logits (B, K) of tokens after the last block, and the loss of the head where it has one."""
+        if self.head is None:
+            return self.calibrated(self.scale * unit(self.vision_tower.finish(tokens_BND)) @ text_KE.T), None
+        votes_BVD, loss = self.head(self.vision_tower, tokens_BND, noise_seed)
+        votes_BVK = self.scale * unit(self.vision_tower.project(votes_BVD)) @ text_KE.T
+        return self.calibrated(votes_BVK.mean(dim=1)), loss
 
     def calibrated(self, quality_logits_BK: Tensor) -> Tensor:
         """The logits times the calibration's scale, the offset added to their difference."""
@@ -209,12 +253,13 @@ class QualityModel(nn.Module):
 
     def image_features(self, tokens_BND: Tensor, start_block: int = 0, *, prompted: bool = True) -> Tensor:
         """Tokens before `start_block` -> (B, E) unit features, float32."""
+        return unit(self.vision_tower.finish(self._after_blocks(tokens_BND, start_block, prompted=prompted)))
+
+    def _after_blocks(self, tokens_BND: Tensor, start_block: int = 0, *, prompted: bool = True) -> Tensor:
         visual_prompt = self.visual_prompt if prompted else None
-        prompts_LVD = None if visual_prompt is None else visual_prompt()
+        prompts_LVD = None if visual_prompt is None else visual_prompt(self.text_prompt.context_MD)
         tokens_BND = self.vision_tower.run(tokens_BND, prompts_LVD, start_block)
-        if visual_prompt is not None:
-            tokens_BND = visual_prompt.finish(tokens_BND)
-        return unit(self.vision_tower.finish(tokens_BND))
+        return tokens_BND if visual_prompt is None else visual_prompt.finish(tokens_BND)
 
     def normalize(self, views_BHWC: Tensor) -> Tensor:
         """uint8 views -> (B, 3, H, W) in the model's type, by the backbone's own mean and std."""
@@ -249,7 +294,8 @@ class QualityModel(nn.Module):
         if self.visual_prompt is None:
             return None
         own = {n.removeprefix("visual_prompt."): t for n, t in parameters.items() if n.startswith("visual_prompt.")}
-        return functional_call(self.visual_prompt, {n: t.to(self.dtype) for n, t in own.items()}, ())
+        context_MC = parameters.get("text_prompt.context_MD", self.text_prompt.context_MD).to(self.dtype)
+        return functional_call(self.visual_prompt, {n: t.to(self.dtype) for n, t in own.items()}, (context_MC,))
 
 
 class Predictor:
@@ -271,22 +317,20 @@ class Predictor:
     @torch.inference_mode()
     def __call__(self, views_BHWC: Tensor) -> Tensor:
         """uint8 views (B, H, W, 3) -> (B,) quality in [0, 1], float32."""
-        return self._quality(self.model.embed(views_BHWC))
+        return self.model.view_quality(self.model.embed(views_BHWC), self.text_KE)
 
     @torch.inference_mode()
     def look(self, views_BHWC: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 views (B, H, W, 3) -> (B,) quality, and (B, F) token statistics by the backbone before adaptation."""
         tokens_BND = self.model.embed(views_BHWC)
-        return self._quality(tokens_BND), token_statistics(self._own_tower, tokens_BND, deep=self._deep)
+        statistics_BF = token_statistics(self._own_tower, tokens_BND, deep=self._deep)
+        return self.model.view_quality(tokens_BND, self.text_KE), statistics_BF
 
     @torch.inference_mode()
     def from_features(self, unit_BE: Tensor) -> Tensor:
-        """Unit features (B, E) of views -> (B,) quality in [0, 1], float32."""
+        """Unit features (B, E) of views, of a model without a head -> (B,) quality in [0, 1], float32."""
         logits_BK = self.model.scale * unit_BE @ self.text_KE.T
         return self.model.calibrated(logits_BK).softmax(dim=-1)[:, 0]
-
-    def _quality(self, tokens_BND: Tensor) -> Tensor:
-        return self.from_features(self.model.image_features(tokens_BND))
 
 
 def unit(features: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from grmp_core.imaging.decoding import ImageLimits, decode_image
 from grmp_core.imaging.views import Pixels, scoring_views
 from grmp_core.model.backbone import Backbone
 from grmp_core.model.bundle import Bundle, load_predictor
+from grmp_core.model.ensemble import WEIGHTS, EnsemblePredictor, spread_of
 
 Source = bytes | str | os.PathLike[str] | np.ndarray | ImageError
 """An encoded image, the local path of one, its pixels (H, W, 3) uint8 RGB, or why there is none."""
@@ -46,6 +47,8 @@ class Score:
     error: str | None = None
     notes: tuple[str, ...] = ()
     """Doubts about the pixels, as `decoding.DecodedImage` has them."""
+    spread: float | None = None
+    """Of an ensemble: standard deviation of its members' qualities, by weight."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,16 +135,22 @@ class Scorer:
         if image.views_GHW3 is None:
             return Score(math.nan, math.nan, error=image.error, notes=image.notes)
         batches = torch.from_numpy(image.views_GHW3).split(self.batch_size)
-        if self.likeness is None:
-            quality, unlike = _mean([self.predictor(batch) for batch in batches]), None
-        else:
-            qualities, statistics = zip(*map(self.predictor.look, batches), strict=True)
-            quality = _mean(qualities)
-            statistics_F = torch.cat(statistics).mean(dim=0).cpu().numpy()
-            unlike = bool(self.likeness.excess(statistics_F[None])[0] > 0)
+        quality, unlike, spread = self._looked_at(batches)
         scale = self.bundle.score_range
         mos = math.nan if scale is None else float(scale.to_mos(quality))
-        return Score(quality, mos, *self._interval(quality), unlike, notes=image.notes)
+        return Score(quality, mos, *self._interval(quality), unlike, notes=image.notes, spread=spread)
+
+    def _looked_at(self, batches: Sequence[torch.Tensor]) -> tuple[float, bool | None, float | None]:
+        """Mean quality of all views, whether they are unlike what is known, and the spread of an ensemble."""
+        predictor = self.predictor
+        if isinstance(predictor, EnsemblePredictor):
+            quality_M = torch.cat([predictor.each(batch) for batch in batches], dim=1).mean(dim=1)
+            return float(predictor.mean(quality_M)), None, spread_of(quality_M, predictor.weights_M)
+        if self.likeness is None:
+            return _mean([predictor(batch) for batch in batches]), None, None
+        qualities, statistics = zip(*map(predictor.look, batches), strict=True)
+        statistics_F = torch.cat(statistics).mean(dim=0).cpu().numpy()
+        return _mean(qualities), bool(self.likeness.excess(statistics_F[None])[0] > 0), None
 
     def _interval(self, quality: float) -> tuple[float | None, float | None, float | None, float | None]:
         """Low and high end in quality, low and high end in MOS; null where there is none."""
@@ -170,6 +179,8 @@ def untrusted_because(bundle: Bundle, score_grid: int = 0) -> str | None:
     """Why a bundle's scores come without intervals; null where they have them."""
     if bundle.kind == "prompts":
         return "it is not adapted to labels"
+    if WEIGHTS in bundle.parameters:
+        return "it is an ensemble, whose members have no held-out predictions in common"
     if bundle.evidence is None:
         return "it keeps no held-out predictions (made by an earlier version, or with adapt.folds=1); adapt it again"
     if score_grid not in (0, bundle.views.score_grid):

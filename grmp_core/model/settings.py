@@ -14,6 +14,7 @@ from annotated_types import Ge, MinLen
 from grmp_core.settings import PathText, Settings
 
 EMBEDDED = "grmp-nano"
+HeadKind = Literal["plain", "attention_panel", "denoise"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,10 @@ class PromptConfig(Settings):
     """The class phrases; the first one is the good end of the scale."""
     visual_tokens: Annotated[int, Ge(-1)] = -1
     """V, learned tokens a block of the image tower. -1: 100 scaled by width / 768, 0: none."""
+    coupled: bool = False
+    """Visual prompts get a share of the text context, by a linear map a block that is learned with them and begins at
+    zero (after MaPLe). Adapting the text context then moves the image tower from its first block on, and costs as much
+    as `adapt.trainable.visual_prompts`."""
     prompt_norm: bool = False
     """One norm more in front of the image tower's last one, learned with the visual prompts. Published: true. Models
     that were published need it; nothing else does. The teacher never has it."""
@@ -77,3 +82,14 @@ class TrainableConfig(Settings):
     """Scale and offset of the score's logit: set to fit the labels before the first step, and learned from there on.
     The backbone's score then has the target's mean and spread at once, and the steps are about what is left. Not in
     the published code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig(Settings):
+    """What pools the image tower's tokens; as of adapt.head."""
+
+    kind: HeadKind = "plain"
+    queries: Annotated[int, Ge(1)] = 6
+    """Of an attention panel."""
+    steps: Annotated[int, Ge(0)] = 3
+    """Noise levels of a denoiser."""

@@ -136,6 +136,25 @@ class VisionTower:
         pooled, _ = self.visual._pool(tokens_BND)
         return pooled
 
+    @property
+    def pooled_width(self) -> int:
+        """D of `pool`."""
+        return self.width if self.visual.attn_pool is None else int(self.visual.ln_post.normalized_shape[0])
+
+    @property
+    def has_patch_tokens(self) -> bool:
+        """Whether `patch_tokens` are of the kind that is pooled: not where a layer of its own attends over them."""
+        return self.visual.attn_pool is None
+
+    def patch_tokens(self, tokens_BND: Tensor) -> Tensor:
+        """(B, N, D) tokens after the last block -> (B, P, D) those of the patches, normalized as before pooling."""
+        patches_BPD = tokens_BND[:, self.num_prefix_tokens :]
+        return patches_BPD if self.visual.final_ln_after_pool else self.visual.ln_post(patches_BPD)
+
+    def after_pooling(self, pooled_BVD: Tensor) -> Tensor:
+        """What follows the pooling before `project`."""
+        return self.visual.ln_post(pooled_BVD) if self.visual.final_ln_after_pool else pooled_BVD
+
     def project(self, pooled_BD: Tensor) -> Tensor:
         """(B, D) -> (B, E), the joint embedding of images and texts."""
         return pooled_BD if self.visual.proj is None else pooled_BD @ self.visual.proj
@@ -161,6 +180,20 @@ class TimmVisionTower(VisionTower):
         trunk = self.visual.trunk
         return trunk.forward_head(trunk.norm(tokens_BND))
 
+    @property
+    def pooled_width(self) -> int:
+        return self.width
+
+    @property
+    def has_patch_tokens(self) -> bool:
+        return getattr(self.visual.trunk, "attn_pool", None) is None
+
+    def patch_tokens(self, tokens_BND: Tensor) -> Tensor:
+        return self.visual.trunk.norm(tokens_BND)[:, self.num_prefix_tokens :]
+
+    def after_pooling(self, pooled_BVD: Tensor) -> Tensor:
+        return self.visual.trunk.fc_norm(pooled_BVD)
+
     def project(self, pooled_BD: Tensor) -> Tensor:
         return self.visual.head(pooled_BD)
 
@@ -180,6 +213,14 @@ class OpaqueVisionTower(VisionTower):
 
     def pool(self, tokens_BND: Tensor) -> Tensor:
         return tokens_BND
+
+    @property
+    def pooled_width(self) -> int:
+        return int(getattr(self.visual, "output_dim", 0))
+
+    @property
+    def has_patch_tokens(self) -> bool:
+        return False
 
     def project(self, pooled_BD: Tensor) -> Tensor:
         return pooled_BD

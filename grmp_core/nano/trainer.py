@@ -186,7 +186,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         patch_size_px = 16  # what `QualityModel` takes for image towers of timm
         prompt = VisualPrompt(num_visual_tokens(PromptConfig(), tower), tower, patch_size_px, generator)
-        return prompt().detach().to(self.device)
+        return prompt(torch.empty(0)).detach().to(self.device)
 
 
 def parameter_groups(parameters: dict[str, nn.Parameter], config: TrainConfig) -> list[dict[str, object]]:

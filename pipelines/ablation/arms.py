@@ -6,6 +6,7 @@ Adaptations with equal prompts and settings are one sweep, whatever their lambda
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -54,6 +55,8 @@ class SweepArms:
     start: Bundle
     methods: Mapping[str, bool]
     """Arm -> true with QGR (lambda > 0), false without (lambda 0)."""
+    ensembles: frozenset[str] = frozenset()
+    """Arms among them that are an ensemble of the models of all label draws of a fold."""
 
 
 def standard_arms(config: Config) -> dict[str, ArmConfig]:
@@ -74,17 +77,36 @@ def standard_arms(config: Config) -> dict[str, ArmConfig]:
     return arms | {WHOLE: ArmConfig(start=starts[0], regularized=True)}
 
 
+def optional_arms(config: Config) -> dict[str, ArmConfig]:
+    """Options of the method that run only where `ablate.arms` names them: the whole method with each."""
+    first, *others = pretrained_of(config)
+    return {
+        **{f"{WHOLE}, {start}": ArmConfig(start=start, regularized=True) for start in others},
+        "attention panel": ArmConfig(start=first, regularized=True, settings={"adapt.head": "attention_panel"}),
+        "denoise": ArmConfig(start=first, regularized=True, settings={"adapt.head": "denoise"}),
+        "split ensemble": ArmConfig(start=first, regularized=True, ensemble=True),
+    }
+
+
 def chosen_arms(config: Config) -> dict[str, ArmConfig]:
-    """The arms of `ablate.arms` in that order, or all. InputError for a name that no arm has, and for QGR without a
-    lambda above 0 to take."""
-    known = standard_arms(config) | config.ablate.define
-    names = config.ablate.arms or tuple(known)
+    """The arms of `ablate.arms` in that order, or all but the optional ones.
+
+    InputError for a name that no arm has, for QGR without a lambda above 0 to take, and for an ensemble of one draw.
+    """
+    usual = standard_arms(config) | config.ablate.define
+    known = optional_arms(config) | usual
+    names = config.ablate.arms or tuple(usual)
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"ablate.arms: there is no arm '{unknown[0]}'; arms are {', '.join(known)}")
     chosen = {name: known[name] for name in names}
     if any(arm.regularized for arm in chosen.values()) and not any(value > 0 for value in config.sweep.lambdas):
         raise InputError("an ablation compares lambda 0 with larger ones: give sweep.lambdas a value above 0")
     for name, arm in chosen.items():
+        if arm.ensemble and not _has_draws_to_join(config):
+            raise InputError(
+                f"the arm '{name}' joins the label draws of a fold: set protocol.folds, and sweep.split_seeds so that "
+                "every fold has two or more"
+            )
         if LAMBDA in arm.settings:
             raise InputError(f"ablate.define.{name}: lambda is not an arm's setting; use `regularized`, sweep.lambdas")
     if LAMBDA in config.sweep.space:
@@ -99,6 +121,7 @@ def sweeps_of(config: Config, arms: Mapping[str, ArmConfig]) -> list[SweepArms]:
     """
     methods: dict[tuple[str, str], dict[str, bool]] = {}
     settled: dict[tuple[str, str], Config] = {}
+    ensembles = frozenset(name for name, arm in arms.items() if arm.ensemble)
     for name, arm in arms.items():
         if arm.baseline is not None:
             continue
@@ -106,7 +129,10 @@ def sweeps_of(config: Config, arms: Mapping[str, ArmConfig]) -> list[SweepArms]:
         key = (arm.start, _changes(config, own))
         settled[key] = own
         methods.setdefault(key, {})[name] = arm.regularized
-    return [_sweep(start, changes, settled[start, changes], found) for (start, changes), found in methods.items()]
+    return [
+        _sweep(start, changes, settled[start, changes], found, ensembles.intersection(found))
+        for (start, changes), found in methods.items()
+    ]
 
 
 def random_prompts(config: Config) -> Bundle:
@@ -130,7 +156,7 @@ def pretrained_of(config: Config) -> dict[str, str]:
     return dict(config.ablate.pretrained) or {"MPP": (output_folder(config, "pretrain") / "bundle").uri}
 
 
-def _sweep(start: str, changes: str, config: Config, methods: dict[str, bool]) -> SweepArms:
+def _sweep(start: str, changes: str, config: Config, methods: dict[str, bool], ensembles: frozenset[str]) -> SweepArms:
     lambdas = [0.0] if not all(methods.values()) else []
     if any(methods.values()):
         lambdas += [value for value in config.sweep.lambdas if value > 0]
@@ -142,7 +168,12 @@ def _sweep(start: str, changes: str, config: Config, methods: dict[str, bool]) -
     else:
         named = ", ".join([RANDOM, *pretrained_of(config)])
         raise InputError(f"an arm starts from the prompts '{start}', which ablate.pretrained lacks; there are {named}")
-    return SweepArms(re.sub(r"[^\w.=+-]+", "-", f"{start} {changes}").strip("-"), own, prompts, methods)
+    return SweepArms(re.sub(r"[^\w.=+-]+", "-", f"{start} {changes}").strip("-"), own, prompts, methods, ensembles)
+
+
+def _has_draws_to_join(config: Config) -> bool:
+    folds = config.protocol.folds
+    return folds > 0 and min(Counter(seed % folds for seed in config.sweep.split_seeds).values()) > 1
 
 
 def _changes(before: Config, after: Config) -> str:

@@ -29,6 +29,8 @@ class ReportConfig(Settings):
     """Longest side of a picture in the report, in pixels."""
     cost_per_hour: Annotated[float, Ge(0)] = 0.0
     """Price of the resources of one trial for an hour, in any currency; 0: costs are left out."""
+    compare: tuple[PathText, ...] = ()
+    """Outputs of two sweeps to compare, instead of a report of one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,6 +299,9 @@ class ArmConfig(Settings):
     """Prompts that adaptation starts from: `random`, or a name of ablate.pretrained."""
     regularized: bool = False
     """false: lambda 0. true: the lambda above 0 of sweep.lambdas, the best by validation if there are several."""
+    ensemble: bool = False
+    """true: the models of all label draws of a fold as one, as register.ensemble makes it. It needs protocol.folds and
+    knows the labels of all these draws, more than an arm beside it."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Keys of the configuration that this arm sets, such as {adapt.trainable.vision_blocks: 4}."""
 
@@ -377,6 +382,10 @@ class RegisterConfig(Settings):
     """Registered model in MLflow."""
     bundle: PathText | None = None
     """Folder of the bundle to register; null: the sweep's chosen model."""
+    ensemble: Literal["none", "splits"] = "none"
+    """`splits`: in the chosen model's place all models of its lambda and number of labels, one a split, averaged with
+    weights by their errors on each other's labelled images (after MetaQAP). It knows the labels of all splits, and
+    costs its number of members in time; scores get a column `spread`. target.path must name the labelled images."""
     margin: float = 0.0
     """SRCC by which a candidate must beat the champion on the same held-out images to take its place."""
     allow_local_paths: bool = False
@@ -386,6 +395,8 @@ class RegisterConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.ensemble != "none" and self.bundle is not None:
+            raise InputError("register.ensemble makes a bundle of the sweep's models: leave register.bundle out")
         if not MODEL_NAME.fullmatch(self.name):
             raise InputError(
                 f"register.name {self.name!r}: use at most 80 letters, digits, '_', '-', and '.' or spaces inside"

@@ -34,6 +34,7 @@ def adapted_bundle(
         views=config.views,
         precision=config.precision,
         parameters={**prompts, **result.parameters},
+        head=config.adapt.head_config,
         colour_profiles=config.images.colour_profiles,
         score_range=score_range,
         metrics={"val_srcc": float(result.val_srcc)},

@@ -25,7 +25,12 @@ def adapting_model(config: Config, start: Bundle, device: torch.device) -> Quali
     backbone = load_backbone(config.backbone)
     check_backbone(start, backbone, "of pre-training")
     model = QualityModel(
-        backbone, start.prompts, precision=config.precision, seed=config.seed, trainable=config.adapt.trainable
+        backbone,
+        start.prompts,
+        precision=config.precision,
+        seed=config.seed,
+        trainable=config.adapt.trainable,
+        head=config.adapt.head_config,
     )
     model.put(start.parameters)
     return model.to(device)
@@ -33,7 +38,8 @@ def adapting_model(config: Config, start: Bundle, device: torch.device) -> Quali
 
 def process_model(config: Config, start: Bundle, device: torch.device) -> QualityModel:
     """`adapting_model`, made once a process: nothing that uses it changes it, and Ray uses processes again."""
-    key = (start.digest, config.backbone, config.precision, config.seed, config.adapt.trainable, device)
+    adapting = (config.adapt.trainable, config.adapt.head_config)
+    key = (start.digest, config.backbone, config.precision, config.seed, adapting, device)
     if key not in _models:
         _models.clear()
         _models[key] = adapting_model(config, start, device)

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema
+from mlflow.types import ColSpec, Schema, TensorSpec
 from PIL import Image
 
 import grmp_core
 from grmp_core.errors import InputError
 from grmp_core.identity import digest_of
 from grmp_core.model.bundle import DESCRIPTION, EVIDENCE, TENSORS, Bundle
+from grmp_core.model.ensemble import WEIGHTS
 from grmp_core.storage import Location
 from pipelines.configuration.schema import Config
 
@@ -88,12 +89,14 @@ def model_config(config: Config) -> dict[str, Any]:
     }
 
 
-def signature() -> ModelSignature:
+def signature(bundle: Bundle) -> ModelSignature:
     numbers = ("quality", "mos_scale_score", "quality_low", "quality_high", "score_low", "score_high")
-    outputs = [
+    spread = [ColSpec("double", "spread", required=False)] if WEIGHTS in bundle.parameters else []
+    outputs: list[ColSpec | TensorSpec] = [
         *(ColSpec("double", name, required=False) for name in numbers),
         ColSpec("boolean", "unlike", required=False),
         ColSpec("string", "error", required=False),
+        *spread,
     ]
     return ModelSignature(inputs=Schema([ColSpec("string", "image")]), outputs=Schema(outputs))
 

@@ -70,7 +70,7 @@ def _way_in_mlflow(name: str, config: Config) -> Way:
     try:
         version = tracker.client.get_model_version(registered, number)
         way = [("model version", f"{name}, registered {_time(version.creation_timestamp)}")]
-        logged = version.model_id or version.source.removeprefix("models:/")
+        logged = version.model_id or (version.source or "unknown").removeprefix("models:/")
         way.append(("logged model", logged))
         if not version.run_id:
             return [*way, ("run", "none: the bundle was registered from a folder that is not logged")]
@@ -89,9 +89,8 @@ def _way_of_run(client: MlflowClient, run_id: str) -> Way:
         way.append(("run", f"{run.info.run_name} ({run_id})"))
         tags = run.data.tags
         way += [(f"input {key.removeprefix(_INPUT)}", tags[key]) for key in sorted(tags) if key.startswith(_INPUT)]
-        way += [
-            (f"data {used.dataset.name}", f"digest {used.dataset.digest}") for used in run.inputs.dataset_inputs or ()
-        ]
+        inputs = run.inputs.dataset_inputs if run.inputs else []
+        way += [(f"data {used.dataset.name}", f"digest {used.dataset.digest}") for used in inputs]
         if "mlflow.source.git.commit" in tags:
             way.append(("code", tags["mlflow.source.git.commit"]))
         run_id = tags.get("mlflow.parentRunId", "")

@@ -25,6 +25,7 @@ from pipelines.registry import aliases, model_package
 from pipelines.registry.aliases import CANDIDATE, CHAMPION
 from pipelines.registry.champion_decision import judge
 from pipelines.registry.model_card import model_card
+from pipelines.registry.split_ensemble import ensemble_of_splits
 from pipelines.results.sweep_folder import SweepFolder, TrialFolder
 from pipelines.scoring.model_lookup import REFERENCE_SCORES, as_current, resolve_model
 from pipelines.tracking.store_check import OUTAGE, reason
@@ -51,7 +52,9 @@ class Registration:
 
 
 def register_model(config: Config) -> Registration:
-    """Register `register.bundle`, else the sweep's chosen model. The same bundle is never registered twice.
+    """Register `register.bundle`, else the sweep's chosen model or the ensemble of its splits.
+
+    The same bundle is never registered twice.
 
     With `register.rollback` nothing is registered: see `aliases.roll_back`.
 
@@ -103,6 +106,8 @@ def _roll_back(config: Config) -> Registration:
 def _candidate_folder(config: Config) -> Location:
     if config.register.bundle is not None:
         return locate(config.register.bundle)
+    if config.register.ensemble == "splits":
+        return ensemble_of_splits(config)
     folder = SweepFolder.of(config.output)
     chosen = folder.chosen()
     if chosen is None:
@@ -150,7 +155,7 @@ def _log(config: Config, tracker: Tracker, folder: Location, bundle: Bundle, con
             artifacts=model_package.stage(Path(staging), folder, bundle),
             code_paths=[str(model_package.copy_package(Path(staging)))],
             pip_requirements=model_package.requirements(),
-            signature=model_package.signature(),
+            signature=model_package.signature(bundle),
             input_example=model_package.example(),
             model_config=model_package.model_config(config),
             registered_model_name=config.register.name,

@@ -39,6 +39,12 @@ def method_medians(results: pd.DataFrame) -> pd.DataFrame:
     return summary.assign(n=groups.count()).reset_index()
 
 
+def best_by_validation(trials: pd.DataFrame) -> pd.DataFrame:
+    """For every split and number of shots, the trial with the best validation SRCC; ties go to the smaller lambda."""
+    ordered = trials.sort_values(["val_srcc", "lambda"], ascending=[False, True])
+    return ordered.groupby(["shots", "split_seed"]).head(1).sort_values(["shots", "split_seed"], ignore_index=True)
+
+
 def regret(trials: pd.DataFrame) -> pd.DataFrame:
     """One row per budget: what choosing lambda by validation cost against the best lambda in hindsight.
 

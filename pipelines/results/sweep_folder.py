@@ -3,6 +3,7 @@
 identity.json                     settings and inputs of the sweep that has begun here
 unreadable.json                   images that its first run could not read
 trials/<trial>/                   one trial: `TrialFolder`
+ensemble/                         the models of all splits as one (`register.ensemble`): `TrialFolder`
 search/<setting>/trial.json       one setting that a search tried
 results.parquet, results.csv      one row a trial
 search.parquet                    one row a setting
@@ -177,6 +178,10 @@ class SweepFolder:
 
     def trial(self, name: str) -> TrialFolder:
         return TrialFolder(self.root / "trials" / name)
+
+    @property
+    def ensemble(self) -> TrialFolder:
+        return TrialFolder(self.root / "ensemble")
 
     def setting(self, settings: Settings) -> TrialFolder:
         """Of one that a search tries."""

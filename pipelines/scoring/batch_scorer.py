@@ -48,7 +48,9 @@ SCORES = pa.schema(
 )
 """Columns of a scores file: the error is null where there is a score, the scores are null where there is an error.
 Intervals and `unlike` are null where the model keeps no held-out predictions."""
-SCORED = SCORES.append(pa.field("key", pa.string())).append(pa.field("notes", pa.list_(pa.string())))
+SPREAD = pa.field("spread", pa.float64())
+"""A further column of it, where the model is an ensemble."""
+SCORED = SCORES.append(pa.field("key", pa.string())).append(pa.field("notes", pa.list_(pa.string()))).append(SPREAD)
 """A row of it while others are scored, with `ImageInput.key` and `Score.notes`."""
 ROWS_OF_A_CALL = 16
 """Images of one call of a worker, which reads and decodes them one by one."""
@@ -94,7 +96,10 @@ def score_inputs(
 def scores_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The columns of a scores table. A missing error or `unlike` is None, not the NaN that pandas makes of it."""
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in SCORES.names}
-    kinds = {**dict.fromkeys(_NUMBERS, float), "unlike": object, "error": object}
+    kinds: dict[str, type] = {**dict.fromkeys(_NUMBERS, float), "unlike": object, "error": object}
+    spreads = [row.get(SPREAD.name) for row in rows]
+    if any(spread is not None for spread in spreads):
+        columns[SPREAD.name], kinds[SPREAD.name] = spreads, float
     return pd.DataFrame(columns | {name: pd.Series(columns[name], dtype=kind) for name, kind in kinds.items()})
 
 

@@ -16,7 +16,7 @@ from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
 from pipelines.runtime.console import table
 from pipelines.runtime.provenance import output_folder, write_manifest
-from pipelines.scoring.batch_scorer import FEW, SCORES, Parts, parquet_of, score_inputs
+from pipelines.scoring.batch_scorer import FEW, SCORES, SPREAD, Parts, parquet_of, score_inputs
 from pipelines.scoring.inputs import find_images
 from pipelines.scoring.model_lookup import open_model
 
@@ -90,6 +90,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         "quality": row["quality"],
         "score": row["mos_scale_score"],
         "interval": None if low is None else f"{low:.3g} to {high:.3g}",
+        **({"spread": row["spread"]} if "spread" in row else {}),
         "unlike": "unlike" if row["unlike"] else None,
         "error": row["error"],
     }
@@ -130,7 +131,8 @@ def _write(output: Location, scores: pd.DataFrame) -> None:
     if output.name.endswith(".csv"):
         output.write_bytes(scores.to_csv(index=False).encode())
     else:
-        output.write_bytes(parquet_of(pa.Table.from_pandas(scores, schema=SCORES, preserve_index=False)))
+        schema = SCORES.append(SPREAD) if SPREAD.name in scores else SCORES
+        output.write_bytes(parquet_of(pa.Table.from_pandas(scores, schema=schema, preserve_index=False)))
 
 
 def _write_manifest(config: Config, output: Location, model: str, result: Scoring, started: float) -> None:

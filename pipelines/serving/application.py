@@ -42,7 +42,7 @@ def build(arguments: Arguments) -> serve.Application:
 def application(config: Config, token: str | None, hosts: frozenset[str]) -> serve.Application:
     """The application of a configuration, with `token` and `hosts` as `web_app.make_app` has them."""
     settings = config.serve
-    scoring = serve.deployment(ScoringReplica, name="scoring").options(
+    scoring = serve.deployment(ScoringReplica, name="scoring").options(  # type: ignore[attr-defined]  # Ray's overloads
         ray_actor_options=share_of(settings),
         max_ongoing_requests=2 * settings.images_of_a_batch + 2,
         graceful_shutdown_timeout_s=settings.timeout_s,
@@ -50,7 +50,7 @@ def application(config: Config, token: str | None, hosts: frozenset[str]) -> ser
         logging_config=QUIET,
         **_scaling(settings),
     )
-    ingress = serve.deployment(serve.ingress()(Ingress), name="ingress").options(
+    ingress = serve.deployment(serve.ingress()(Ingress), name="ingress").options(  # type: ignore[attr-defined]
         num_replicas=settings.ingresses,
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=2 * settings.max_queue,  # what is too much is refused by itself, with a Retry-After

@@ -73,8 +73,8 @@ class ScoringReplica:
         self.model = served_model(config)
         self.failures = 0
         self.decoding, self.computing = ThreadPoolExecutor(1, "decoding"), ThreadPoolExecutor(1, "computing")
-        self.score_batch.set_max_batch_size(config.serve.images_of_a_batch)
-        self.score_batch.set_batch_wait_timeout_s(config.serve.batch_wait_ms / 1000)
+        self.score_batch.set_max_batch_size(config.serve.images_of_a_batch)  # type: ignore[attr-defined]
+        self.score_batch.set_batch_wait_timeout_s(config.serve.batch_wait_ms / 1000)  # type: ignore[attr-defined]
         self.follower: asyncio.Task[None] | None = None
 
     async def score(self, data: bytes, time_left_s: float) -> dict[str, Any]:

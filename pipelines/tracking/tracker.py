@@ -155,7 +155,8 @@ class Tracker:
         """Make a logged model an output of the run that its bundle comes from, and log its test metrics with the model
         and the labels they were measured on."""
         parent = run.data.tags.get(_PARENT)
-        inputs = self.client.get_run(parent).inputs.dataset_inputs if parent else run.inputs.dataset_inputs
+        made_by = self.client.get_run(parent) if parent else run
+        inputs = made_by.inputs.dataset_inputs if made_by.inputs else []
         labels = next((one.dataset for one in inputs if one.dataset.name != "tasks"), None)
         about = {"dataset_name": labels.name, "dataset_digest": labels.digest} if labels else {}
         now = _now_ms()

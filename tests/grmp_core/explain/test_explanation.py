@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import percentileofscore
 
 from grmp_core.distortions import REGISTRY, get
@@ -21,7 +23,9 @@ from grmp_core.explain.remedies import REMEDIES
 from grmp_core.explain.settings import MapConfig, ReasonConfig
 from grmp_core.explain.tool_choice import TOOLS, CleanRanges, choose_tool, read_ranges
 from grmp_core.model.differentiable import unadapted
+from grmp_core.model.ensemble import joined
 from grmp_core.model.scorer import Scorer
+from grmp_core.model.settings import HeadConfig
 from grmp_core.procedural import scenes
 from grmp_core.strict_json import json_text
 
@@ -96,6 +100,19 @@ def test_one_pass_of_the_tower_gives_what_two_give(explainer, scene):
     finally:
         explainer._same_features = True
     np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["head", "ensemble"])
+def test_crops_have_the_models_own_quality_where_it_has_more_than_pooled_features(make_backbone, scene, kind: str):
+    plain, head = unadapted(make_backbone()), HeadConfig(kind="attention_panel")
+    if kind == "head":
+        bundle = dataclasses.replace(plain, head=head)
+    else:
+        bundle = dataclasses.replace(plain, parameters=joined([plain.parameters, plain.parameters], [0.5, 0.5]))
+    scorer = Scorer(bundle, "tiny", backbone=make_backbone())
+    crops = np.stack([scene[:32, :32], scene[40:72, 60:92]])
+    found_C2 = Explainer(scorer, TypeDetector(make_backbone())).crop_values(crops)
+    np.testing.assert_allclose(found_C2[:, 0], scorer.predictor(torch.from_numpy(crops)).numpy(), atol=1e-6)
 
 
 def test_reference_of_another_size_is_refused(explainer, scene):

@@ -15,9 +15,10 @@ from grmp_core.export.onnx_scorer import CropQuality, largest_difference, onnx_b
 from grmp_core.imaging.views import ViewConfig, scoring_views
 from grmp_core.model.backbone import load_backbone
 from grmp_core.model.bundle import Bundle
+from grmp_core.model.ensemble import joined
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.model.scorer import Scorer
-from grmp_core.model.settings import BackboneConfig, PromptConfig
+from grmp_core.model.settings import BackboneConfig, HeadConfig, PromptConfig, TrainableConfig
 from grmp_core.procedural import scenes
 
 
@@ -65,6 +66,23 @@ def test_a_transformer_of_another_kind_and_precision_is_exported_in_float32(make
     net = CropQuality(bundle, "here")
     crops = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
     assert largest_difference(onnx_bytes(net, bundle), net, crops) < 1e-5
+
+
+@pytest.mark.parametrize("head", [HeadConfig(kind="attention_panel"), HeadConfig(kind="denoise")], ids=str)
+def test_an_ensemble_with_heads_is_exported_as_one(make_backbone, head):
+    backbone = make_backbone()
+    one = made_of(backbone)
+    members = []
+    for seed in (1, 2):
+        learned = QualityModel(backbone, one.prompts, head=head, seed=seed, trainable=TrainableConfig())
+        members.append({**one.parameters, **{n: 1.2 * t for n, t in learned.adaptable_parameters({}).items()}})
+    bundle = dataclasses.replace(one, parameters=joined(members, [0.25, 0.75]), head=head)
+    net = CropQuality(bundle, "here")
+    crops = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
+    assert largest_difference(onnx_bytes(net, bundle), net, crops) < 1e-5
+    scorer = Scorer(bundle, "here")
+    expected = [float(scorer.predictor(torch.from_numpy(crop[None]))) for crop in crops]
+    np.testing.assert_allclose(net(torch.from_numpy(crops)).numpy(), expected, atol=1e-5)
 
 
 def test_the_file_says_what_it_is_and_nothing_of_this_machine(embedded, exported):

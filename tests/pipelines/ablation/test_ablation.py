@@ -23,11 +23,10 @@ from pipelines.ablation.ablation_run import run_ablation
 from pipelines.ablation.comparison import Comparison, comparison_table
 from pipelines.ablation.plan import Plan
 from pipelines.ablation.predictions import results_of
-from pipelines.ablation.sweep_arms import best_by_validation
 from pipelines.configuration.schema import Config
 from pipelines.configuration.workloads import AblateConfig, ArmConfig, SweepConfig, TargetConfig
 from pipelines.few_shot.labelled_target import load_target
-from pipelines.results.statistics import method_medians
+from pipelines.results.statistics import best_by_validation, method_medians
 
 
 def made_up_results() -> pd.DataFrame:
@@ -154,6 +153,28 @@ def test_arms_that_cannot_be_run_are_refused(tmp_path, ablate, message):
     config = dataclasses.replace(config, ablate=dataclasses.replace(config.ablate, **ablate))
     with pytest.raises(InputError, match=message):
         arms.sweeps_of(config, arms.chosen_arms(config))
+
+
+def test_options_run_only_where_they_are_named(tmp_path):
+    config = small_config(tmp_path, "labels.csv")
+    pretrained = {name: str(tmp_path / "bundle") for name in ("same", "msrcc")}
+    write_bundle(locate(tmp_path / "bundle"), arms.random_prompts(config))
+    names = ("whole method", "whole method, msrcc", "attention panel", "denoise", "split ensemble")
+    assert not {*names[1:]} & set(arms.chosen_arms(config))
+    config = dataclasses.replace(config, ablate=dataclasses.replace(config.ablate, pretrained=pretrained, arms=names))
+    with pytest.raises(InputError, match="'split ensemble' joins the label draws of a fold"):
+        arms.chosen_arms(config)
+    config = dataclasses.replace(
+        config,
+        protocol=dataclasses.replace(config.protocol, folds=2),
+        sweep=dataclasses.replace(config.sweep, split_seeds=(0, 1, 2, 3)),
+    )
+    of = {name: sweep for sweep in arms.sweeps_of(config, arms.chosen_arms(config)) for name in sweep.methods}
+    assert of["attention panel"].config.adapt.head == "attention_panel"
+    assert of["denoise"].config.adapt.head == "denoise"
+    assert of["split ensemble"] is of["whole method"]  # of the same models
+    assert of["split ensemble"].ensembles == {"split ensemble"}
+    assert of["whole method, msrcc"] is not of["whole method"]
 
 
 def test_holm_is_over_all_hypotheses_of_the_family(tmp_path):

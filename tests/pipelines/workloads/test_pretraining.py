@@ -24,7 +24,7 @@ from grmp_core.model.bundle import read_bundle
 from grmp_core.model.settings import EMBEDDED, BackboneConfig
 from grmp_core.storage import Location, locate
 from pipelines.cli import run_command
-from pipelines.configuration.loading import as_dict
+from pipelines.configuration.loading import as_dict, with_settings
 from pipelines.configuration.workloads import TrackingConfig
 from pipelines.pretraining import checkpoints, pretraining_run, training_loop
 from pipelines.pretraining.pretraining_run import pretrain_prompts
@@ -40,9 +40,18 @@ def test_streamed_tasks_give_the_stored_tasks_prompts(config, output, prompts):
     assert_same(read_bundle(locate(pretrain_prompts(streamed).bundle)).parameters, prompts)
 
 
-def test_resumed_in_one_process_is_bit_for_bit_the_same(config, output, prompts):
-    interrupted = moved(config, output, "interrupted")
-    half = dataclasses.replace(interrupted, meta=dataclasses.replace(config.meta, outer_steps=2))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"meta.loss": "msrcc"},
+        {"meta.loss": "triplet", "prompts.coupled": True},
+    ],
+    ids=str,
+)
+def test_resumed_in_one_process_is_bit_for_bit_the_same(config, output, prompts, options):
+    interrupted = with_settings(moved(config, output, f"interrupted{len(options)}"), options)
+    half = dataclasses.replace(interrupted, meta=dataclasses.replace(interrupted.meta, outer_steps=2))
     kept = []
     training_loop.learn(
         half, None, torch.device("cpu"), None, lambda state, history: kept.append((state, list(history)))
@@ -52,6 +61,11 @@ def test_resumed_in_one_process_is_bit_for_bit_the_same(config, output, prompts)
     restored = checkpoints.read_state(place)
     state, history = training_loop.learn(interrupted, None, torch.device("cpu"), restored, lambda *a: None)
     assert [record["step"] for record in history] == [1, 2, 3, 4]
+    if options:
+        whole, _ = training_loop.learn(interrupted, None, torch.device("cpu"), None, lambda *a: None)
+        assert any(not torch.equal(whole.parameters[name], tensor) for name, tensor in prompts.items())
+        prompts = whole.parameters
+    assert state.parameters.keys() == prompts.keys()
     for name, tensor in prompts.items():
         assert torch.equal(state.parameters[name], tensor)
 
