@@ -56,5 +56,5 @@ def test_random_visual_prompts_leave_most_of_it(embedded, damaged, seed):
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (embedded.mean, embedded.std))
     with torch.inference_mode():
         tokens_BND = tower.embed(normalize(torch.from_numpy(pictures), mean, std))
-        unit_NE = F.normalize(tower.finish(tower.run(tokens_BND, prompt(), 0)), dim=-1)
+        unit_NE = F.normalize(tower.finish(tower.run(tokens_BND, prompt(torch.empty(0)), 0)), dim=-1)
     assert srcc(zero_shot_quality(embedded, unit_NE), labels) > 0.5

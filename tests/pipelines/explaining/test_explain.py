@@ -96,13 +96,15 @@ def test_nothing_to_explain_is_one_line(model, tmp_path, capsys):
 
 
 @pytest.mark.ray
-def test_a_folder_with_references_over_ray_data(photos, model, tmp_path, capsys, ray_instance):
+def test_a_folder_with_references_over_ray_data(photos, tmp_path, capsys, ray_instance):
     options = ("--reference", str(photos / "clean"), "--set", "score.workers=1", "--json")
-    assert run(str(photos / "damaged"), *options, model=model, output=tmp_path) == OK
+    assert run(str(photos / "damaged"), *options, model="backbone", output=tmp_path) == OK
     found = json.loads(capsys.readouterr().out)
     assert [Path(row["image_path"]).name for row in found["images"]] == [f"{i}.png" for i in range(9)]
     assert all(row["error"] is None for row in found["images"])
-    assert run(str(photos / "damaged" / "3.png"), *options[:2], "--json", model=model, output=tmp_path / "one") == OK
+    assert (
+        run(str(photos / "damaged" / "3.png"), *options[:2], "--json", model="backbone", output=tmp_path / "one") == OK
+    )
     alone = json.loads(capsys.readouterr().out)
     assert found["images"][3]["quality"] == alone["quality"]
     assert found["images"][3]["trusted_value"] == alone["tool"]["value"]

@@ -127,13 +127,13 @@ def test_which_inputs_are_videos(tmp_path):
 
 
 @pytest.mark.ray
-def test_a_folder_over_ray_data(clip, model, tmp_path, capsys, ray_instance):
+def test_a_folder_over_ray_data(clip, tmp_path, capsys, ray_instance):
     films = tmp_path / "films"
     films.mkdir()
     for name in ("a.avi", "b.avi"):
         (films / name).write_bytes(clip.read_bytes())
     (films / "c.avi").write_bytes(b"no video")
-    assert run(str(films), "--set", "score.workers=1", model=model, output=tmp_path) == OK
+    assert run(str(films), "--set", "score.workers=1", model="backbone", output=tmp_path) == OK
     found = json.loads(capsys.readouterr().out)
     assert [Path(row["video_path"]).name for row in found["videos"]] == ["a.avi", "b.avi", "c.avi"]
     assert [row["error"] is None for row in found["videos"]] == [True, True, False]
