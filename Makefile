@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
+# Two test processes, one of which has all tests that start Ray.
+TWICE := --numprocesses 2 --dist loadgroup
 
 .PHONY: demo test test-all coverage lint bench pictures clean
 
@@ -11,13 +13,13 @@ demo: $(READY)
 	$(BIN)/grmp demo --set output=runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWICE)
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest $(TWICE) -m ''
 
 coverage: $(READY)
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest $(TWICE) --cov
 
 lint: $(READY)
 	$(BIN)/ruff check .
