@@ -19,14 +19,13 @@ import numpy as np
 
 from grmp_core.evaluation.metrics import srcc
 from grmp_core.planning.dual_ridge import dual_residual_ridge
+from grmp_core.planning.settings import ENOUGH_GAIN
 from grmp_core.seeds import generator_of
 
 MORE = 10
 """Labels more that the gain is for."""
 MIN_LABELS = 20
 """With fewer there is no estimate."""
-ENOUGH_GAIN = 0.01
-"""Labels are enough where the upper end of the gain is below."""
 REPEATS = 60
 HELD_OUT = 0.3
 PARTS = (0.4, 0.55, 0.7, 0.85, 1.0)

@@ -17,19 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
 from grmp_core.errors import InputError
 from grmp_core.planning.dual_ridge import dual_residual_ridge
 from grmp_core.planning.feature_pool import FeaturePool
+from grmp_core.planning.settings import DEFAULT_RULE, RULES, Rule
 from grmp_core.seeds import generator_of
 
-Rule = Literal["random", "coverage", "spread", "disagreement", "combined"]
-RULES: tuple[Rule, ...] = get_args(Rule)
-DEFAULT_RULE: Rule = "combined"
-"""Chosen on held-out photos (docs/rating.md)."""
 LEVELS = 5
 """Levels of predicted quality."""
 MODELS = 10

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -13,9 +11,8 @@ from grmp_core.errors import InputError
 from grmp_core.planning import selection
 from grmp_core.planning.dual_ridge import dual_residual_ridge
 from grmp_core.planning.feature_pool import FeaturePool
-from grmp_core.planning.selection import DEFAULT_RULE, LEVELS, RULES, Labelled, Rule, select_next
-from grmp_core.settings import field_types
-from pipelines.configuration.workloads import NextConfig
+from grmp_core.planning.selection import LEVELS, Labelled, select_next
+from grmp_core.planning.settings import RULES, Rule
 
 NONE = Labelled(np.array([], dtype=int), np.array([]))
 
@@ -99,11 +96,6 @@ def test_an_ensemble_of_models_is_there_from_ten_labels_on():
     products = features @ features[:10].T
     alone = dual_residual_ridge(products[:10], pool.base_N[:10], known.labels_L, products, pool.base_N)
     assert predicted[0] == pytest.approx(alone, abs=1e-4)
-
-
-def test_rules_and_default_are_those_of_the_configuration():
-    assert get_args(field_types(NextConfig)["rule"]) == RULES
-    assert NextConfig().rule == DEFAULT_RULE
 
 
 def test_bad_labels_and_rules():
