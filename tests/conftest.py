@@ -13,7 +13,10 @@ import pytest
 import torch
 
 from grmp_core.model.backbone import Backbone, load_backbone
+from grmp_core.model.bundle import write_bundle
+from grmp_core.model.differentiable import unadapted
 from grmp_core.model.settings import BackboneConfig
+from grmp_core.storage import locate
 
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):  # the same examples for the same code: a red CI means a change, not luck
@@ -27,6 +30,13 @@ TINY = {
     "vision_cfg": {"image_size": 32, "layers": 3, "width": 48, "head_width": 16, "patch_size": 8},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 40, "heads": 4, "layers": 3},
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything that starts Ray runs in one of the test processes: two Rays of one machine disturb each other."""
+    for item in items:
+        if item.get_closest_marker("ray") or {"cluster", "two_nodes"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 def tiny_variant(**changes) -> dict:
@@ -113,6 +123,14 @@ def make_backbone(checkpoints):
         return load_backbone(BackboneConfig(name=name, checkpoint=checkpoints(name, seed)))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def unadapted_folder(make_backbone, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a bundle of the tiny backbone alone."""
+    folder = tmp_path_factory.mktemp("unadapted") / "bundle"
+    write_bundle(locate(folder), unadapted(make_backbone()))
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ _TEMPLATES = (
 
 @dataclass(frozen=True, kw_only=True)
 class TypeCalibration:
-    """What makes probabilities of the type logits of one set of weights: softmax(logits / temperature + bias)."""
+    """Calibration of the type logits of one set of weights: probabilities are softmax(logits / temperature + bias)."""
 
     weights_sha256: str
     temperature: float

@@ -21,7 +21,7 @@ Repair = Callable[[np.ndarray], np.ndarray]
 @dataclass(frozen=True, kw_only=True)
 class Remedy:
     name: str
-    """What is done, in words."""
+    """The repair in words."""
     apply: Repair
 
 

@@ -10,8 +10,8 @@ _REFERENCE_WORDS = {"psnr_db": "PSNR in dB", "ssim": "SSIM", "gmsd": "GMSD", "co
 
 
 def sentences_of(facts: dict[str, Any]) -> list[str]:
-    """What the facts of `explanation.Explainer` say, the score first."""
-    sentences = [_score(facts), *_map(facts["map"]), *_types(facts), *_measured(facts)]
+    """The facts of `explanation.Explainer` as sentences, the score first."""
+    sentences = [_score(facts), *_trust(facts), *_map(facts["map"]), *_types(facts), *_measured(facts)]
     if facts["reference"] is not None:
         measures = ", ".join(f"{_REFERENCE_WORDS[k]} {number(v)}" for k, v in facts["reference"].items())
         sentences.append(f"Compared with the reference: {measures}.")
@@ -30,6 +30,17 @@ def _score(facts: dict[str, Any]) -> str:
     if facts["mos_scale_score"] is None:
         return f"{text}."
     return f"{text}, {number(facts['mos_scale_score'])} on the scale of the ratings."
+
+
+def _trust(facts: dict[str, Any]) -> list[str]:
+    """The interval and the refusal, where the model has them."""
+    sentences = []
+    if facts["quality_low"] is not None:
+        ends = f"{number(facts['quality_low'])} to {number(facts['quality_high'])}"
+        sentences.append(f"The interval of the quality is {ends}.")
+    if facts["unlike"]:
+        sentences.append("The image is unlike those that the model knows: do not rely on its score.")
+    return sentences
 
 
 def _map(found: dict[str, Any]) -> list[str]:

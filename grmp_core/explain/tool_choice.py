@@ -36,7 +36,7 @@ class Estimator:
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """What is trusted for one family of damage."""
+    """Estimator and reference measure of one family of damage."""
 
     estimator: Estimator | None
     reference: str

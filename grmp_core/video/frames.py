@@ -33,15 +33,15 @@ class Frame:
 
 @dataclass(kw_only=True)
 class VideoFacts:
-    """What is known of a video; complete once all its frames were taken."""
+    """Size, length and doubts of a video; complete once all its frames were taken."""
 
     height_px: int = 0
     width_px: int = 0
     frames: int = 0
-    """Frames that could be decoded."""
+    """Frames that the file has; those that cannot be decoded are in the notes."""
     taken: int = 0
     duration_s: float = 0.0
-    """Up to the end of the last frame that could be decoded."""
+    """Up to the end of the last frame."""
     notes: list[str] = field(default_factory=list)
     """Doubts, each one line."""
 
@@ -66,7 +66,8 @@ class Video:
             nominal = capture.get(cv2.CAP_PROP_FPS)
             step_s = 1 / nominal if math.isfinite(nominal) and nominal > 0 else 0.04
             claimed = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-            facts, first_s, last_s, slot, guessed = self.facts, math.nan, -math.inf, 0, 0
+            facts, first_s, last_s, slot = self.facts, math.nan, -math.inf, 0
+            guessed = undecoded = 0
             while capture.grab():
                 time_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                 if facts.frames and not time_s > last_s:
@@ -80,6 +81,7 @@ class Video:
                     continue
                 is_good, image = capture.retrieve()
                 if not is_good or image is None:
+                    undecoded += 1  # the next frame takes its place
                     continue
                 slot = math.floor(shown_s * self.fps + 1e-6) + 1
                 facts.taken += 1
@@ -87,6 +89,8 @@ class Video:
                 yield Frame(time_s=shown_s, pixels_HW3=cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
         if not facts.taken:
             raise ImageError("holds no frame that can be decoded", self.path)
+        if undecoded:
+            facts.notes.append(f"{undecoded} frames could not be decoded; those behind them were taken")
         if guessed:
             facts.notes.append(f"{guessed} frames without a time of their own: placed by the nominal rate")
         if 0 < facts.frames < _ENDS_EARLY * claimed:

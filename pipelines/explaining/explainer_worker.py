@@ -25,7 +25,7 @@ from pipelines.configuration.schema import Config
 from pipelines.explaining.page import build_page
 from pipelines.explaining.pictures import picture_of as map_picture
 from pipelines.rendering.document import to_html
-from pipelines.scoring.batch_scorer import with_weights_here
+from pipelines.scoring.batch_scorer import trust_of, with_weights_here
 from pipelines.scoring.image_tables import ImageInput, ImageReader
 
 ROWS = pa.schema(
@@ -62,6 +62,7 @@ class ExplainerWorker:
             device="cuda" if config.score.gpus_per_worker else "cpu",
             batch_size=config.score.batch_size,
             score_grid=config.score.grid,
+            trust=trust_of(config.score),
         )
         detector = TypeDetector(load_backbone(bundle.backbone))
         settings = config.explain

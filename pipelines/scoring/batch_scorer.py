@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import itertools
 import math
 import os
 import tempfile
@@ -21,7 +20,6 @@ import pyarrow.parquet as pq
 import ray
 import torch
 from ray import ObjectRef
-from ray.data import ActorPoolStrategy
 
 from grmp_core.identity import digest_of
 from grmp_core.imaging.decoding import ImageLimits
@@ -29,12 +27,10 @@ from grmp_core.model.bundle import Bundle
 from grmp_core.model.scorer import Score, Scorer, ScoreTrust, untrusted_because
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import ScoreConfig
-from pipelines.runtime.capacity import how_many_fit, require
+from pipelines.configuration.scoring import ScoreConfig
 from pipelines.runtime.console import say
-from pipelines.runtime.progress import Progress
 from pipelines.runtime.provenance import config_hash
-from pipelines.runtime.ray_session import ray_session
+from pipelines.scoring.cluster_rows import rows_on_cluster
 from pipelines.scoring.image_tables import ImageInput, ImageReader
 
 _NUMBERS = ("quality", "mos_scale_score", "quality_low", "quality_high", "score_low", "score_high")
@@ -143,31 +139,17 @@ def _score_on_cluster(
     config: Config, bundle: Bundle, where: str, images: Sequence[ImageInput]
 ) -> Iterator[dict[str, Any]]:
     """Rows of SCORED, in any order."""
-    if not images:
-        return
-    settings, weights = config.score, bundle.backbone.checkpoint
-    with ray_session():
-        shipped = [ray.put(Path(weights).read_bytes())] if weights else []
-        share = {"GPU": settings.gpus_per_worker} if settings.gpus_per_worker else {"CPU": 1.0}
-        fix = "lower score.workers or score.gpus_per_worker (0 scores on CPUs)"
-        require(share, settings.workers or 1, config.wait_for_nodes_s, "scoring wants", fix)
-        pool = settings.workers or how_many_fit(share)
-        blocks = max(min(len(images), 8 * pool), len(images) // PART_ROWS)  # rows of a block come when all are done
-        rows = ray.data.from_items([dataclasses.asdict(image) for image in images], override_num_blocks=blocks)
-        scored = rows.map_batches(
-            _Worker,
-            fn_constructor_args=(bundle, where, config.images, settings, shipped),
-            batch_size=ROWS_OF_A_CALL,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=pool),
-            num_gpus=settings.gpus_per_worker or None,
-        )
-        results = iter(scored.iter_rows())
-        first = next(results)  # before the bar, which Ray's lines about the start of its workers would tear
-        with Progress("score", len(images), "image") as progress:
-            for done, row in enumerate(itertools.chain([first], results), start=1):
-                progress.to(done)
-                yield row
+    return rows_on_cluster(
+        config,
+        bundle,
+        _Worker,
+        (bundle, where, config.images, config.score),
+        [dataclasses.asdict(image) for image in images],
+        command="score",
+        unit="image",
+        rows_of_a_block=PART_ROWS,
+        rows_of_a_call=ROWS_OF_A_CALL,
+    )
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from grmp_core.model.backbone import load_backbone
 from grmp_core.model.bundle import DESCRIPTION, Bundle, check_backbone, read_bundle, with_weights_at
 from grmp_core.model.differentiable import ImageQuality, unadapted
 from grmp_core.storage import Location, locate
+from pipelines.configuration.models import MODEL_NAME, TrackingConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import MODEL_NAME, TrackingConfig
 from pipelines.tracking.store_check import OUTAGE, reason
 from pipelines.tracking.tracker import Tracker, open_tracking
 

@@ -10,7 +10,7 @@ from grmp_core.confidence.acceptance import Acceptance, acceptance_threshold, im
 from grmp_core.errors import InputError
 from grmp_core.model.scorer import untrusted_because
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import ThresholdConfig
+from pipelines.configuration.scoring import ThresholdConfig
 from pipelines.scoring.model_lookup import open_model
 
 _ROUNDING = 1e-6

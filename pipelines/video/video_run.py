@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import ray
-from ray.data import ActorPoolStrategy
 
 from grmp_core.errors import InputError
-from grmp_core.model.bundle import Bundle
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
-from pipelines.runtime.capacity import how_many_fit, require
 from pipelines.runtime.console import table
-from pipelines.runtime.progress import Progress
 from pipelines.runtime.provenance import output_folder, write_manifest
-from pipelines.runtime.ray_session import ray_session
 from pipelines.scoring.batch_scorer import parquet_of
+from pipelines.scoring.cluster_rows import rows_on_cluster
+from pipelines.scoring.file_rows import FileRows
 from pipelines.scoring.model_lookup import open_model
 from pipelines.video.video_scorer import ROWS, VideoScorer
 
@@ -34,24 +29,12 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class VideoScoring:
-    """Result of `grmp score` of videos."""
+@dataclass(frozen=True, kw_only=True)
+class VideoScoring(FileRows):
+    """Result of `grmp score` of videos; rows of `video_scorer.ROWS`."""
 
-    rows: list[dict[str, Any]]
-    """Of `video_scorer.ROWS`, in the order of the videos."""
     content: dict[str, Any] | None
     """Of the video, where there is one only."""
-    output: str
-
-    @property
-    def failed(self) -> list[dict[str, Any]]:
-        return [row for row in self.rows if row["error"] is not None]
-
-    @property
-    def exit_code(self) -> int:
-        """1 when no video at all has a score."""
-        return int(len(self.failed) == len(self.rows))
 
     def as_json(self) -> dict[str, Any]:
         if self.content is not None:
@@ -92,13 +75,23 @@ def score_videos(config: Config, paths: Sequence[str]) -> VideoScoring:
         rows = [row for row, _ in scored]
         content = scored[0][1] if len(scored) == 1 else None
     else:
-        found = {row["video_path"]: row for row in _on_cluster(config, bundle, model, paths)}
+        made = rows_on_cluster(
+            config,
+            bundle,
+            VideoScorer,
+            (config, bundle, model),
+            [{"path": path} for path in dict.fromkeys(paths)],
+            command="score",
+            unit="video",
+            rows_of_a_block=1,
+        )
+        found = {row["video_path"]: row for row in made}
         rows = [found[path] for path in paths]
     if len(rows) == 1 and content is None:
         raise InputError(f"{rows[0]['video_path']}: {rows[0]['error']}")
     for place in places:
         _write(place, rows)
-    result = VideoScoring(rows, content, folder.uri)
+    result = VideoScoring(rows=rows, output=folder.uri, content=content)
     write_manifest(
         folder,
         "score",
@@ -106,7 +99,7 @@ def score_videos(config: Config, paths: Sequence[str]) -> VideoScoring:
         started,
         inputs={"model": model},
         counts={"videos": len(rows), "failed": len(result.failed)},
-        rejected=[{"path": row["video_path"], "reason": row["error"]} for row in result.failed],
+        rejected=result.rejected("video_path"),
     )
     return result
 
@@ -116,26 +109,3 @@ def _write(place: Location, rows: list[dict[str, Any]]) -> None:
         place.write_bytes(pd.DataFrame(rows).to_csv(index=False).encode())
     else:
         place.write_bytes(parquet_of(pa.Table.from_pylist(rows, schema=ROWS)))
-
-
-def _on_cluster(config: Config, bundle: Bundle, where: str, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
-    settings, weights = config.score, bundle.backbone.checkpoint
-    with ray_session():
-        shipped = [ray.put(Path(weights).read_bytes())] if weights else []
-        share = {"GPU": settings.gpus_per_worker} if settings.gpus_per_worker else {"CPU": 1.0}
-        fix = "lower score.workers or score.gpus_per_worker (0 scores on CPUs)"
-        require(share, settings.workers or 1, config.wait_for_nodes_s, "scoring wants", fix)
-        pool = settings.workers or how_many_fit(share)
-        rows = ray.data.from_items([{"path": path} for path in dict.fromkeys(paths)], override_num_blocks=len(paths))
-        scored = rows.map_batches(
-            VideoScorer,
-            fn_constructor_args=(config, bundle, where, shipped),
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=min(pool, len(paths))),
-            num_gpus=settings.gpus_per_worker or None,
-        )
-        with Progress("score", len(set(paths)), "video") as progress:
-            for done, row in enumerate(scored.iter_rows(), start=1):
-                progress.to(done)
-                yield row

@@ -22,7 +22,7 @@ from grmp_core.video.frames import Video
 from grmp_core.video.pooling import pooled, windows_of
 from pipelines.configuration.schema import Config
 from pipelines.rendering.document import to_html
-from pipelines.scoring.batch_scorer import with_weights_here
+from pipelines.scoring.batch_scorer import trust_of, with_weights_here
 from pipelines.video.video_page import build_page, thumbnail_of
 
 ROWS = pa.schema(
@@ -56,6 +56,7 @@ class VideoScorer:
             device="cuda" if config.score.gpus_per_worker else "cpu",
             batch_size=config.score.batch_size,
             score_grid=config.score.grid,
+            trust=trust_of(config.score),
         )
         self.settings, self.where = config.video, where
         self.folder = locate(config.output) / "video"
@@ -89,8 +90,9 @@ class VideoScorer:
     def _score(self, path: str) -> dict[str, Any]:
         video = Video(path, self.settings.fps)
         windows: list[dict[str, Any]] = []
+        unlike_s: list[float] = []
         worst: list[tuple[float, float, bytes]] = []  # (-quality, start, JPEG), the best of the worst at its head
-        for window, jpeg in windows_of(self._scored_frames(video), self.settings.window_s):
+        for window, jpeg in windows_of(self._scored_frames(video, unlike_s), self.settings.window_s):
             windows.append(asdict(window))
             heapq.heappush(worst, (-window.quality, window.start_s, jpeg))
             if len(worst) > self.settings.worst:
@@ -100,6 +102,8 @@ class VideoScorer:
         scale = self.scorer.bundle.score_range
         facts = asdict(video.facts)
         notes = facts.pop("notes")
+        if unlike_s:
+            notes.append(f"{len(unlike_s)} of {video.facts.taken} frames are unlike those that the model knows")
         content = {
             "video_path": path,
             "model": self.where,
@@ -121,11 +125,14 @@ class VideoScorer:
         place.at(f"{place.path}.html").write_bytes(to_html(page).encode())
         return content
 
-    def _scored_frames(self, video: Video) -> Iterator[tuple[float, float, bytes]]:
+    def _scored_frames(self, video: Video, unlike_s: list[float]) -> Iterator[tuple[float, float, bytes]]:
+        """(time in s, quality, thumbnail) of every taken frame; `unlike_s` gets the times of those that are unlike."""
         for frame in video.frames():
             score = self.scorer.score([frame.pixels_HW3])[0]
             if score.error is not None:
                 raise ImageError(score.error, video.path)
+            if score.unlike:
+                unlike_s.append(frame.time_s)
             yield frame.time_s, score.quality, thumbnail_of(frame.pixels_HW3)
 
     def _place(self, path: str) -> Location:

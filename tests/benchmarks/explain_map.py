@@ -11,7 +11,6 @@ every tenth photo.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import time
 from collections import defaultdict
@@ -36,6 +35,7 @@ from grmp_core.model.settings import BackboneConfig
 from grmp_core.nano.material import read_material
 from grmp_core.seeds import generator_of
 from grmp_core.strict_json import json_text
+from tests.benchmarks.material_command import material_parser
 
 KINDS = {
     "blur": "gaussian_blur",
@@ -121,11 +121,8 @@ def measure(material_folder: Path, photos: int, crops: MapConfig) -> Iterator[di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.explain_map")
-    parser.add_argument("material", type=Path)
-    parser.add_argument("--photos", type=int, default=200)
+    parser = material_parser("explain_map", photos=200)
     parser.add_argument("--second-looks", type=int, default=0)
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     crops = MapConfig(second_looks=options.second_looks)
     report = ""

@@ -9,7 +9,6 @@ every estimator, of every measure against the reference, and of the model's qual
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from grmp_core.model.settings import BackboneConfig
 from grmp_core.model.zero_shot import zero_shot_quality
 from grmp_core.nano.material import read_material
 from grmp_core.seeds import generator_of
-from grmp_core.strict_json import json_text
+from tests.benchmarks.material_command import print_measure
 
 _PART_PX = 256
 
@@ -67,17 +66,5 @@ def measure(material_folder: Path, photos: int) -> dict[str, object]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.explain_tools")
-    parser.add_argument("material", type=Path)
-    parser.add_argument("--photos", type=int, default=12)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    report = json_text(measure(options.material, options.photos), indent=2)
-    print(report)
-    if options.out:
-        options.out.write_text(report + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    print_measure("explain_tools", measure, photos=12)

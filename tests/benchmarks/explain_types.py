@@ -10,7 +10,6 @@ right where a type of their own family is named.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from grmp_core.model.backbone import load_backbone
 from grmp_core.model.settings import BackboneConfig
 from grmp_core.nano.material import read_material
 from grmp_core.nano.sentences import HELD_OUT_TYPES, TYPES
-from grmp_core.strict_json import json_text
+from tests.benchmarks.material_command import print_measure
 
 
 def measure(material_folder: Path, photos: int) -> dict[str, object]:
@@ -75,17 +74,5 @@ def measure(material_folder: Path, photos: int) -> dict[str, object]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.explain_types")
-    parser.add_argument("material", type=Path)
-    parser.add_argument("--photos", type=int, default=100)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    report = json_text(measure(options.material, options.photos), indent=2)
-    print(report)
-    if options.out:
-        options.out.write_text(report + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    print_measure("explain_types", measure, photos=100)

@@ -20,6 +20,7 @@ from grmp_core.explain.explanation import Explainer
 from grmp_core.explain.measurements import Measurements, measure
 from grmp_core.explain.references import ReferenceMeasures
 from grmp_core.explain.remedies import REMEDIES
+from grmp_core.explain.sentences import sentences_of
 from grmp_core.explain.settings import MapConfig, ReasonConfig
 from grmp_core.explain.tool_choice import TOOLS, CleanRanges, choose_tool, read_ranges
 from grmp_core.model.differentiable import unadapted
@@ -68,6 +69,17 @@ def test_every_number_of_a_sentence_is_a_fact(explainer, scene, name: str, with_
             assert float(number) in known, sentence
     assert facts["reference"] is None or with_reference
     assert any("reference" in sentence for sentence in sentences) == with_reference
+
+
+def test_interval_and_refusal_are_told_where_the_model_has_them(explainer, scene):
+    facts = explainer.explain(scene).facts
+    assert (facts["quality_low"], facts["quality_high"], facts["unlike"]) == (None, None, None)
+    known = facts | {"quality_low": 0.25, "quality_high": 0.75, "unlike": True}
+    added = [sentence for sentence in sentences_of(known) if sentence not in facts["sentences"]]
+    assert added == [
+        "The interval of the quality is 0.25 to 0.75.",
+        "The image is unlike those that the model knows: do not rely on its score.",
+    ]
 
 
 def test_a_number_that_is_no_fact_would_be_found(explainer, scene):

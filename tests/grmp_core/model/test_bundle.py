@@ -247,7 +247,7 @@ def test_another_grid_has_no_interval_and_prompts_have_none(written):
 
 
 def test_statistics_are_of_the_backbone_before_adaptation(written, make_backbone):
-    """What few-shot adaptation has moved does not move what unlike images are told by."""
+    """Statistics that tell unlike images come from the backbone before adaptation."""
     _, bundle = written
     own = QualityModel(make_backbone(), PROMPTS)
     views = torch.from_numpy(np.random.default_rng(2).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8))

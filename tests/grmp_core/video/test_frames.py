@@ -103,6 +103,21 @@ class _Capture:
         pass
 
 
+def test_a_frame_that_cannot_be_decoded_is_counted_and_the_next_one_taken(monkeypatch, tmp_path: Path):
+    class Fake(_Capture):
+        times_ms = (0, 1000, 1100, 2000)
+
+        def retrieve(self) -> tuple[bool, np.ndarray | None]:
+            return (False, None) if self.number == 1 else super().retrieve()
+
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"stands for a video")
+    monkeypatch.setattr(video_frames.cv2, "VideoCapture", Fake)
+    video = Video(path, 1)
+    assert [frame.time_s for frame in video.frames()] == pytest.approx([0, 1.1, 2.0])
+    assert video.facts.notes == ["1 frames could not be decoded; those behind them were taken"]
+
+
 @pytest.mark.parametrize(
     ("times_ms", "taken_s", "guessed"),
     [

@@ -12,18 +12,8 @@ import pytest
 from PIL import Image
 
 from grmp_core.distortions import get
-from grmp_core.model.bundle import write_bundle
-from grmp_core.model.differentiable import unadapted
 from grmp_core.procedural import scenes
-from grmp_core.storage import locate
 from pipelines.cli import BAD_INPUT, FAILURE, OK, run_command
-
-
-@pytest.fixture(scope="module")
-def model(make_backbone, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model") / "bundle"
-    write_bundle(locate(folder), unadapted(make_backbone()))
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +32,9 @@ def run(*arguments: str, model: str, output: Path) -> int:
     return run_command("explain", [*arguments, "--model", model, "--set", f"output={output}"])
 
 
-def test_one_image_has_a_page_a_picture_and_its_facts(photos, model, tmp_path, capsys):
+def test_one_image_has_a_page_a_picture_and_its_facts(photos, unadapted_folder, tmp_path, capsys):
     image, reference = (str(photos / name / "0.png") for name in ("damaged", "clean"))
-    assert run(image, "--reference", reference, "--json", model=model, output=tmp_path) == OK
+    assert run(image, "--reference", reference, "--json", model=unadapted_folder, output=tmp_path) == OK
     facts = json.loads(capsys.readouterr().out)
     files = facts.pop("files")
     assert json.loads(Path(f"{files}.json").read_text()) == facts
@@ -62,36 +52,38 @@ def test_one_image_has_a_page_a_picture_and_its_facts(photos, model, tmp_path, c
     assert manifest["counts"] == {"images": 1, "failed": 0, "not_taken": 0}
 
 
-def test_text_is_the_sentences_and_the_page(photos, model, tmp_path, capsys):
-    assert run(str(photos / "clean" / "1.png"), model=model, output=tmp_path) == OK
+def test_text_is_the_sentences_and_the_page(photos, unadapted_folder, tmp_path, capsys):
+    assert run(str(photos / "clean" / "1.png"), model=unadapted_folder, output=tmp_path) == OK
     *sentences, page = capsys.readouterr().out.strip().splitlines()
     assert sentences[0].startswith("The quality is 0.")
     assert sentences == json.loads(Path(page).with_suffix(".json").read_text())["sentences"]
 
 
-def test_a_bad_image_costs_its_row_and_alone_one_line(photos, model, tmp_path, capsys):
+def test_a_bad_image_costs_its_row_and_alone_one_line(photos, unadapted_folder, tmp_path, capsys):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
-    assert run(str(bad), model=model, output=tmp_path / "out") == BAD_INPUT
+    assert run(str(bad), model=unadapted_folder, output=tmp_path / "out") == BAD_INPUT
     assert "bad.png: not an image" in capsys.readouterr().err
-    assert run(str(bad), str(photos / "clean" / "2.png"), "--json", model=model, output=tmp_path / "out") == OK
+    assert (
+        run(str(bad), str(photos / "clean" / "2.png"), "--json", model=unadapted_folder, output=tmp_path / "out") == OK
+    )
     found = json.loads(capsys.readouterr().out)
     assert [row["error"] is None for row in found["images"]] == [False, True]
     assert (found["explained"], found["failed"]) == (1, 1)
     (tmp_path / "worse.png").write_bytes(b"no image either")
-    assert run(str(bad), str(tmp_path / "worse.png"), model=model, output=tmp_path / "out") == FAILURE
+    assert run(str(bad), str(tmp_path / "worse.png"), model=unadapted_folder, output=tmp_path / "out") == FAILURE
 
 
-def test_a_reference_that_does_not_fit_costs_the_row(photos, model, tmp_path, capsys):
+def test_a_reference_that_does_not_fit_costs_the_row(photos, unadapted_folder, tmp_path, capsys):
     small = tmp_path / "small.png"
     Image.fromarray(scenes.reference(1, 64, 70)).save(small)
     image = str(photos / "damaged" / "0.png")
-    assert run(image, "--reference", str(small), model=model, output=tmp_path) == BAD_INPUT
+    assert run(image, "--reference", str(small), model=unadapted_folder, output=tmp_path) == BAD_INPUT
     assert "give the undamaged picture at the same size" in capsys.readouterr().err
 
 
-def test_nothing_to_explain_is_one_line(model, tmp_path, capsys):
-    assert run(model=model, output=tmp_path) == BAD_INPUT
+def test_nothing_to_explain_is_one_line(unadapted_folder, tmp_path, capsys):
+    assert run(model=unadapted_folder, output=tmp_path) == BAD_INPUT
     assert "nothing to explain: name images" in capsys.readouterr().err
 
 

@@ -20,7 +20,7 @@ from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
 from pipelines.ablation import arms
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import ScoreConfig
+from pipelines.configuration.scoring import ScoreConfig
 from pipelines.scoring.scoring_run import Scoring, score_images
 
 

@@ -16,7 +16,7 @@ from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
 from pipelines.cli import main
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import CompareConfig, ScoreConfig, ThresholdConfig
+from pipelines.configuration.scoring import CompareConfig, ScoreConfig, ThresholdConfig
 from pipelines.scoring.comparison_run import compare
 from pipelines.scoring.pass_threshold import find_threshold
 from tests.pipelines.scoring.conftest import encoded

@@ -21,7 +21,7 @@ from grmp_core.procedural import scenes
 from grmp_core.storage import locate
 from pipelines.ablation import arms
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import ScoreConfig
+from pipelines.configuration.scoring import ScoreConfig
 from pipelines.scoring import batch_scorer, model_lookup
 from pipelines.scoring.image_tables import ImageInput
 from pipelines.scoring.scoring_run import score_images

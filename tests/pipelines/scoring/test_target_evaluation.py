@@ -13,8 +13,9 @@ from grmp_core.errors import InputError
 from grmp_core.imaging.decoding import read_image
 from grmp_core.inspection.near_duplicates import hash_of
 from grmp_core.model import scorer
+from pipelines.configuration.labels import TargetConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import ScoreConfig, TargetConfig
+from pipelines.configuration.scoring import ScoreConfig
 from pipelines.few_shot import labelled_target
 from pipelines.scoring import target_evaluation
 from pipelines.scoring.target_evaluation import evaluate_target

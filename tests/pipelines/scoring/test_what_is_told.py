@@ -15,7 +15,7 @@ from grmp_core.model.bundle import write_bundle
 from grmp_core.storage import locate
 from pipelines.ablation import arms
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import ScoreConfig
+from pipelines.configuration.scoring import ScoreConfig
 from pipelines.scoring import batch_scorer
 from pipelines.scoring.image_tables import ImageInput
 from pipelines.scoring.scoring_run import score_images

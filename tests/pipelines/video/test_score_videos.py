@@ -13,24 +13,14 @@ import pandas as pd
 import pytest
 
 from grmp_core.errors import InputError
-from grmp_core.model.bundle import write_bundle
-from grmp_core.model.differentiable import unadapted
 from grmp_core.model.scorer import Score
 from grmp_core.procedural import scenes
-from grmp_core.storage import locate
 from pipelines.cli import BAD_INPUT, FAILURE, OK, run_command
 from pipelines.video import video_scorer
 from pipelines.video.video_inputs import videos_of
 from tests.grmp_core.video.clips import write_clip
 
 BAD_SECOND = 2
-
-
-@pytest.fixture(scope="module")
-def model(make_backbone, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model") / "bundle"
-    write_bundle(locate(folder), unadapted(make_backbone()))
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +48,8 @@ def run(*arguments: str, model: str, output: Path) -> int:
     return run_command("score", [*arguments, "--model", model, "--set", f"output={output}", "--json"])
 
 
-def test_a_planted_bad_second_shows(clip, model, by_brightness, tmp_path, capsys):
-    assert run(str(clip), "--fps", "5", model=model, output=tmp_path) == OK
+def test_a_planted_bad_second_shows(clip, unadapted_folder, by_brightness, tmp_path, capsys):
+    assert run(str(clip), "--fps", "5", model=unadapted_folder, output=tmp_path) == OK
     found = json.loads(capsys.readouterr().out)
     assert [window["start_s"] for window in found["windows"]] == [0, 1, 2, 3, 4]
     assert [window["frames"] for window in found["windows"]] == [5] * 5
@@ -76,40 +66,40 @@ def test_a_planted_bad_second_shows(clip, model, by_brightness, tmp_path, capsys
     assert shown.mean() < 5
 
 
-def test_window_and_pooling_are_settings(clip, model, by_brightness, tmp_path, capsys):
+def test_window_and_pooling_are_settings(clip, unadapted_folder, by_brightness, tmp_path, capsys):
     options = ("--window", "2.5", "--set", "video.pooling=mean", "--set", "video.worst=0")
-    assert run(str(clip), "--fps", "2", *options, model=model, output=tmp_path) == OK
+    assert run(str(clip), "--fps", "2", *options, model=unadapted_folder, output=tmp_path) == OK
     found = json.loads(capsys.readouterr().out)
     assert [window["frames"] for window in found["windows"]] == [5, 5]
     assert found["quality"] == found["pooled"]["mean"]
     assert "data:image/jpeg" not in Path(f"{found['files']}.html").read_text()
 
 
-def test_the_score_of_a_frame_is_that_of_the_image(clip, model, tmp_path, capsys):
-    assert run(str(clip), "--fps", "1", model=model, output=tmp_path) == OK
+def test_the_score_of_a_frame_is_that_of_the_image(clip, unadapted_folder, tmp_path, capsys):
+    assert run(str(clip), "--fps", "1", model=unadapted_folder, output=tmp_path) == OK
     found = json.loads(capsys.readouterr().out)
     capture = cv2.VideoCapture(str(clip))
     cv2.imwrite(str(tmp_path / "frame.png"), capture.read()[1])
-    assert run(str(tmp_path / "frame.png"), model=model, output=tmp_path) == OK
+    assert run(str(tmp_path / "frame.png"), model=unadapted_folder, output=tmp_path) == OK
     [image] = json.loads(capsys.readouterr().out)["scores"]
     assert found["windows"][0]["quality"] == pytest.approx(image["quality"], abs=1e-6)
 
 
-def test_bad_files_cost_a_row_or_one_line(clip, model, by_brightness, tmp_path, capsys):
+def test_bad_files_cost_a_row_or_one_line(clip, unadapted_folder, by_brightness, tmp_path, capsys):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no video")
-    assert run(str(bad), model=model, output=tmp_path) == BAD_INPUT
+    assert run(str(bad), model=unadapted_folder, output=tmp_path) == BAD_INPUT
     told = capsys.readouterr()
     assert told.err.strip().endswith("bad.mp4: no video that can be decoded: damaged, cut off, or of another kind")
     table = tmp_path / "videos.csv"
-    assert run(str(clip), str(bad), "--output", str(table), model=model, output=tmp_path) == OK
+    assert run(str(clip), str(bad), "--output", str(table), model=unadapted_folder, output=tmp_path) == OK
     rows = pd.read_csv(table)
     assert rows["error"].notna().tolist() == [False, True]
     found = json.loads(capsys.readouterr().out)
     assert (found["scored"], found["failed"]) == (1, 1)
     again = tmp_path / "worse.mp4"
     again.write_bytes(b"no video either")
-    assert run(str(again), str(bad), model=model, output=tmp_path) == FAILURE
+    assert run(str(again), str(bad), model=unadapted_folder, output=tmp_path) == FAILURE
 
 
 def test_which_inputs_are_videos(tmp_path):
