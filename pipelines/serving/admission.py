@@ -57,7 +57,7 @@ class Admission:
 
 
 class Ticket:
-    """What one request holds of the queue."""
+    """A request's part of the queue, in images and bytes."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission

@@ -63,7 +63,7 @@ def application(config: Config, token: str | None, hosts: frozenset[str]) -> ser
 
 
 def share_of(settings: ServeConfig) -> dict[str, float]:
-    """What a scoring replica takes of its node: one CPU, or a part of a GPU."""
+    """Resources of a scoring replica: one CPU, or a part of a GPU."""
     if settings.gpus_per_replica:
         return {"num_cpus": 0, "num_gpus": settings.gpus_per_replica}
     return {"num_cpus": 1}

@@ -92,11 +92,8 @@ class ScoringReplica:
         metrics.observe("grmp_batch_images", len(images))
         scorer = model.scorer
         views = (scorer.views_of(_LATE if image.deadline < time.monotonic() else image.data) for image in images)
-        try:
-            rows = [_row_of(score, model.name) for score in self.computing.map(scorer.score_views, views)]
-        except Exception:
-            self.failures += 1
-            raise
+        self.failures += 1  # until it has worked
+        rows = [_row_of(score, model.name) for score in self.computing.map(scorer.score_views, views)]
         self.failures = 0
         return rows
 

@@ -68,7 +68,7 @@ _REFUSALS = {
 
 
 class Backend(Protocol):
-    """What scores."""
+    """The scoring side of the server: replicas of Ray Serve, or a stand-in."""
 
     async def score(self, data: bytes, time_left_s: float) -> dict[str, Any]: ...
 
