@@ -37,6 +37,9 @@ def _read_path(text: str) -> str:
 
 PathText = Annotated[str, AfterValidator(_read_path)]
 """A path, glob or URI of the configuration. `~` becomes the home folder, once, where the configuration is loaded."""
+Share = Annotated[float, Ge(0), Le(1)]
+Text = Annotated[str, MinLen(1)]
+"""Text that is not empty."""
 
 
 class Settings:

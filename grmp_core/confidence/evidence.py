@@ -1,4 +1,4 @@
-"""What a model keeps of its labelled images, so that its scores can say how far to trust them.
+"""Held-out predictions and looks of a model's labelled images: the ground of its intervals and refusals.
 
 One small file of a bundle. Shapes: N labelled images, F statistics of an image's tokens.
 """

@@ -178,7 +178,7 @@ class Likeness:
 
 
 def _exceeded_by(values_N: np.ndarray, share: float) -> float:
-    """What a further value of the same kind exceeds with a probability of at most `share`; of too few the largest."""
+    """Bound that a further value of the kind exceeds with a probability of at most `share`; of too few the largest."""
     rank = min(math.ceil((len(values_N) + 1) * (1 - share)), len(values_N))
     return float(np.sort(values_N)[rank - 1])
 

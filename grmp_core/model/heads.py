@@ -1,4 +1,4 @@
-"""What stands between the tokens of the image tower and the class phrases, in the place of the tower's own pooling.
+"""Heads: other ways than the tower's own pooling from the tokens of the image tower to the class phrases.
 
 A head makes votes: features of the tower's width. Each is projected and compared with the class phrases as the pooled
 feature is without a head, and the logits of all votes are averaged.

@@ -39,7 +39,7 @@ class Prediction(NamedTuple):
     quality_logits_BK: Tensor
     scene_logits_BS: Tensor | None
     head_loss: Tensor | None = None
-    """What the head itself wants to be less, where it learns by a loss of its own."""
+    """Loss of the head itself, added to that of quality; None for heads without one."""
 
 
 class QualityModel(nn.Module):

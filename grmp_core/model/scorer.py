@@ -63,7 +63,7 @@ class ImageViews:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreTrust:
-    """What scores are to say of their own reliability."""
+    """Settings of the reliability that comes with a score."""
 
     coverage: float = 0.9
     """Share of new images whose label the interval is to hold, in (0, 1)."""

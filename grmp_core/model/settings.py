@@ -86,7 +86,7 @@ class TrainableConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig(Settings):
-    """What pools the image tower's tokens; as of adapt.head."""
+    """The pooling of the image tower's tokens (`adapt.head`)."""
 
     kind: HeadKind = "plain"
     queries: Annotated[int, Ge(1)] = 6

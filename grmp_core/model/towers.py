@@ -152,7 +152,7 @@ class VisionTower:
         return patches_BPD if self.visual.final_ln_after_pool else self.visual.ln_post(patches_BPD)
 
     def after_pooling(self, pooled_BVD: Tensor) -> Tensor:
-        """What follows the pooling before `project`."""
+        """(B, V, D) pooled tokens -> the same, normalized where the tower normalizes after pooling."""
         return self.visual.ln_post(pooled_BVD) if self.visual.final_ln_after_pool else pooled_BVD
 
     def project(self, pooled_BD: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from grmp_core.model.quality_model import QualityModel
 from grmp_core.storage import locate
 from pipelines.configuration.loading import LAMBDA, as_dict, with_settings
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import ArmConfig
+from pipelines.configuration.sweeping import ArmConfig
 from pipelines.few_shot.starting_model import read_prompts
 from pipelines.runtime.provenance import output_folder
 

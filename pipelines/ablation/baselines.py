@@ -25,7 +25,7 @@ from grmp_core.model.joint_prompts import JointPrompts
 from grmp_core.model.zero_shot import zero_shot_quality
 from pipelines.ablation.predictions import PREDICTIONS
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import ArmConfig
+from pipelines.configuration.sweeping import ArmConfig
 from pipelines.few_shot.labelled_target import bad_rows, check_rejects
 from pipelines.few_shot.target_protocol import target_protocol
 from pipelines.sweeping.grid import plan_trials

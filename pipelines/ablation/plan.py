@@ -19,7 +19,7 @@ from grmp_core.imaging.decoding import image_bytes, read_image
 from grmp_core.imaging.views import scoring_views, training_views, whole_grid
 from grmp_core.learning.few_shot import AdaptConfig, LabelledViews, predict_quality, prepare_views, train
 from pipelines.ablation.arms import SweepArms
-from pipelines.configuration.workloads import ArmConfig
+from pipelines.configuration.sweeping import ArmConfig
 from pipelines.few_shot.starting_model import adapting_model
 from pipelines.few_shot.target_protocol import target_protocol
 from pipelines.results.trial import Trial

@@ -18,29 +18,12 @@ from grmp_core.imaging.views import ViewConfig
 from grmp_core.learning.settings import AdaptConfig, MetaConfig
 from grmp_core.model.settings import BackboneConfig, PromptConfig
 from grmp_core.settings import PathText, Settings
+from pipelines.configuration.labels import InspectConfig, NextConfig, RateConfig, TargetConfig
+from pipelines.configuration.models import CardConfig, ExportConfig, ImportConfig, RegisterConfig, TrackingConfig
+from pipelines.configuration.pretraining import PretrainConfig, PreviewConfig, SynthesizeConfig
+from pipelines.configuration.scoring import CompareConfig, ExplainConfig, ScoreConfig, ThresholdConfig, VideoConfig
 from pipelines.configuration.serving import DriftConfig, ServeConfig
-from pipelines.configuration.workloads import (
-    AblateConfig,
-    CardConfig,
-    CompareConfig,
-    ExplainConfig,
-    ExportConfig,
-    ImportConfig,
-    InspectConfig,
-    NextConfig,
-    PretrainConfig,
-    PreviewConfig,
-    RateConfig,
-    RegisterConfig,
-    ReportConfig,
-    ScoreConfig,
-    SweepConfig,
-    SynthesizeConfig,
-    TargetConfig,
-    ThresholdConfig,
-    TrackingConfig,
-    VideoConfig,
-)
+from pipelines.configuration.sweeping import AblateConfig, ReportConfig, SweepConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,11 @@ from grmp_core.learning.settings import MetaConfig
 from grmp_core.procedural import scenes
 from grmp_core.seeds import generator_of
 from grmp_core.storage import Location
+from pipelines.configuration.labels import TargetConfig
+from pipelines.configuration.pretraining import PretrainConfig, SynthesizeConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import PretrainConfig, ScoreConfig, SweepConfig, SynthesizeConfig, TargetConfig
+from pipelines.configuration.scoring import ScoreConfig
+from pipelines.configuration.sweeping import SweepConfig
 
 NUM_TARGET_IMAGES = 120
 

@@ -13,7 +13,7 @@ from grmp_core.datasets.rejects import refuse_too_many
 from grmp_core.errors import InputError
 from grmp_core.inspection.leaks import leaked, training_hashes
 from grmp_core.model.backbone import BackboneConfig
-from pipelines.configuration.workloads import TargetConfig
+from pipelines.configuration.labels import TargetConfig
 from pipelines.runtime.console import say
 
 

@@ -6,7 +6,7 @@ from grmp_core.datasets.labelled_set import LabelledSet, relative
 from grmp_core.errors import InputError
 from grmp_core.evaluation.split_tables import OFFICIAL, SplitTable, from_csv, shared_references
 from grmp_core.storage import locate
-from pipelines.configuration.workloads import SweepConfig
+from pipelines.configuration.sweeping import SweepConfig
 from pipelines.runtime.console import say
 
 

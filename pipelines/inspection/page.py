@@ -10,7 +10,7 @@ import pandas as pd
 
 from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.inspection.inspected_set import InspectedSet
-from pipelines.configuration.workloads import InspectConfig
+from pipelines.configuration.labels import InspectConfig
 from pipelines.inspection import charts
 from pipelines.rendering.document import (
     Block,

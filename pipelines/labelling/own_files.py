@@ -6,8 +6,8 @@ import os
 
 from grmp_core.errors import InputError
 from grmp_core.ratings.vote_log import LOG_NAME
+from pipelines.configuration.labels import RateConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import RateConfig
 
 LIST_NAME = "next.txt"
 FEATURES_NAME = ".grmp-features"

@@ -33,7 +33,7 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class PlannedOrder:
-    """What to rate next, and the stop rule, as of the last plan. `start` begins the work."""
+    """The images to rate next and the answer of the stop rule, as of the last plan. `start` begins the work."""
 
     def __init__(self, config: Config, pool: ImagePool, votes: Callable[[], list[Vote]]) -> None:
         """votes: all votes so far, without those taken back."""

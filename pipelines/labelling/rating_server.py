@@ -12,8 +12,8 @@ import uvicorn
 
 from grmp_core.errors import InputError
 from grmp_core.ratings.vote_log import VoteLog
+from pipelines.configuration.labels import RateConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import RateConfig
 from pipelines.labelling.image_pool import ImagePool
 from pipelines.labelling.own_files import list_path, log_path
 from pipelines.labelling.planned_order import PlannedOrder

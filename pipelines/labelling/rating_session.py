@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from grmp_core.errors import InputError
 from grmp_core.ratings.vote_log import Undo, Vote, VoteLog, now
-from pipelines.configuration.workloads import RateConfig
+from pipelines.configuration.labels import RateConfig
 from pipelines.labelling.image_pool import ImagePool, key_of
 from pipelines.labelling.questions import (
     PAIRS_PER_IMAGE,

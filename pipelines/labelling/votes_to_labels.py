@@ -13,7 +13,7 @@ from grmp_core.ratings.label_table import RaterSummary, labels_of, to_csv
 from grmp_core.ratings.rankings import read_rankings
 from grmp_core.ratings.vote_log import VoteLog, read_log
 from grmp_core.storage import locate
-from pipelines.configuration.workloads import RateConfig
+from pipelines.configuration.labels import RateConfig
 from pipelines.labelling.image_pool import ImagePool
 from pipelines.labelling.own_files import log_path
 from pipelines.runtime.console import table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from grmp_core.model.features import image_features
 from grmp_core.model.zero_shot import zero_shot_quality
 from pipelines.configuration.schema import Config
 from pipelines.planning.feature_cache import CachedImage, FeatureCache
+from pipelines.runtime.provenance import config_hash
 
 
 class Encoder:
@@ -32,7 +32,7 @@ class Encoder:
         self._backbone = load_backbone(config.backbone)
         self._backbone.clip.to(dtype_of(config.precision))
         given = (self._backbone.weights_sha256, config.backbone, config.views, config.images, config.precision)
-        self.fingerprint = hashlib.sha256(repr((*given, config.prompts.phrases)).encode()).hexdigest()[:16]
+        self.fingerprint = config_hash(*given, config.prompts.phrases)
         """Of everything that the features depend on."""
         blank = np.zeros((1, self._backbone.image_size_px, self._backbone.image_size_px, 3), dtype=np.uint8)
         self.width = image_features(self._backbone, [blank]).pooled_ND.shape[1]

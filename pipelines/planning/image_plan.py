@@ -9,7 +9,7 @@ import numpy as np
 
 from grmp_core.planning.label_gain import MIN_LABELS, MORE, LabelGain, expected_gain
 from grmp_core.planning.selection import Labelled, select_next
-from pipelines.configuration.workloads import NextConfig
+from pipelines.configuration.labels import NextConfig
 from pipelines.planning.feature_cache import CachedImage, FeatureCache
 
 

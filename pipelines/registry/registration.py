@@ -175,6 +175,6 @@ def _log(config: Config, tracker: Tracker, folder: Location, bundle: Bundle, con
 
 
 def _params(bundle: Bundle) -> dict[str, str]:
-    """What a model was made with, for the search over logged models."""
+    """Target, lambda, labels and seeds of a model, for the search over logged models."""
     made = bundle.provenance
     return {key: str(made[key]) for key in ("target", "lambda", "shots", "split_seed", "seed") if key in made}

@@ -53,7 +53,7 @@ def rights_of(bundle: Bundle) -> list[Right]:
 
 
 def verdict_of(rights: list[Right]) -> str:
-    """What the rights mean for commercial use, in a sentence."""
+    """A sentence on commercial use: cleared, not cleared, or unknown."""
     forbidden = _names(rights, "no")
     unknown = _names(rights, "unknown")
     if forbidden:

@@ -18,7 +18,7 @@ from grmp_core.evaluation.metrics import (
     srcc,
 )
 from grmp_core.imaging.decoding import ImageLimits
-from pipelines.configuration.workloads import ReportConfig
+from pipelines.configuration.sweeping import ReportConfig
 from pipelines.rendering.document import Block, Cell, Gallery, Note, Picture, Pictures, Section, Table, Text, Thumbnail
 from pipelines.rendering.thumbnails import thumbnail
 from pipelines.reporting import charts

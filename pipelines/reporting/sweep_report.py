@@ -15,7 +15,7 @@ import yaml
 
 from grmp_core.errors import InputError
 from grmp_core.imaging.decoding import ImageLimits
-from pipelines.configuration.workloads import ReportConfig
+from pipelines.configuration.sweeping import ReportConfig
 from pipelines.rendering import palette
 from pipelines.rendering.document import (
     Block,

@@ -29,8 +29,9 @@ from grmp_core.model.backbone import BackboneConfig, load_backbone
 from grmp_core.nano.material import RATED, read_material
 from grmp_core.nano.photo_store import PhotoStore
 from grmp_core.planning.feature_pool import FeaturePool
-from grmp_core.planning.label_gain import ENOUGH_GAIN, expected_gain
-from grmp_core.planning.selection import DEFAULT_RULE, RULES, Labelled, Rule, select_next
+from grmp_core.planning.label_gain import expected_gain
+from grmp_core.planning.selection import Labelled, select_next
+from grmp_core.planning.settings import DEFAULT_RULE, ENOUGH_GAIN, RULES, Rule
 from pipelines.backbone_training.measurements import look_at
 from pipelines.backbone_training.target_tables import CHANGES
 

@@ -29,8 +29,10 @@ from grmp_core.model.bundle import write_bundle
 from grmp_core.model.settings import TrainableConfig
 from grmp_core.storage import locate
 from pipelines.ablation.arms import random_prompts
+from pipelines.configuration.labels import TargetConfig
+from pipelines.configuration.models import TrackingConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import SweepConfig, TargetConfig, TrackingConfig
+from pipelines.configuration.sweeping import SweepConfig
 from pipelines.few_shot.encoded_target import EncodedTarget, _Encoder
 from pipelines.few_shot.labelled_target import load_target
 from pipelines.few_shot.starting_model import adapting_model, initial_prompts

@@ -27,8 +27,8 @@ from ray.data import ExecutionResources
 
 from grmp_core.storage import locate
 from grmp_core.tasks.distortion_tasks import split_references
+from pipelines.configuration.pretraining import SynthesizeConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import SynthesizeConfig
 from pipelines.runtime.ray_session import ray_session
 from pipelines.task_making.picture_sources import photo_references, scan_references, task_names
 from pipelines.task_making.task_writer import BlockWriter, block_writer, write_blocks

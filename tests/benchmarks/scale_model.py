@@ -36,8 +36,8 @@ from grmp_core.procedural import scenes
 from grmp_core.storage import locate
 from grmp_core.tasks.distortion_tasks import LEVELS, prepare_reference, split_references, synthesize_row
 from grmp_core.tasks.task_store import write_task_file
+from pipelines.configuration.pretraining import SynthesizeConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import SynthesizeConfig
 from pipelines.pretraining.checkpoints import write_state
 from pipelines.pretraining.training_loop import learn
 from pipelines.runtime.console import table

@@ -43,9 +43,10 @@ from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
 from pipelines.ablation import arms
 from pipelines.configuration.loading import load_config
+from pipelines.configuration.models import RegisterConfig, TrackingConfig
 from pipelines.configuration.schema import Config
+from pipelines.configuration.scoring import ScoreConfig
 from pipelines.configuration.serving import ServeConfig
-from pipelines.configuration.workloads import RegisterConfig, ScoreConfig, TrackingConfig
 from pipelines.registry.registration import register_model
 from pipelines.runtime.ray_session import ray_session
 from pipelines.scoring.model_lookup import open_model
@@ -104,7 +105,7 @@ def print_bare(config: Config, seconds: float) -> None:
 
 @dataclass
 class Load:
-    """What the clients of a run have seen."""
+    """Times, statuses and rows that the clients of a run got."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)

@@ -24,7 +24,7 @@ CLUSTER = ROOT / "cluster"
 LAUNCHERS = ("aws.yaml", "gcp.yaml")
 KINDS = {"raycluster.yaml": "rayclusters", "rayjob.yaml": "rayjobs", "rayservice.yaml": "rayservices"}
 ITS_OWN = {"/etc/grmp-serve"}
-"""What the scoring server mounts beside the folders of all clusters."""
+"""Folders that only the scoring server mounts."""
 
 
 def read(name: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ RUN = """
 import dataclasses, json, sys
 from pipelines import pretrain, score, sweep, synthesize
 from pipelines.configuration.loading import load_config
-from pipelines.configuration.workloads import ScoreConfig
+from pipelines.configuration.scoring import ScoreConfig
 from pipelines.pretraining import training_loop
 from pipelines.runtime.ray_session import ray_session
 from pipelines.scoring import batch_scorer

@@ -23,8 +23,9 @@ from pipelines.ablation.ablation_run import run_ablation
 from pipelines.ablation.comparison import Comparison, comparison_table
 from pipelines.ablation.plan import Plan
 from pipelines.ablation.predictions import results_of
+from pipelines.configuration.labels import TargetConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import AblateConfig, ArmConfig, SweepConfig, TargetConfig
+from pipelines.configuration.sweeping import AblateConfig, ArmConfig, SweepConfig
 from pipelines.few_shot.labelled_target import load_target
 from pipelines.results.statistics import best_by_validation, method_medians
 

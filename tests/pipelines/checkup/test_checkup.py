@@ -12,8 +12,10 @@ from grmp_core.model.settings import BackboneConfig
 from pipelines.checkup import cluster_checkup, node_probe, questions, verdicts
 from pipelines.checkup.cluster_checkup import check_cluster
 from pipelines.checkup.verdicts import Disk, Finding, Node, NodeFacts
+from pipelines.configuration.pretraining import PretrainConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import PretrainConfig, ScoreConfig, SweepConfig
+from pipelines.configuration.scoring import ScoreConfig
+from pipelines.configuration.sweeping import SweepConfig
 
 GB = 1_000_000_000
 HERE = {"grmp-iqa": "0123456789", "python": "3.11.7"}

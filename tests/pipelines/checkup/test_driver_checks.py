@@ -10,8 +10,8 @@ import pytest
 from pipelines.checkup import cluster_checkup, driver_checks
 from pipelines.checkup.cluster_checkup import check_cluster
 from pipelines.checkup.verdicts import Finding
+from pipelines.configuration.models import TrackingConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import TrackingConfig
 from pipelines.tracking.tracker import tracker_of
 
 

@@ -13,8 +13,8 @@ from grmp_core.inspection.near_duplicates import hash_of
 from grmp_core.model.backbone import BackboneConfig
 from grmp_core.procedural import scenes
 from pipelines.configuration.field_help import field_docs
+from pipelines.configuration.labels import TargetConfig
 from pipelines.configuration.loading import load_config
-from pipelines.configuration.workloads import TargetConfig
 from pipelines.few_shot.labelled_target import bad_rows, check_leaks, check_rejects, load_target
 
 

@@ -16,8 +16,9 @@ from grmp_core.model.backbone import IMAGENET_MEAN, IMAGENET_STD, BackboneConfig
 from grmp_core.model.bundle import load_predictor, read_bundle
 from grmp_core.storage import locate
 from pipelines.cli import main
+from pipelines.configuration.labels import TargetConfig
+from pipelines.configuration.models import ImportConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import ImportConfig, TargetConfig
 from pipelines.few_shot.starting_model import read_prompts
 from pipelines.importing.import_run import PUBLISHED_BACKBONE, import_official
 from tests.published import Published

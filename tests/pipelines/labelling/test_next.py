@@ -11,8 +11,8 @@ import pytest
 from grmp_core.imaging.decoding import decode_image
 from grmp_core.ratings.vote_log import Vote, VoteLog
 from pipelines import cli
+from pipelines.configuration.labels import NextConfig, RateConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import NextConfig, RateConfig
 from pipelines.labelling import next_run
 from pipelines.labelling.image_pool import ImagePool
 from pipelines.labelling.planned_order import FIRST_PLAN, NEW_LABELS, PlannedOrder

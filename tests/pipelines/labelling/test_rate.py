@@ -14,8 +14,8 @@ from grmp_core.datasets.label_table import load_table
 from grmp_core.errors import InputError
 from grmp_core.ratings.vote_log import VoteLog, read_log
 from pipelines import cli
+from pipelines.configuration.labels import RateConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import RateConfig
 from pipelines.labelling import rating_server
 from pipelines.labelling.rating_server import serve
 from pipelines.labelling.votes_to_labels import export_labels, import_votes

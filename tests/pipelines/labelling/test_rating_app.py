@@ -16,7 +16,7 @@ from PIL import Image
 
 from grmp_core.imaging.decoding import image_id, read_image
 from grmp_core.ratings.vote_log import Vote, VoteLog, read_log
-from pipelines.configuration.workloads import RateConfig
+from pipelines.configuration.labels import RateConfig
 from pipelines.labelling import rating_app
 from pipelines.labelling.image_pool import ImagePool, key_of
 from pipelines.labelling.rating_app import make_app

@@ -16,8 +16,8 @@ from grmp_core.model.bundle import Bundle, write_bundle
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
+from pipelines.configuration.models import RegisterConfig, TrackingConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import RegisterConfig, TrackingConfig
 from pipelines.registry import registration
 from pipelines.registry.registration import register_model
 from tests.pipelines.registry.bundles import PROMPTS, VIEWS, hold_out, png, qualities

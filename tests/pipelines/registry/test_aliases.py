@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from grmp_core.errors import InputError
 from pipelines import cli, register
 from pipelines.configuration.loading import load_config
+from pipelines.configuration.models import RegisterConfig, TrackingConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import RegisterConfig, TrackingConfig
 from pipelines.registry import aliases
 from pipelines.registry.registration import _judge, register_model
 

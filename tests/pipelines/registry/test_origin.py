@@ -17,8 +17,8 @@ from scipy import stats
 from grmp_core.model.bundle import LEARNED_FROM, read_bundle, write_bundle
 from grmp_core.storage import locate
 from pipelines.cli import run_command
+from pipelines.configuration.models import CardConfig, RegisterConfig, TrackingConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import CardConfig, RegisterConfig, TrackingConfig
 from pipelines.registry.evaluation_metrics import rank_metrics
 from pipelines.registry.origin import card_of
 from pipelines.registry.registration import register_model

@@ -17,8 +17,8 @@ from grmp_core.model.bundle import LEARNED_FROM, read_bundle, write_bundle
 from grmp_core.model.differentiable import load
 from grmp_core.storage import locate
 from pipelines.cli import run_command
+from pipelines.configuration.models import RegisterConfig, TrackingConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import RegisterConfig, TrackingConfig
 from pipelines.registry.champion_decision import judge
 from pipelines.registry.registration import register_model
 from pipelines.scoring.model_lookup import resolve_model

@@ -16,8 +16,9 @@ from grmp_core.model.bundle import LEARNED_FROM, read_bundle, write_bundle
 from grmp_core.model.ensemble import separated
 from grmp_core.model.scorer import Scorer
 from grmp_core.storage import locate
+from pipelines.configuration.labels import TargetConfig
+from pipelines.configuration.models import RegisterConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import RegisterConfig, TargetConfig
 from pipelines.registry.split_ensemble import ensemble_of_splits
 from pipelines.results.sweep_folder import SweepFolder
 from pipelines.results.tables import results_frame

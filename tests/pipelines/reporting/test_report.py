@@ -18,7 +18,7 @@ from scipy import stats
 from grmp_core.errors import InputError
 from grmp_core.storage import locate
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import ReportConfig
+from pipelines.configuration.sweeping import ReportConfig
 from pipelines.reporting import sweep_report
 from pipelines.reporting.sweep_report import write_report
 from pipelines.results import labels_needed, statistics

@@ -11,7 +11,7 @@ from grmp_core.errors import InputError
 from grmp_core.evaluation.metrics import srcc
 from pipelines.cli import run_command
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import ReportConfig
+from pipelines.configuration.sweeping import ReportConfig
 from pipelines.reporting.sweep_comparison import compare_sweeps
 from pipelines.results.sweep_folder import SweepFolder
 from tests.pipelines.sweep_files import write_sweep

@@ -1,4 +1,4 @@
-"""What is counted for Prometheus, and the number of series that tags can make."""
+"""Counters for Prometheus, and the number of series that tags can make."""
 
 from __future__ import annotations
 

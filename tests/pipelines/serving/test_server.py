@@ -28,9 +28,10 @@ from grmp_core.model.bundle import write_bundle
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
 from pipelines.ablation import arms
+from pipelines.configuration.models import TrackingConfig
 from pipelines.configuration.schema import Config
+from pipelines.configuration.scoring import ScoreConfig
 from pipelines.configuration.serving import ServeConfig
-from pipelines.configuration.workloads import ScoreConfig, TrackingConfig
 from pipelines.scoring.scoring_run import score_images
 from pipelines.serving.server import serving
 from tests.pipelines.scoring.conftest import encoded

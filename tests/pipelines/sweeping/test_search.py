@@ -21,15 +21,12 @@ from grmp_core.imaging.views import ViewConfig
 from grmp_core.learning.settings import AdaptConfig, MetaConfig
 from grmp_core.storage import locate
 from pipelines.cli import run_command
+from pipelines.configuration.labels import TargetConfig
 from pipelines.configuration.loading import load_config, with_settings
+from pipelines.configuration.models import TrackingConfig
+from pipelines.configuration.pretraining import PretrainConfig, SynthesizeConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import (
-    PretrainConfig,
-    SweepConfig,
-    SynthesizeConfig,
-    TargetConfig,
-    TrackingConfig,
-)
+from pipelines.configuration.sweeping import SweepConfig
 from pipelines.pretraining.pretraining_run import pretrain_prompts
 from pipelines.results.sweep_folder import SweepFolder
 from pipelines.results.trial import Trial, TrialResult

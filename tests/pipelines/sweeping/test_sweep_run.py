@@ -15,7 +15,7 @@ from grmp_core.learning.settings import AdaptConfig, QgrConfig
 from grmp_core.model.bundle import Bundle
 from grmp_core.model.settings import BackboneConfig, PromptConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import SweepConfig
+from pipelines.configuration.sweeping import SweepConfig
 from pipelines.results.sweep_folder import SweepFolder
 from pipelines.sweeping.grid import sweep_identity
 from pipelines.sweeping.sweep_run import _check_begun

@@ -17,8 +17,8 @@ from grmp_core.distortions import KADID_NAMES, REGISTRY
 from grmp_core.errors import InputError
 from grmp_core.procedural import scenes
 from pipelines.cli import run_command
+from pipelines.configuration.pretraining import PreviewConfig, SynthesizeConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import PreviewConfig, SynthesizeConfig
 from pipelines.task_making import preview
 from pipelines.task_making.preview import TILE_PX, make_sheet
 

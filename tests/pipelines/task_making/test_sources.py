@@ -21,8 +21,8 @@ from grmp_core.learning.settings import MetaConfig
 from grmp_core.seeds import seed_of
 from grmp_core.storage import locate
 from grmp_core.tasks.task_store import TaskStore
+from pipelines.configuration.pretraining import SynthesizeConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import SynthesizeConfig
 from pipelines.task_making import episode_stream
 from pipelines.task_making.picture_sources import rated_references, scan_references, task_names
 from pipelines.task_making.synthesis import synthesize

@@ -22,8 +22,8 @@ from sqlalchemy.engine import make_url
 
 from grmp_core.errors import InputError
 from grmp_core.storage import locate
+from pipelines.configuration.models import RegisterConfig, TrackingConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import RegisterConfig, TrackingConfig
 from pipelines.scoring.model_lookup import as_current
 from pipelines.tracking import store_check
 from pipelines.tracking.store_address import sqlite_uri, store_address

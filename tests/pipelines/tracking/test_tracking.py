@@ -26,8 +26,8 @@ from sqlalchemy.exc import OperationalError
 
 from grmp_core.errors import InputError
 from grmp_core.storage import locate
+from pipelines.configuration.models import TrackingConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import TrackingConfig
 from pipelines.reporting.sweep_report import write_report
 from pipelines.results.sweep_folder import SweepFolder
 from pipelines.results.tables import search_frame

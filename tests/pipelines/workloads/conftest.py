@@ -12,14 +12,11 @@ from grmp_core.learning.settings import AdaptConfig, MetaConfig
 from grmp_core.model.bundle import read_bundle
 from grmp_core.storage import locate
 from grmp_core.tasks.task_store import TaskStore
+from pipelines.configuration.labels import TargetConfig
+from pipelines.configuration.models import TrackingConfig
+from pipelines.configuration.pretraining import PretrainConfig, SynthesizeConfig
 from pipelines.configuration.schema import Config
-from pipelines.configuration.workloads import (
-    PretrainConfig,
-    SweepConfig,
-    SynthesizeConfig,
-    TargetConfig,
-    TrackingConfig,
-)
+from pipelines.configuration.sweeping import SweepConfig
 from pipelines.pretraining.pretraining_run import pretrain_prompts
 from pipelines.sweeping import sweep_run
 from pipelines.sweeping.sweep_run import run_sweep

@@ -15,7 +15,7 @@ from grmp_core.errors import InputError
 from grmp_core.model.bundle import LEARNED_FROM, read_bundle, write_bundle
 from grmp_core.procedural import scenes
 from grmp_core.storage import locate
-from pipelines.configuration.workloads import ScoreConfig
+from pipelines.configuration.scoring import ScoreConfig
 from pipelines.few_shot.adaptation_run import adapt_to_all_labels
 from pipelines.scoring.scoring_run import score_images
 from pipelines.scoring.target_evaluation import evaluate_target

@@ -25,7 +25,7 @@ from grmp_core.model.settings import EMBEDDED, BackboneConfig
 from grmp_core.storage import Location, locate
 from pipelines.cli import run_command
 from pipelines.configuration.loading import as_dict, with_settings
-from pipelines.configuration.workloads import TrackingConfig
+from pipelines.configuration.models import TrackingConfig
 from pipelines.pretraining import checkpoints, pretraining_run, training_loop
 from pipelines.pretraining.pretraining_run import pretrain_prompts
 from pipelines.tracking.catching_up import log_outbox

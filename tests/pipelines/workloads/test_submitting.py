@@ -14,7 +14,7 @@ from grmp_core.model.bundle import read_bundle
 from grmp_core.storage import locate
 from grmp_core.tasks.task_store import TaskStore
 from pipelines.cli import run_command
-from pipelines.configuration.workloads import ScoreConfig
+from pipelines.configuration.scoring import ScoreConfig
 from pipelines.few_shot.adaptation_run import adapt_to_all_labels
 from pipelines.scoring import batch_scorer
 from pipelines.sweeping.sweep_run import run_sweep
@@ -31,7 +31,7 @@ def test_gpus_that_are_not_there_are_refused_by_every_workload_that_wants_them(c
     scoring = dataclasses.replace(config, score=ScoreConfig(gpus_per_worker=1, workers=3))
     place = locate(config.output) / "pretrain" / "bundle"
     many = [f"{i}.png" for i in range(batch_scorer.FEW + 1)]
-    with pytest.raises(InputError, match=r"scoring wants 3 x 1 GPU; the cluster has 0 GPU .* lower score\.workers"):
+    with pytest.raises(InputError, match=r"score wants 3 x 1 GPU; the cluster has 0 GPU .* lower score\.workers"):
         batch_scorer.score_paths(scoring, read_bundle(place), place.uri, many)
 
 

@@ -27,7 +27,8 @@ from grmp_core.model.settings import EMBEDDED, BackboneConfig, TrainableConfig
 from grmp_core.storage import locate
 from pipelines.cli import run_command
 from pipelines.configuration.loading import as_dict
-from pipelines.configuration.workloads import ScoreConfig, SweepConfig
+from pipelines.configuration.scoring import ScoreConfig
+from pipelines.configuration.sweeping import SweepConfig
 from pipelines.few_shot.adaptation_run import adapt_to_all_labels
 from pipelines.results.sweep_folder import SweepFolder
 from pipelines.scoring import batch_scorer

@@ -15,7 +15,7 @@ from grmp_core.labels.visibility import Appearance
 from grmp_core.learning.episode_plan import plan_episode
 from grmp_core.procedural import scenes
 from grmp_core.tasks.distortion_tasks import prepare_reference, split_references, synthesize_row
-from pipelines.configuration.workloads import SynthesizeConfig
+from pipelines.configuration.pretraining import SynthesizeConfig
 from pipelines.pretraining.episode_sources import check_store
 from pipelines.pretraining.pretraining_run import pretrain_prompts
 from pipelines.task_making import task_writer
