@@ -32,10 +32,13 @@ TINY = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything that starts Ray runs in one of the test processes: two Rays of one machine disturb each other."""
     for item in items:
-        if item.get_closest_marker("ray") or {"cluster", "two_nodes"} & set(getattr(item, "fixturenames", ())):
+        if item.get_closest_marker("ray") or {"ray_instance", "cluster", "two_nodes"} & set(
+            getattr(item, "fixturenames", ())
+        ):
             item.add_marker(pytest.mark.xdist_group("ray"))
 
 

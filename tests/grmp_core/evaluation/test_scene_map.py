@@ -89,11 +89,11 @@ def test_a_map_learns_scenes_that_lie_apart_and_nothing_from_noise():
 def test_probabilities_stand_in_the_order_of_the_scenes_also_where_one_was_never_seen():
     rng = np.random.default_rng(0)
     numbers = np.tile([2, 5, 8], 10)
-    features = np.eye(9)[numbers] + 0.05 * rng.normal(size=(30, 9))
+    features = np.eye(9)[numbers] + 0.4 * rng.normal(size=(30, 9))
     probabilities = SceneMap(features, numbers).probabilities(features)
     assert probabilities.shape == (30, 9)
     assert not probabilities[:, [0, 1, 3, 4, 6, 7]].any()
-    np.testing.assert_array_equal(probabilities.argmax(axis=1), numbers)
+    assert np.mean(probabilities.argmax(axis=1) == numbers) > 0.8
 
 
 def test_accuracy_by_hand_and_by_scikit_learn():
