@@ -19,9 +19,10 @@ class PlainModel(nn.Module):
     def __init__(self, clip: nn.Module, tokenize, mean, std, num_context: int, phrases) -> None:
         super().__init__()
         self.clip, self.num_context = clip, num_context
-        self.phrases = tokenize([" ".join(["x"] * num_context + [phrase]) for phrase in phrases])
-        self.scenes = tokenize([f"a photo of a {scene}" for scene in SCENES])
-        self.mean, self.std = torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)
+        self.register_buffer("phrases", tokenize([" ".join(["x"] * num_context + [phrase]) for phrase in phrases]))
+        self.register_buffer("scenes", tokenize([f"a photo of a {scene}" for scene in SCENES]))
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def normalize(self, views: Tensor) -> Tensor:
         return (views.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std

@@ -1,10 +1,11 @@
 """One meta-training step and one adaptation step on ViT-B/16 shapes against the plain float32 reference.
 
-    python -m tests.benchmarks.bench_steps [--batch 16] [--repeats 3] [--threads 2]
+    python -m tests.benchmarks.bench_steps [--batch 16] [--repeats 3] [--threads 2] [--device cuda]
 
 Random weights, all variants interleaved in one process; medians, and ratios to the plain reference of the same run.
 The plain reference (tests/reference.py) is the same mathematics without the savings; the tests check that gradients
-agree.
+agree. Beside each step stand the products of matrices that it really does (PyTorch's own count), and what share that is
+of the bfloat16 products that the device reaches on large matrices in the same run.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import open_clip
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from grmp_core.learning.few_shot import AdaptationBatch, adaptation_step, prepare_views
 from grmp_core.learning.gradient_projection import regularize
@@ -37,16 +41,17 @@ def fresh_clip() -> torch.nn.Module:
     return open_clip.create_model(NAME, load_weights=False).eval().requires_grad_(False)
 
 
-def our_model(precision: str) -> QualityModel:
+def our_model(precision: str, device: torch.device) -> QualityModel:
     clip = fresh_clip()
     fuse_activations(clip)
     tokenize = open_clip.get_tokenizer(NAME)
     backbone = Backbone(clip, tokenize, BackboneConfig(name=NAME), 224, OPENAI_MEAN, OPENAI_STD, "random")
-    return QualityModel(backbone, PromptConfig(), precision=precision, trainable=TrainableConfig())
+    return QualityModel(backbone, PromptConfig(), precision=precision, trainable=TrainableConfig()).to(device)
 
 
-def plain_model() -> PlainModel:
-    return PlainModel(fresh_clip(), open_clip.get_tokenizer(NAME), OPENAI_MEAN, OPENAI_STD, 4, PromptConfig().phrases)
+def plain_model(device: torch.device) -> PlainModel:
+    tokenize = open_clip.get_tokenizer(NAME)
+    return PlainModel(fresh_clip(), tokenize, OPENAI_MEAN, OPENAI_STD, 4, PromptConfig().phrases).to(device)
 
 
 def plain_meta_step(model: PlainModel, start: dict[str, torch.Tensor], views: torch.Tensor, quality: torch.Tensor):
@@ -69,7 +74,7 @@ def our_meta_step(model: QualityModel, start: dict[str, torch.Tensor], views: to
 
 
 def plain_adaptation_step(start: dict[str, torch.Tensor], names: list[str], views: torch.Tensor, quality: torch.Tensor):
-    student, teacher = plain_model(), plain_model()
+    student, teacher = plain_model(quality.device), plain_model(quality.device)
     prompts, context = split_prompts(start)
 
     def step() -> None:
@@ -82,28 +87,73 @@ def plain_adaptation_step(start: dict[str, torch.Tensor], names: list[str], view
 def our_adaptation_step(model: QualityModel, start: dict[str, torch.Tensor], views: np.ndarray, quality: torch.Tensor):
     parameters = model.adaptable_parameters(start)
     ids = [str(i) for i in range(len(views))]
-    cached = prepare_views(model, start, views[:, None], views[:1, None].repeat(len(views), 0), quality.numpy(), ids)
+    cached = prepare_views(
+        model, start, views[:, None], views[:1, None].repeat(len(views), 0), quality.cpu().numpy(), ids
+    )
     rows = torch.arange(len(views))
     batch = AdaptationBatch.gather(cached, rows, torch.zeros_like(rows))
     return lambda: adaptation_step(model, parameters, batch, AdaptConfig())
 
 
-def measure(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, interleaved, after one round of warming up."""
+class Products(TorchDispatchMode):
+    """Counts the floating-point operations of products of matrices, also those of backward passes."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        if count := flop_registry.get(func.overloadpacket):
+            self.total += count(*args, **(kwargs or {}), out_val=output)
+        return output
+
+
+@dataclass(frozen=True)
+class Measured:
+    seconds: float
+    """Median."""
+    products: float
+    """Floating-point operations of all products of matrices of one step."""
+
+
+def measure(steps: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, Measured]:
+    """Each step, interleaved, after one round of warming up."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(repeats + 1):
-        for name, step in steps.items():
-            began = time.perf_counter()
+    products = {}
+    for name, step in steps.items():
+        with Products() as counter:
             step()
-            seconds[name].append(time.perf_counter() - began)
-    return {name: statistics.median(times[1:]) for name, times in seconds.items()}
+        products[name] = float(counter.total)
+    for _ in range(repeats):
+        for name, step in steps.items():
+            seconds[name].append(seconds_of(step, device))
+    return {name: Measured(statistics.median(times), products[name]) for name, times in seconds.items()}
 
 
-def show(title: str, medians: dict[str, float]) -> None:
-    plain = next(iter(medians.values()))
+def seconds_of(step: Callable[[], object], device: torch.device) -> float:
+    began = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def peak(device: torch.device) -> float:
+    """bfloat16 operations per second of a product of large matrices."""
+    side = 8192 if device.type == "cuda" else 2048
+    left, right = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
+    seconds = [seconds_of(lambda: left @ right, device) for _ in range(6)]
+    return 2 * side**3 / statistics.median(seconds[1:])
+
+
+def show(title: str, found: dict[str, Measured], most: float) -> None:
+    plain = next(iter(found.values())).seconds
     print(f"\n{title}")
-    for name, seconds in medians.items():
-        print(f"  {name:<28} {seconds:7.2f} s   {plain / seconds:5.1f} x")
+    for name, step in found.items():
+        share = step.products / step.seconds / most
+        print(
+            f"  {name:<28} {step.seconds:8.4f} s   {plain / step.seconds:5.1f} x   "
+            f"{step.products / 1e12:6.2f} TFLOP   {share:5.1%} of the peak"
+        )
 
 
 def main() -> None:
@@ -111,19 +161,29 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    device: torch.device = options.device
+    most = peak(device)
+    print(f"{device_name(device)}: {most / 1e12:.1f} TFLOP/s of bfloat16 products")
     views = np.random.default_rng(0).integers(0, 256, (options.batch, 224, 224, 3), dtype=np.uint8)
-    images, quality = torch.from_numpy(views), torch.rand(options.batch)
-    models = {precision: our_model(precision) for precision in ("fp32", "bf16")}
+    images, quality = torch.from_numpy(views).to(device), torch.rand(options.batch).to(device)
+    models = {precision: our_model(precision, device) for precision in ("fp32", "bf16")}
     start = models["fp32"].prompt_parameters()
-    steps = {"plain fp32": plain_meta_step(plain_model(), start, images, quality)}
+    steps = {"plain fp32": plain_meta_step(plain_model(device), start, images, quality)}
     steps |= {p: our_meta_step(model, start, images, quality) for p, model in models.items()}
-    show(f"meta-training step, {NAME}, batch {options.batch}", measure(steps, options.repeats))
+    found = measure(steps, options.repeats, device)
+    show(f"meta-training step, {NAME}, batch {options.batch}", found, most)
     names = [n.removeprefix("clip.") for n in models["fp32"].adaptable_parameters(start) if n.startswith("clip.")]
     steps = {"plain fp32": plain_adaptation_step(start, [*names, "context"], images, quality)}
     steps |= {f"{p}, cached prefix": our_adaptation_step(m, start, views, quality) for p, m in models.items()}
-    show(f"adaptation step with QGR, {NAME}, batch {options.batch}", measure(steps, options.repeats))
+    found = measure(steps, options.repeats, device)
+    show(f"adaptation step with QGR, {NAME}, batch {options.batch}", found, most)
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
 
 
 if __name__ == "__main__":
