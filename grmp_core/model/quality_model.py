@@ -212,13 +212,15 @@ class QualityModel(nn.Module):
     ) -> Prediction:
         """Logits with the learned tensors `parameters` put in, low-rank pairs merged; differentiable twice.
 
+        The tensors may be on another device than the model.
+
         Args:
             inputs: uint8 views (B, H, W, 3) if start_block is 0, else tokens (B, N, D) from `prefix_tokens`.
             scenes: also give the scene logits; one pass of the image tower serves both.
             noise_seed: of a head that learns from noise; null in scoring.
         """
         whole = self.merged(parameters)
-        narrow = {name: t if name == CALIBRATION else t.to(self.dtype) for name, t in whole.items()}
+        narrow = {n: t.to(self.device, t.dtype if n == CALIBRATION else self.dtype) for n, t in whole.items()}
         return functional_call(self, narrow, (inputs, start_block, scenes, noise_seed))
 
     def forward(
@@ -294,8 +296,9 @@ class QualityModel(nn.Module):
         if self.visual_prompt is None:
             return None
         own = {n.removeprefix("visual_prompt."): t for n, t in parameters.items() if n.startswith("visual_prompt.")}
-        context_MC = parameters.get("text_prompt.context_MD", self.text_prompt.context_MD).to(self.dtype)
-        return functional_call(self.visual_prompt, {n: t.to(self.dtype) for n, t in own.items()}, (context_MC,))
+        context_MC = parameters.get("text_prompt.context_MD", self.text_prompt.context_MD)
+        narrow = {n: t.to(self.device, self.dtype) for n, t in own.items()}
+        return functional_call(self.visual_prompt, narrow, (context_MC.to(self.device, self.dtype),))
 
 
 class Predictor:

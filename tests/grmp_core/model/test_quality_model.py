@@ -161,6 +161,19 @@ def test_cached_prefix_gives_the_same_prediction(name, make_backbone):
     torch.testing.assert_close(cached.scene_logits_BS, whole.scene_logits_BS)
 
 
+def test_a_model_on_another_device_takes_learned_tensors_of_this_one(make_backbone):
+    """As a GPU does with a bundle's tensors; PyTorch's `meta` device refuses the same mixtures."""
+    model = model_of(make_backbone("tiny-quickgelu"), trainable=TrainableConfig(vision_blocks=1))
+    start, inputs = model.prompt_parameters(), views(model)
+    adaptable = model.adaptable_parameters(start)
+    model.to("meta")
+    assert model.prefix_tokens(start, inputs, 2).is_meta
+    prediction = model.predict(adaptable, inputs, scenes=True)
+    assert prediction.quality_logits_BK.is_meta
+    assert prediction.scene_logits_BS.is_meta
+    assert model.teacher_scene_logits(inputs).is_meta
+
+
 def test_default_adaptable_parameters_are_the_published_ones(make_backbone):
     model = model_of(make_backbone(), trainable=TrainableConfig(vision_blocks=1, text_blocks=1))
     names = set(model.adaptable_parameters(model.prompt_parameters()))
