@@ -138,7 +138,7 @@ class QualityModel(nn.Module):
 
     def merged(self, parameters: Mapping[str, Tensor]) -> Parameters:
         """The same model without low-rank pairs: whole weight matrices in their place, named like the module's."""
-        return low_rank.merged(parameters, self._matrices())
+        return low_rank.merged({n: t.to(self.device) for n, t in parameters.items()}, self._matrices())
 
     def _matrices(self) -> Parameters:
         """The float32 weights that low-rank updates are added to."""
@@ -220,7 +220,7 @@ class QualityModel(nn.Module):
             noise_seed: of a head that learns from noise; null in scoring.
         """
         whole = self.merged(parameters)
-        narrow = {n: t.to(self.device, t.dtype if n == CALIBRATION else self.dtype) for n, t in whole.items()}
+        narrow = {name: t if name == CALIBRATION else t.to(self.dtype) for name, t in whole.items()}
         return functional_call(self, narrow, (inputs, start_block, scenes, noise_seed))
 
     def forward(

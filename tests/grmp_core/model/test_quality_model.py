@@ -10,7 +10,7 @@ from grmp_core.model import towers
 from grmp_core.model.prompts import TextPrompt, num_visual_tokens
 from grmp_core.model.quality_model import Predictor, QualityModel, unit
 from grmp_core.model.scene_words import SCENES
-from grmp_core.model.settings import PromptConfig, TrainableConfig
+from grmp_core.model.settings import HeadConfig, PromptConfig, TrainableConfig
 from grmp_core.model.towers import open_text_tower, open_vision_tower, run_block_by_insertion
 
 TRANSFORMERS = [
@@ -161,17 +161,29 @@ def test_cached_prefix_gives_the_same_prediction(name, make_backbone):
     torch.testing.assert_close(cached.scene_logits_BS, whole.scene_logits_BS)
 
 
-def test_a_model_on_another_device_takes_learned_tensors_of_this_one(make_backbone):
+@pytest.mark.parametrize(
+    ("trainable", "head", "coupled"),
+    [
+        (TrainableConfig(vision_blocks=1), HeadConfig(), False),
+        (TrainableConfig(vision_blocks=1), HeadConfig(kind="attention_panel"), False),
+        (TrainableConfig(), HeadConfig(kind="denoise"), False),
+        (TrainableConfig(lora_rank=2, vision_blocks=2), HeadConfig(), True),
+    ],
+)
+def test_a_model_on_another_device_takes_learned_tensors_of_this_one(trainable, head, coupled, make_backbone):
     """As a GPU does with a bundle's tensors; PyTorch's `meta` device refuses the same mixtures."""
-    model = model_of(make_backbone("tiny-quickgelu"), trainable=TrainableConfig(vision_blocks=1))
+    prompts = PromptConfig(coupled=coupled)
+    model = QualityModel(make_backbone("tiny-quickgelu"), prompts, trainable=trainable, head=head)
     start, inputs = model.prompt_parameters(), views(model)
     adaptable = model.adaptable_parameters(start)
     model.to("meta")
     assert model.prefix_tokens(start, inputs, 2).is_meta
-    prediction = model.predict(adaptable, inputs, scenes=True)
+    prediction = model.predict(adaptable, inputs, scenes=True, noise_seed=0)
     assert prediction.quality_logits_BK.is_meta
     assert prediction.scene_logits_BS.is_meta
     assert model.teacher_scene_logits(inputs).is_meta
+    predictor = Predictor(model, start, deep=True)
+    assert predictor.look(inputs)[0].is_meta
 
 
 def test_default_adaptable_parameters_are_the_published_ones(make_backbone):
