@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # Two test processes, one of which has all tests that start Ray.
 TWICE := --numprocesses 2 --dist loadgroup
 
-.PHONY: demo test test-all coverage lint bench pictures clean
+.PHONY: demo test test-all coverage lint docs dist bench pictures clean
 
 demo: $(READY)
 	$(BIN)/grmp demo --set output=runs/demo
@@ -26,6 +26,15 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(READY)
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
+	@echo build/docs/index.html
+
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/uv build --quiet
+	$(BIN)/uvx --quiet twine check --strict dist/*
+
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench_distortions
 	$(BIN)/python -m tests.benchmarks.bench_steps
@@ -39,6 +48,7 @@ pictures: demo
 	cp -r runs/demo/pretrain runs/pictures/
 	$(BIN)/grmp sweep --config docs/pictures.yaml
 	$(BIN)/python docs/make_pictures.py runs/pictures/sweep/report.html docs/pictures/report.png
+	$(BIN)/python docs/make_diagram.py README.md docs/pictures/way.svg
 	$(BIN)/python docs/make_rating_picture.py docs/pictures/rating.png
 	$(BIN)/python docs/make_explaining_picture.py docs/pictures/explain.jpg
 	$(BIN)/python docs/make_video_picture.py docs/pictures/video.png
@@ -46,8 +56,8 @@ pictures: demo
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[test]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[test,docs]'
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs build dist

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ from pipelines.configuration.loading import load_config
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "cluster/README.md", "grmp_core/assets/grmp-nano.md")
 TEXTS += tuple(f"docs/{file.name}" for file in sorted((ROOT / "docs").glob("*.md")))
-FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( *)```([\w{}-]*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
 
 def code_of(text: str) -> Iterator[str]:
@@ -112,5 +114,20 @@ def test_map_of_the_code_names_every_folder():
         assert folders <= set(re.findall(r"^  (\w+)/", named, re.MULTILINE)), f"{package}: the map lacks a folder"
 
 
+def test_python_of_the_readme_runs():
+    [code] = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102
+    assert names["quality"].shape == (2,)
+    assert float(names["loss"]) == pytest.approx(1 - float(names["quality"].mean()), abs=1e-6)
+
+
+def test_diagram_of_the_pages_is_that_of_the_readme():
+    draw = runpy.run_path(str(ROOT / "docs" / "make_diagram.py"))["draw"]
+    picture = draw((ROOT / "README.md").read_text())
+    assert (ROOT / "docs" / "pictures" / "way.svg").read_text() == picture
+    assert picture.count("<line") == picture.count("marker-end") == 7
+
+
 def test_readme_is_short():
-    assert len((ROOT / "README.md").read_text().split()) <= 1200
+    assert len((ROOT / "README.md").read_text().split()) <= 900
