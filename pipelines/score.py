@@ -30,12 +30,16 @@ def overrides(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(config: Config) -> Scoring | VideoScoring:
-    from pipelines.scoring.scoring_run import score_images  # `--help` does without them
-    from pipelines.video.video_inputs import videos_of
-    from pipelines.video.video_run import score_videos
+    from pipelines.video.video_inputs import videos_of  # `--help` does without these, and images without the others
 
     videos = videos_of(config.score.images)
-    return score_images(config) if videos is None else score_videos(config, videos)
+    if videos is None:
+        from pipelines.scoring.scoring_run import score_images
+
+        return score_images(config)
+    from pipelines.video.video_run import score_videos
+
+    return score_videos(config, videos)
 
 
 if __name__ == "__main__":

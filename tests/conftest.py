@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -22,6 +25,8 @@ hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):  # the same examples for the same code: a red CI means a change, not luck
     hypothesis.settings.load_profile("ci")
 
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="grmp-cache-")  # also of commands that tests start
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 torch.set_num_threads(1)  # sums in one order on every machine; the cores go to the other processes
 
 TINY = {

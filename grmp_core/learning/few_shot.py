@@ -23,49 +23,16 @@ from grmp_core.errors import NonFiniteLossError
 from grmp_core.evaluation.splits import validation_folds
 from grmp_core.learning.cross_fitting import best_epoch, cross_fitted, held_out_srcc
 from grmp_core.learning.gradient_projection import regularize
+from grmp_core.learning.labelled_views import LabelledViews, TokenRows
 from grmp_core.learning.losses import adaptation_loss, semantic_loss
 from grmp_core.learning.settings import AdaptConfig
 from grmp_core.model.quality_model import CALIBRATION, Parameters, QualityModel
-from grmp_core.model.token_statistics import token_statistics
 from grmp_core.seeds import generator_of, seed_of
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 """(fit, held-out) rows of every fold."""
 _PRIOR = 1e-3
 """Weight of the calibration's prior, against a mean cross-entropy."""
-
-
-@dataclass(frozen=True)
-class LabelledViews:
-    """Everything about labelled images that no adaptation step changes, computed once a view.
-
-    Holds tokens in front of the first adapting block instead of images, and the frozen teacher's scene logits.
-    """
-
-    train_tokens_NVTD: Tensor
-    teacher_logits_NVS: Tensor
-    score_tokens_NGTD: Tensor
-    quality_N: Tensor
-    statistics_NF: Tensor
-    """Mean `token_statistics` of the scoring views."""
-    reference_ids: tuple[str, ...]
-    weight_N: Tensor | None = None
-    """How much each label counts in the loss; null: all alike."""
-
-    def __len__(self) -> int:
-        return len(self.quality_N)
-
-    def subset(self, rows: np.ndarray) -> LabelledViews:
-        index = torch.as_tensor(rows, dtype=torch.long)
-        return LabelledViews(
-            self.train_tokens_NVTD[index],
-            self.teacher_logits_NVS[index],
-            self.score_tokens_NGTD[index],
-            self.quality_N[index],
-            self.statistics_NF[index],
-            tuple(self.reference_ids[i] for i in rows),
-            None if self.weight_N is None else self.weight_N[index],
-        )
 
 
 @dataclass(frozen=True)
@@ -93,46 +60,6 @@ class AdaptResult:
     held_out_N: np.ndarray
     """Quality of every labelled image from the model of the folds without it, after the epoch that the held-out images
     of the other folds choose; float64 (N,). NaN where there is none: with one fold no other one can choose."""
-
-
-def prepare_views(
-    model: QualityModel,
-    parameters: Parameters,
-    train_views_NVHWC: np.ndarray,
-    score_views_NGHWC: np.ndarray,
-    quality_N: np.ndarray,
-    reference_ids: Sequence[str],
-    chunk: int = 32,
-    deep: bool = False,
-) -> LabelledViews:
-    """Run the frozen part of the model over all views, `chunk` at a time.
-
-    Args:
-        train_views_NVHWC, score_views_NGHWC: uint8; quality_N in [0, 1].
-        deep: of the statistics, as `token_statistics` has it.
-    """
-    stop = model.first_adapting_block
-
-    def over_views(views: np.ndarray, *functions: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        flat = torch.from_numpy(np.ascontiguousarray(views).reshape(-1, *views.shape[2:]))
-        parts = [[function(tokens) for function in functions] for tokens in map(model.embed, flat.split(chunk))]
-        return [torch.cat(column).unflatten(0, views.shape[:2]) for column in zip(*parts, strict=True)]
-
-    def prefix(tokens_BND: Tensor) -> Tensor:
-        return model.prefix_tokens(parameters, tokens_BND, stop)
-
-    train_tokens, teacher_logits = over_views(train_views_NVHWC, prefix, model.teacher_scene_logits)
-    score_tokens, statistics = over_views(
-        score_views_NGHWC, prefix, lambda tokens: token_statistics(model.vision_tower, tokens, deep=deep)
-    )
-    return LabelledViews(
-        train_tokens,
-        teacher_logits,
-        score_tokens,
-        torch.as_tensor(quality_N, dtype=torch.float32, device=model.device),
-        statistics.mean(dim=1),
-        tuple(reference_ids),
-    )
 
 
 def adapt(
@@ -190,7 +117,7 @@ def held_out_curve(
             continue
         predicted = []
         for (_, held_out), (_, parameters) in zip(folds, states, strict=True):
-            tokens = views.score_tokens_NGTD[torch.from_numpy(held_out)]
+            tokens = views.subset(held_out).score_tokens_NGTD
             predicted.append(predict_quality(model, parameters, tokens).cpu().numpy())
         if not np.isfinite(np.concatenate(predicted)).all():
             raise NonFiniteLossError(f"epoch {epoch}: a predicted quality is not finite; lower adapt.lr")
@@ -305,21 +232,26 @@ def adaptation_step(
 
 @torch.no_grad()
 def predict_quality(
-    model: QualityModel, parameters: Parameters, score_tokens_NGTD: Tensor, batch_size: int = 64
+    model: QualityModel, parameters: Parameters, score_tokens_NGTD: Tensor | TokenRows, batch_size: int = 64
 ) -> Tensor:
     """Mean quality over the G scoring views, (N,), from tokens in front of the first adapting block.
 
     All batches of a call are of one size, so that equal images get equal qualities to the last bit.
     """
-    flat = score_tokens_NGTD.flatten(0, 1)
-    batches = max(1, math.ceil(len(flat) / batch_size))
-    size = max(1, math.ceil(len(flat) / batches))
+    num_images, num_views = score_tokens_NGTD.shape[:2]
+    count = num_images * num_views
+    batches = max(1, math.ceil(count / batch_size))
+    size = max(1, math.ceil(count / batches))
     qualities = []
-    for part in flat.split(size):
+    for first in range(0, count, size):
+        last = min(first + size, count)
+        images = torch.arange(first // num_views, math.ceil(last / num_views))
+        before = first % num_views
+        part = score_tokens_NGTD[images].flatten(0, 1)[before : before + last - first]
         filled = part if len(part) == size else torch.cat([part, part[:1].expand(size - len(part), *part.shape[1:])])
         logits_BK = model.predict(parameters, filled, start_block=model.first_adapting_block).quality_logits_BK
         qualities.append(logits_BK.softmax(-1)[: len(part), 0])
-    return torch.cat(qualities).view(score_tokens_NGTD.shape[:2]).mean(dim=1)
+    return torch.cat(qualities).view(num_images, num_views).mean(dim=1)
 
 
 def _gradients(loss: Tensor, leaves: Parameters, retain: bool = False) -> Parameters:

@@ -282,7 +282,7 @@ class QualityModel(nn.Module):
 
         inputs: uint8 views, or their tokens in front of block 0.
         """
-        return self.vision_tower.run(self.embed(inputs), self._visual_prompts(parameters), 0, stop_block)
+        return self.vision_tower.run(self.embed(inputs), self.visual_prompts(parameters), 0, stop_block)
 
     @torch.no_grad()
     def teacher_scene_logits(self, inputs: Tensor) -> Tensor:
@@ -292,7 +292,8 @@ class QualityModel(nn.Module):
         """
         return self.scale * self.image_features(self.embed(inputs), prompted=False) @ unit(self.scene_text()).T
 
-    def _visual_prompts(self, parameters: Mapping[str, Tensor]) -> Tensor | None:
+    def visual_prompts(self, parameters: Mapping[str, Tensor]) -> Tensor | None:
+        """(L, V, D), the prompt tokens of every image block; null for a model without them."""
         if self.visual_prompt is None:
             return None
         own = {n.removeprefix("visual_prompt."): t for n, t in parameters.items() if n.startswith("visual_prompt.")}

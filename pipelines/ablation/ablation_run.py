@@ -62,7 +62,7 @@ def run_ablation(config: Config) -> Ablation | Plan:
         return plan_ablation(target, arms, sweeps)
     with ray_session():
         baselines, rejected = baseline_predictions(config, target, arms)
-        by_sweep = [sweep_predictions(sweep, folder) for sweep in sweeps]
+        by_sweep = [sweep_predictions(sweep, folder, sweeps[i + 1 :]) for i, sweep in enumerate(sweeps)]
     predictions = pd.concat([baselines, *(rows for rows, _ in by_sweep)], ignore_index=True)
     groups = dict(zip(target.image_paths, target.reference_ids, strict=True))
     ablate = config.ablate

@@ -17,7 +17,8 @@ from grmp_core.datasets.labelled_set import LabelledSet
 from grmp_core.errors import ImageError, InputError
 from grmp_core.imaging.decoding import image_bytes, read_image
 from grmp_core.imaging.views import scoring_views, training_views, whole_grid
-from grmp_core.learning.few_shot import AdaptConfig, LabelledViews, predict_quality, prepare_views, train
+from grmp_core.learning.few_shot import AdaptConfig, predict_quality, train
+from grmp_core.learning.labelled_views import LabelledViews, prepare_views
 from pipelines.ablation.arms import SweepArms
 from pipelines.configuration.sweeping import ArmConfig
 from pipelines.few_shot.starting_model import adapting_model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -19,12 +20,18 @@ from pipelines.scoring.stacked_models import stacked_model
 from pipelines.sweeping.sweep_run import run_sweep
 
 
-def sweep_predictions(arms: SweepArms, ablation: Location) -> tuple[pd.DataFrame, list[str]]:
-    """Run the sweep in a folder of its own; -> the test predictions of its arms (`PREDICTIONS`), and failed trials."""
+def sweep_predictions(
+    arms: SweepArms, ablation: Location, later: Sequence[SweepArms] = ()
+) -> tuple[pd.DataFrame, list[str]]:
+    """Run the sweep in a folder of its own; -> the test predictions of its arms (`PREDICTIONS`), and failed trials.
+
+    later: the sweeps that follow, whose starts are encoded in the same pass over the images.
+    """
     say(f"ablation: {', '.join(arms.methods)}")
     output = ablation / arms.folder
     write_bundle(output / "pretrain" / "bundle", arms.start)
-    results = run_sweep(dataclasses.replace(arms.config, output=output.uri)).results
+    also = [(sweep.config, sweep.start) for sweep in later]
+    results = run_sweep(dataclasses.replace(arms.config, output=output.uri), also).results
     good = results[results["error"].isna()]
     folder = SweepFolder.of(output.uri)
     frames = [PREDICTIONS.frame([])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
 from grmp_core.planning.settings import DEFAULT_RULE, ENOUGH_GAIN, Rule
 from grmp_core.settings import PathText, Settings, Share, Text
@@ -49,6 +49,11 @@ class TargetConfig(Settings):
     allow_leaks: bool = False
     """Go on although images of the target are near-duplicates of photos that the backbone was trained on. false: that
     is an error. Known of grmp-nano; `grmp inspect` lists them, and its split files leave them out."""
+    encoded: PathText | None = None
+    """Folder of this machine that keeps what the frozen part of the model makes of the images, for all trials, all arms
+    of an ablation, and later runs; null: grmp-iqa/encoded in the user's cache folder. Delete it to clear it."""
+    encoded_gb: Annotated[float, Gt(0)] = 20
+    """Gigabytes of that folder, at most; what was used longest ago leaves it first, and what is in use stays."""
     note: str = ""
     """A line for readers of the report about the scores, such as that no people gave them."""
 

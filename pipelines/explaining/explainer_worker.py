@@ -25,8 +25,9 @@ from pipelines.configuration.schema import Config
 from pipelines.explaining.page import build_page
 from pipelines.explaining.pictures import picture_of as map_picture
 from pipelines.rendering.document import to_html
-from pipelines.scoring.batch_scorer import trust_of, with_weights_here
+from pipelines.scoring.cluster_rows import with_weights_here
 from pipelines.scoring.image_tables import ImageInput, ImageReader
+from pipelines.scoring.score_rows import trust_of
 
 ROWS = pa.schema(
     {

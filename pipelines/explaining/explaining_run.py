@@ -17,11 +17,11 @@ from pipelines.configuration.schema import Config
 from pipelines.explaining.explainer_worker import ROWS, ExplainerWorker
 from pipelines.runtime.console import table
 from pipelines.runtime.provenance import output_folder, write_manifest
-from pipelines.scoring.batch_scorer import parquet_of
 from pipelines.scoring.cluster_rows import rows_on_cluster
 from pipelines.scoring.file_rows import FileRows
 from pipelines.scoring.inputs import find_images
 from pipelines.scoring.model_lookup import open_model
+from pipelines.scoring.score_rows import parquet_of
 
 FEW = 8
 """Up to so many images are explained in this process: starting Ray would take longer."""

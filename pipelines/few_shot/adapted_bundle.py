@@ -8,7 +8,8 @@ import numpy as np
 
 from grmp_core.confidence.evidence import Evidence
 from grmp_core.confidence.unlike import has_domain
-from grmp_core.learning.few_shot import AdaptResult, LabelledViews
+from grmp_core.learning.few_shot import AdaptResult
+from grmp_core.learning.labelled_views import LabelledViews
 from grmp_core.model.bundle import Bundle
 from grmp_core.score_range import ScoreRange
 from pipelines.configuration.schema import Config

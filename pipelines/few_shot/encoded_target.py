@@ -1,162 +1,271 @@
-"""The labelled target, encoded once with Ray Data: what every adaptation and every trial shares."""
+"""The labelled target, encoded once with Ray Data: what every adaptation and every trial shares, and the next run of
+the same target finds on disk.
+
+What is encoded depends on the pixels, the views, the weights of the backbone, the precision, and on the prompts of the
+blocks in front of the first one that adapts. Runs that differ in anything else share an entry of the cache, and those
+that differ in these blocks alone, such as the arms of an ablation, are encoded in one pass over the images.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import socket
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import ray
 import torch
-from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-from grmp_core.confidence.unlike import has_domain
 from grmp_core.datasets.labelled_set import LabelledSet
 from grmp_core.errors import ImageError, InputError
 from grmp_core.evaluation.protocol import Protocol
-from grmp_core.imaging.decoding import decode_image, image_bytes, image_id
-from grmp_core.imaging.views import scoring_views, training_views, whole_grid
-from grmp_core.inspection.leaks import training_hashes
-from grmp_core.inspection.near_duplicates import hash_of
-from grmp_core.learning.few_shot import LabelledViews, prepare_views
+from grmp_core.identity import digest_of
+from grmp_core.imaging.decoding import decode_image, id_of_file, image_bytes
+from grmp_core.imaging.views import scoring_views, whole_grid
+from grmp_core.learning.few_shot import predict_quality
+from grmp_core.learning.labelled_views import LabelledViews, Prefix, TokenRows
 from grmp_core.model.bundle import Bundle
+from grmp_core.model.quality_model import Parameters, QualityModel
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.labelled_target import bad_rows, check_leaks, check_rejects
-from pipelines.few_shot.starting_model import compute_device, process_model
+from pipelines.few_shot.starting_model import process_model
+from pipelines.few_shot.target_encoder import array_of, encoded_rows, file_name
+from pipelines.few_shot.token_cache import EntryWriter, TokenCache, TokenEntry
+from pipelines.runtime.console import say
+from pipelines.runtime.provenance import package_version
+
+Start = tuple[Config, Bundle]
+"""Settings and prompts that an adaptation starts from."""
+HALF_TOLERANCE = 1e-4
+"""Float32 tokens are kept as float16 where no quality of a sample changes by more."""
+_SAMPLE = 8
+_READERS_AT_ONCE = 16
+_FORMAT = 1
+_DECODERS = ("opencv-python-headless", "pillow", "pi-heif", "imagecodecs", "torch")
+"""Packages that decide about pixels, and about tokens."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EncodedTarget:
-    """Labels, and everything about the images that no trial changes. Row i of all of them is one image."""
+    """Labels, and everything about the images that no trial changes. Element i of all of them is one image."""
 
     image_path: tuple[str, ...]
     image_ids: tuple[str, ...]
     reference_ids: tuple[str, ...]
     mos: np.ndarray
     quality: np.ndarray
-    arrays: dict[str, np.ndarray]
-    """train_tokens (N, V, T, D), teacher_logits (N, V, S), score_tokens (N, G, T, D), bf16 as int16; statistics (N, F)
-    float32."""
+    row: np.ndarray
+    """Of each image in the arrays, where images that cannot be read have one, too."""
     unreadable: tuple[dict[str, str], ...]
     """Path and reason of the images that are left out."""
     protocol: Protocol
     weights: np.ndarray | None = None
     """Of the labels in training; null where all count alike."""
+    entry: TokenEntry | None = None
+    """Where the arrays are mapped from; null where `held` has them."""
+    held: dict[str, np.ndarray] | None = None
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """train_tokens (M, V, T, D), teacher_logits (M, V, S), score_tokens (M, G, T, D), bf16 as int16;
+        statistics (M, F) float32."""
+        if self.entry is not None:
+            return self.entry.arrays()
+        return self.held or {}
 
     def views(self, rows: np.ndarray, dtype: torch.dtype, device: torch.device) -> LabelledViews:
-        """The rows as the adaptation wants them."""
+        """The images of these numbers as the adaptation wants them. On a CPU their tokens stay in the mapped file."""
+        arrays, at = self.arrays, self.row[rows]
+
+        def tokens(name: str) -> torch.Tensor | TokenRows:
+            if self.entry is None or device.type != "cpu":
+                return _tensor(arrays[name][at], dtype).to(device)
+            return TokenRows(stored=_as_stored(arrays[name]), rows=torch.from_numpy(at), dtype=dtype)
+
         return LabelledViews(
-            _tensor(self.arrays["train_tokens"][rows], dtype).to(device),
-            _tensor(self.arrays["teacher_logits"][rows], torch.float32).to(device),
-            _tensor(self.arrays["score_tokens"][rows], dtype).to(device),
+            tokens("train_tokens"),
+            _tensor(arrays["teacher_logits"][at], torch.float32).to(device),
+            tokens("score_tokens"),
             torch.from_numpy(self.quality[rows].astype(np.float32)).to(device),
-            torch.from_numpy(self.arrays["statistics"][rows]),
+            torch.from_numpy(self.statistics(rows)),
             tuple(self.reference_ids[i] for i in rows),
             None if self.weights is None else torch.from_numpy(self.weights[rows].astype(np.float32)).to(device),
         )
 
+    def statistics(self, rows: np.ndarray) -> np.ndarray:
+        """(N, F) of the images of these numbers."""
+        return np.array(self.arrays["statistics"][self.row[rows]])
+
 
 def encode_target(
-    config: Config, target: LabelledSet, start: Bundle, protocol: Protocol, gpus_per_worker: float = 0
+    config: Config,
+    target: LabelledSet,
+    start: Bundle,
+    protocol: Protocol,
+    gpus_per_worker: float = 0,
+    also: Sequence[Start] = (),
 ) -> EncodedTarget:
-    """Decode every image and run the frozen part of the model over its views, on all CPUs or GPUs of the cluster.
+    """Decode every image and run the frozen part of the model over its views, on all CPUs or GPUs of the cluster, but
+    for what the cache of `target.encoded` has.
 
     Unreadable images are left out and listed. InputError as of `check_rejects` and `check_leaks`.
+
+    Args:
+        also: further starts of the same target; if anything is encoded, what they lack is, too, as far as it fits.
     """
-    columns = target.table.to_pydict()
-    rows = [{"row": i, "path": path, "quality": columns["quality"][i]} for i, path in enumerate(columns["image_path"])]
-    resources = ray.cluster_resources()
-    pool = int(resources["GPU"] / gpus_per_worker) if gpus_per_worker else int(resources["CPU"])
-    given = (config, start)
-    how: dict[str, Any]
-    if gpus_per_worker:  # a task would load the model anew: Ray ends a worker that has used a GPU
-        how = {"fn": _Encoder, "fn_constructor_args": given, "compute": ActorPoolStrategy(size=pool)}
-        how["num_gpus"] = gpus_per_worker
-    else:  # workers of tasks stay, with all that they have imported, for what comes next
-        how = {"fn": _encode_batch, "fn_args": given, "compute": TaskPoolStrategy(size=pool)}
-    few = min(len(rows), 16 * pool)  # small blocks, so that all workers end at about the same time
-    encoded = ray.data.from_items(rows, override_num_blocks=few).map_batches(**how, batch_size=16).iter_rows()
-    kept = sorted(encoded, key=lambda row: row["row"])
-    good = [row for row in kept if not row["error"]]
-    rejected = tuple({"path": row["path"], "reason": row["error"]} for row in kept if row["error"])
+    cache = TokenCache(config.target.encoded, config.target.encoded_gb * 1e9)
+    paths = target.image_paths
+    with ThreadPoolExecutor(_READERS_AT_ONCE) as pool:
+        shared = _shared_key(config, start, list(pool.map(id_of_file, paths)), paths)
+    key = f"{shared}-{_prefix_key(_prefix_of(config, start))}"
+    entry = cache.entry(key)
+    if entry is None:
+        alike = [one for one in also if _settings_of(*one) == _settings_of(config, start)]
+        entry = _encode(cache, shared, target, [(config, start), *alike], gpus_per_worker)
+    else:
+        say(f"target: {len(paths)} images were encoded before ({entry.folder})")
+    return _of_entry(config, target, protocol, entry)
+
+
+def _of_entry(config: Config, target: LabelledSet, protocol: Protocol, entry: TokenEntry) -> EncodedTarget:
+    images, columns = entry.images(), target.table.to_pydict()
+    order = [row for row, image in enumerate(images) if not image["error"]]
+    paths = [target.image_paths[row] for row in order]
+    rejected = _rejected(target, images)
     check_rejects(config.target, len(target), rejected, bad_rows(target))
-    if not good:
-        raise InputError(f"none of the {len(kept)} target images can be used (first: {rejected[0]['reason']})")
-    order = [row["row"] for row in good]
     protocol = protocol.take(order)
-    hashes = np.array([int(row["perceptual_hash"], 16) for row in good], dtype=np.uint64)
-    check_leaks(config.target, config.backbone, [row["path"] for row in good], hashes, protocol.splits.takes_part)
+    hashes = np.array([int(images[row]["perceptual_hash"], 16) for row in order], dtype=np.uint64)
+    check_leaks(config.target, config.backbone, paths, hashes, protocol.splits.takes_part)
+    here = _only_machine()
     return EncodedTarget(
-        tuple(row["path"] for row in good),
-        tuple(row["image_id"] for row in good),
-        tuple(columns["reference_id"][i] for i in order),
-        np.array([columns["mos"][i] for i in order]),
-        np.array([columns["quality"][i] for i in order]),
-        {name: np.stack([row[name] for row in good]) for name in _ARRAYS},
-        rejected,
-        protocol,
-        None if target.weights is None else target.weights[order],
+        image_path=tuple(paths),
+        image_ids=tuple(images[row]["image_id"] for row in order),
+        reference_ids=tuple(columns["reference_id"][row] for row in order),
+        mos=np.array([columns["mos"][row] for row in order]),
+        quality=np.array([columns["quality"][row] for row in order]),
+        row=np.array(order, dtype=np.int64),
+        unreadable=rejected,
+        protocol=protocol,
+        weights=None if target.weights is None else target.weights[order],
+        entry=entry if here else None,
+        held=None if here else entry.arrays(),  # other machines do not see the file
     )
 
 
-_ARRAYS = ("train_tokens", "teacher_logits", "score_tokens", "statistics")
-_ENCODED = ("image_id", "perceptual_hash", *_ARRAYS)
+def _only_machine() -> bool:
+    """Whether all workers run on this machine, and so see its files."""
+    return {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]} <= {socket.gethostname()}
 
 
-def _encode_batch(batch: dict[str, np.ndarray], config: Config, start: Bundle) -> dict[str, Any]:
-    return _Encoder(config, start)(batch)
+def _encode(
+    cache: TokenCache, shared: str, target: LabelledSet, starts: Sequence[Start], gpus_per_worker: float
+) -> TokenEntry:
+    """Encode the target for the first start, and in the same pass for the others, as far as the cache has room."""
+    config, start = starts[0]
+    sample = _sample(config, start, target.image_paths)
+    parts: dict[str, tuple[Prefix, bool]] = {}
+    room = cache.limit_bytes
+    for one in starts:
+        prefix = _prefix_of(*one)
+        key = f"{shared}-{_prefix_key(prefix)}"
+        if key in parts or (parts and cache.entry(key) is not None):
+            continue
+        half, bytes_per_image = _measured(*one, sample)
+        room -= bytes_per_image * len(target)
+        if parts and room < 0:
+            break
+        parts[key] = prefix, half
+    if len(parts) > 1:
+        say(f"target: encoded for {len(parts)} arms in one pass")
+    writers = [EntryWriter(cache, key, len(target)) for key in parts]
+    images: list[dict[str, Any]] = [{}] * len(target)
+    try:
+        for row in encoded_rows(config, start, list(parts.values()), target.image_paths, gpus_per_worker):
+            number = row["row"]
+            images[number] = {name: row[name] for name in ("error", "image_id", "perceptual_hash")}
+            for i, writer in enumerate(writers if not row["error"] else ()):
+                writer.write(number, {name: row[name] for name in ("teacher_logits", "statistics")})
+                writer.write(number, {name: row[f"{name}_{i}"] for name in ("train_tokens", "score_tokens")})
+        rejected = _rejected(target, images)
+        if len(rejected) == len(target):
+            check_rejects(config.target, len(target), rejected, bad_rows(target))
+            raise InputError(f"none of the {len(target)} target images can be used (first: {rejected[0]['reason']})")
+        return [writer.finish(images) for writer in reversed(writers)][-1]  # the first one is the last to be let go
+    except BaseException:
+        for writer in writers:
+            writer.discard()
+        raise
 
 
-class _Encoder:
-    """Makes of rows with a path what an `EncodedTarget` holds of them."""
-
-    def __init__(self, config: Config, start: Bundle) -> None:
-        torch.set_num_threads(1)
-        self.config = config
-        self.start = start.parameters
-        self.model = process_model(self.config, start, compute_device(self.config.sweep.gpus_per_trial))
-        self.deep = has_domain(config.backbone.name, start.backbone_sha256)
-        self.with_hashes = training_hashes(config.backbone.name, config.backbone.checkpoint) is not None
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        output: dict[str, list[Any]] = {name: [] for name in ("row", "path", "error", *_ENCODED)}
-        for row, path, quality in zip(batch["row"], batch["path"], batch["quality"], strict=True):
-            output["row"].append(int(row))
-            output["path"].append(str(path))
-            try:
-                encoded = self._encode(str(path), float(quality))
-            except ImageError as error:
-                output["error"].append(error.reason)
-                encoded = None
-            else:
-                output["error"].append("")
-            for name in _ENCODED:
-                output[name].append(None if encoded is None else encoded[name])
-        return output
-
-    def _encode(self, path: str, quality: float) -> dict[str, Any]:
-        data = image_bytes(path)
-        image = decode_image(data, self.config.images)
-        size_px = self.model.image_size_px
-        train = training_views(image, self.config.views, size_px, self.config.seed, path.rsplit("/", 1)[-1])
-        score = whole_grid(scoring_views(image, self.config.views, size_px), self.config.views)
-        given = (train[None], score[None], np.array([quality]), [path])
-        views = prepare_views(self.model, self.start, *given, deep=self.deep)
-        return {
-            "image_id": image_id(data),
-            "perceptual_hash": f"{hash_of(image) if self.with_hashes else 0:x}",  # no integer: Arrow's have a sign
-            "train_tokens": _array(views.train_tokens_NVTD[0]),
-            "teacher_logits": _array(views.teacher_logits_NVS[0]),
-            "score_tokens": _array(views.score_tokens_NGTD[0]),
-            "statistics": views.statistics_NF[0].cpu().numpy(),
-        }
+def _rejected(target: LabelledSet, images: Iterable[dict[str, Any]]) -> tuple[dict[str, str], ...]:
+    pairs = zip(target.image_paths, images, strict=True)
+    return tuple({"path": path, "reason": image["error"]} for path, image in pairs if image["error"])
 
 
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    tensor = tensor.detach().cpu()
-    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+def _sample(config: Config, start: Bundle, paths: Sequence[str]) -> np.ndarray | None:
+    """Scoring views (n, G, H, W, 3) of a few images that can be read, spread over all; null where none can."""
+    model, views = process_model(config, start, torch.device("cpu")), []
+    for path in paths[:: max(1, len(paths) // (2 * _SAMPLE))]:
+        try:
+            image = decode_image(image_bytes(path), config.images)
+            views.append(whole_grid(scoring_views(image, config.views, model.image_size_px), config.views))
+        except ImageError:
+            continue  # the run itself will list it
+        if len(views) == _SAMPLE:
+            break
+    return np.stack(views) if views else None
+
+
+def _measured(config: Config, start: Bundle, sample_NGHWC: np.ndarray | None) -> tuple[bool, int]:
+    """Whether float16 tokens give the qualities of a sample, and bytes of an image's tokens then."""
+    if sample_NGHWC is None:
+        return False, 0
+    model = process_model(config, start, torch.device("cpu"))
+    parameters = model.adaptable_parameters(start.parameters)
+    flat = torch.from_numpy(sample_NGHWC.reshape(-1, *sample_NGHWC.shape[2:]))
+    stop = model.first_adapting_block
+    parts = [model.prefix_tokens(start.parameters, part, stop) for part in flat.split(len(sample_NGHWC))]
+    tokens = torch.cat(parts).unflatten(0, sample_NGHWC.shape[:2])
+    half = tokens.dtype == torch.float32 and _as_good(model, parameters, tokens)
+    views = config.views.train_views + tokens.shape[1]
+    return half, tokens[0, 0].numel() * (2 if half else tokens.element_size()) * views
+
+
+def _as_good(model: QualityModel, parameters: Parameters, tokens_NGTD: torch.Tensor) -> bool:
+    whole, half = (predict_quality(model, parameters, one) for one in (tokens_NGTD, tokens_NGTD.half().float()))
+    return bool(((whole - half).abs() <= HALF_TOLERANCE).all())  # false for what float16 cannot hold
+
+
+def _prefix_of(config: Config, start: Bundle) -> Prefix:
+    return Prefix.of(process_model(config, start, torch.device("cpu")), start.parameters)
+
+
+def _settings_of(config: Config, start: Bundle) -> list[object]:
+    """All that decides about what is encoded, but for the pixels and the prefix."""
+    sections = (dataclasses.asdict(section) for section in (config.views, config.images))
+    return [*sections, config.seed, config.precision, start.backbone_sha256, config.backbone.normalization]
+
+
+def _shared_key(config: Config, start: Bundle, ids: Sequence[str | None], paths: Sequence[str]) -> str:
+    """For all prefixes. Names of files take part, since training views are drawn by them."""
+    installed = [package_version(name) for name in _DECODERS]
+    names = [file_name(path) for path in paths]
+    return digest_of(_FORMAT, _settings_of(config, start), installed, list(ids), names)[:16]
+
+
+def _prefix_key(prefix: Prefix) -> str:
+    prompts = prefix.prompts_LPD
+    parts = () if prompts is None else (list(prompts.shape), array_of(prompts.float()).tobytes())
+    return digest_of(prefix.stop_block, *parts)[:16]
+
+
+def _as_stored(array: np.ndarray) -> torch.Tensor:
+    tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if array.dtype == np.int16 else tensor
 
 
 def _tensor(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    return tensor.view(torch.bfloat16) if array.dtype == np.int16 else tensor.to(dtype)
+    return _as_stored(np.ascontiguousarray(array)).to(dtype)

@@ -27,7 +27,8 @@ from pipelines.registry.champion_decision import judge
 from pipelines.registry.model_card import model_card
 from pipelines.registry.split_ensemble import ensemble_of_splits
 from pipelines.results.sweep_folder import SweepFolder, TrialFolder
-from pipelines.scoring.model_lookup import REFERENCE_SCORES, as_current, resolve_model
+from pipelines.scoring.model_lookup import resolve_model
+from pipelines.scoring.registered_models import REFERENCE_SCORES, as_current
 from pipelines.tracking.store_check import OUTAGE, reason
 from pipelines.tracking.tracker import Tracker, open_tracking
 

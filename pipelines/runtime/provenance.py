@@ -79,9 +79,12 @@ def git_commit() -> str | None:
 def versions() -> dict[str, str]:
     """Python and the packages that decide about results."""
     installed = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            installed[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            installed[name] = "source tree"
-    return installed
+    return installed | {name: package_version(name) or "source tree" for name in PACKAGES}
+
+
+def package_version(name: str) -> str | None:
+    """Of an installed package; null where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray import ObjectRef
 from ray.data import ActorPoolStrategy
 
 from grmp_core.model.bundle import Bundle
+from grmp_core.storage import locate
 from pipelines.configuration.schema import Config
 from pipelines.runtime.capacity import how_many_fit, require
 from pipelines.runtime.progress import Progress
@@ -67,3 +72,15 @@ def rows_on_cluster(
             for done, row in enumerate(itertools.chain([first], rows), start=1):
                 progress.to(done)
                 yield row
+
+
+def with_weights_here(bundle: Bundle, weights: list[ObjectRef[bytes]]) -> Bundle:
+    """The bundle, with its backbone's weights in a file of this node where it does not see the driver's."""
+    checkpoint = bundle.backbone.checkpoint
+    if checkpoint is None or os.path.isfile(checkpoint):  # False also where its folder may not be entered
+        return bundle
+    folder = Path(tempfile.gettempdir(), f"grmp-weights-{bundle.backbone_sha256[:16]}")
+    file = locate(folder / Path(checkpoint).name)
+    if not file.exists():
+        file.write_bytes(ray.get(weights[0]))
+    return dataclasses.replace(bundle, backbone=dataclasses.replace(bundle.backbone, checkpoint=file.path))

@@ -17,7 +17,7 @@ from grmp_core.storage import locate
 from pipelines.configuration.schema import Config
 from pipelines.results.sweep_folder import TrialFolder
 from pipelines.runtime.console import table
-from pipelines.scoring.model_lookup import REFERENCE_SCORES, registered_tags
+from pipelines.scoring.registered_models import REFERENCE_SCORES, registered_tags
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from grmp_core.errors import InputError
 from grmp_core.imaging.listing import NotTaken
 from grmp_core.storage import Location, locate, readable
 from pipelines.runtime.console import say
+from pipelines.runtime.image_listing import listed
 from pipelines.scoring.image_tables import TABLE_SUFFIXES, ImageInput, images_in_table
-from pipelines.task_making.picture_sources import list_photos
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def _images_of(entry: str) -> tuple[list[ImageInput], Sequence[NotTaken]]:
     name = locate(entry).name if "://" in entry else entry.rstrip("/")  # without the options of a URI
     if name.lower().endswith(TABLE_SUFFIXES):
         return [image for table in _tables(locate(entry)) for image in images_in_table(table)], ()
-    listing = list_photos(entry)
+    listing = listed(entry)
     return [ImageInput.file(path) for path in listing.paths], listing.not_taken
 
 

@@ -20,8 +20,8 @@ from grmp_core.model.bundle import Bundle
 from grmp_core.model.scorer import Score, Scorer
 from pipelines.configuration.schema import Config
 from pipelines.runtime import metrics
-from pipelines.scoring.batch_scorer import trust_of
 from pipelines.scoring.model_lookup import open_model, resolve_model
+from pipelines.scoring.score_rows import trust_of
 from pipelines.serving.answers import row_without_score
 
 LOGGER = logging.getLogger("ray.serve")

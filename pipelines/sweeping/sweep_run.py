@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from grmp_core.errors import InputError
 from grmp_core.identity import Identity, listed
 from pipelines.configuration.loading import with_settings
 from pipelines.configuration.schema import Config
+from pipelines.few_shot.encoded_target import Start
 from pipelines.few_shot.labelled_target import bad_rows, load_target
 from pipelines.few_shot.starting_model import check_adaptation, initial_prompts
 from pipelines.few_shot.target_protocol import target_protocol
@@ -77,10 +79,13 @@ class Sweep:
         return "\n".join([*lines, self.folder])
 
 
-def run_sweep(config: Config) -> Sweep:
+def run_sweep(config: Config, also: Sequence[Start] = ()) -> Sweep:
     """Adapt once per lambda, number of shots, and split; write `<output>/sweep` with its report, and log it to MLflow.
 
     Finished trials are not run again.
+
+    Args:
+        also: starts of later sweeps of the same target, to be encoded in the same pass over its images.
     """
     started = time.time()
     tracking = open_tracking(config)  # refuses an output without a store before any work is done
@@ -98,7 +103,7 @@ def run_sweep(config: Config) -> Sweep:
     searched = None
     with ray_session():
         require_trial(config, "a trial wants")
-        runner = Runner(config, start, target, protocol, folder, identity)
+        runner = Runner(config, start, target, protocol, folder, identity, also)
         trials = check_plan(config, space, runner.protocol)  # without the images that cannot be read
         started -= folder.begin(identity)  # only now, when nothing is left that could refuse this sweep
         if space:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from grmp_core.evaluation.protocol import Protocol
 from grmp_core.identity import Identity
 from grmp_core.model.bundle import Bundle
 from pipelines.configuration.schema import Config
-from pipelines.few_shot.encoded_target import encode_target
+from pipelines.few_shot.encoded_target import Start, encode_target
 from pipelines.results.sweep_folder import Rejects, SweepFolder
 from pipelines.results.trial import Trial
 from pipelines.runtime.capacity import how_many_fit
@@ -60,7 +60,10 @@ class Runner:
         protocol: Protocol,
         folder: SweepFolder,
         identity: Identity,
+        also: Sequence[Start] = (),
     ) -> None:
+        """also: starts of later sweeps of the same target, for `encode_target`."""
+        self.also = also
         self.config, self.start, self.target, self._protocol = config, start, target, protocol
         self.folder, self.identity = folder, identity
         self._measured: dict[int, tuple[int, float] | None] = {}
@@ -68,7 +71,8 @@ class Runner:
     @cached_property
     def shared(self) -> Shared:
         """Images that cannot be read are kept in the sweep's folder, for runs that do not read the images again."""
-        encoded = encode_target(self.config, self.target, self.start, self._protocol, self.config.sweep.gpus_per_trial)
+        gpus = self.config.sweep.gpus_per_trial
+        encoded = encode_target(self.config, self.target, self.start, self._protocol, gpus, self.also)
         root = self.target.root
         self._keep_unreadable([{**reject, "path": relative(reject["path"], root)} for reject in encoded.unreadable])
         return Shared(

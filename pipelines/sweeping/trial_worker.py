@@ -26,7 +26,8 @@ from grmp_core.errors import NonFiniteLossError
 from grmp_core.evaluation.metrics import evaluate
 from grmp_core.evaluation.splits import Split
 from grmp_core.identity import Identity
-from grmp_core.learning.few_shot import LabelledViews, adapt, predict_quality, train, validation_curve
+from grmp_core.learning.few_shot import adapt, predict_quality, train, validation_curve
+from grmp_core.learning.labelled_views import LabelledViews
 from grmp_core.model.bundle import LEARNED_FROM, Bundle, write_bundle
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.model.scorer import likeness_of
@@ -103,7 +104,7 @@ def grid_trial(params: dict[str, Any], shared: Shared, trials: Mapping[str, Tria
     )
     likeness = None if bundle.evidence is None else likeness_of(bundle, bundle.evidence)
     if likeness is not None:
-        held_out[EXCESS] = likeness.excess(encoded.arrays["statistics"][split.test])
+        held_out[EXCESS] = likeness.excess(encoded.statistics(split.test))
     folder.begin()
     write_bundle(folder.bundle, dataclasses.replace(bundle, metrics=metrics))
     folder.write_history(result)

@@ -18,7 +18,7 @@ from grmp_core.datasets.rejects import refuse_too_many
 from grmp_core.distortions import KADID_NAMES, REGISTRY
 from grmp_core.errors import ImageError, InputError
 from grmp_core.imaging.decoding import ImageLimits, image_bytes, read_image
-from grmp_core.imaging.listing import Listing, list_images
+from grmp_core.imaging.listing import Listing
 from grmp_core.imaging.views import at_least
 from grmp_core.labels.visibility import Appearance
 from grmp_core.procedural import scenes
@@ -35,6 +35,7 @@ from grmp_core.tasks.distortion_tasks import (
     types_of,
 )
 from pipelines.runtime.console import say
+from pipelines.runtime.image_listing import listed
 
 if TYPE_CHECKING:
     from pipelines.configuration.schema import Config
@@ -181,7 +182,7 @@ def photo_listing(config: Config) -> Listing:
     source, path = config.synthesize.source, config.synthesize.path or ""
     if source == "procedural" or source in RATED_TYPES:
         return Listing(())
-    return list_photos(path if source == "photos" else datasets.originals_of(source, path))
+    return listed(path if source == "photos" else datasets.originals_of(source, path))
 
 
 def photo_references(config: Config, listing: Listing | None = None) -> list[Reference]:
@@ -195,17 +196,6 @@ def photo_references(config: Config, listing: Listing | None = None) -> list[Ref
         uris = uris[: settings.references]
     root = os.path.commonprefix(uris).rpartition("/")[0]  # noqa: RUF071  # cut at a slash: ids travel with a folder
     return [Reference(uri.removeprefix(root).lstrip("/"), uri) for uri in uris]
-
-
-def list_photos(path: str) -> Listing:
-    """Image files of a folder, glob or file, by path or URI, and a line of what is not taken there.
-
-    InputError when there are none.
-    """
-    listing = list_images(path)
-    if summary := listing.summary():
-        say(f"{path}: {summary}")
-    return listing
 
 
 def rated_references(config: Config) -> tuple[list[Reference], Rejects]:

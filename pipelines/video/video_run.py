@@ -15,10 +15,10 @@ from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
 from pipelines.runtime.console import table
 from pipelines.runtime.provenance import output_folder, write_manifest
-from pipelines.scoring.batch_scorer import parquet_of
 from pipelines.scoring.cluster_rows import rows_on_cluster
 from pipelines.scoring.file_rows import FileRows
 from pipelines.scoring.model_lookup import open_model
+from pipelines.scoring.score_rows import parquet_of
 from pipelines.video.video_scorer import ROWS, VideoScorer
 
 FEW = 2

@@ -22,7 +22,8 @@ from grmp_core.video.frames import Video
 from grmp_core.video.pooling import pooled, windows_of
 from pipelines.configuration.schema import Config
 from pipelines.rendering.document import to_html
-from pipelines.scoring.batch_scorer import trust_of, with_weights_here
+from pipelines.scoring.cluster_rows import with_weights_here
+from pipelines.scoring.score_rows import trust_of
 from pipelines.video.video_page import build_page, thumbnail_of
 
 ROWS = pa.schema(

@@ -22,8 +22,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from grmp_core.learning.few_shot import AdaptationBatch, adaptation_step, prepare_views
+from grmp_core.learning.few_shot import AdaptationBatch, adaptation_step
 from grmp_core.learning.gradient_projection import regularize
+from grmp_core.learning.labelled_views import prepare_views
 from grmp_core.learning.losses import quality_loss
 from grmp_core.learning.meta_pretraining import FunctionalAdam, inner_loop
 from grmp_core.learning.settings import AdaptConfig, MetaConfig, QgrConfig

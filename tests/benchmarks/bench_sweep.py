@@ -19,11 +19,11 @@ import numpy as np
 import ray
 import torch
 
-from grmp_core.evaluation import splits
 from grmp_core.evaluation.metrics import evaluate
 from grmp_core.evaluation.protocol import Protocol
 from grmp_core.evaluation.split_tables import SplitTable
 from grmp_core.learning.few_shot import adapt, predict_quality
+from grmp_core.learning.labelled_views import Prefix
 from grmp_core.learning.settings import AdaptConfig
 from grmp_core.model.bundle import write_bundle
 from grmp_core.model.settings import TrainableConfig
@@ -33,9 +33,11 @@ from pipelines.configuration.labels import TargetConfig
 from pipelines.configuration.models import TrackingConfig
 from pipelines.configuration.schema import Config
 from pipelines.configuration.sweeping import SweepConfig
-from pipelines.few_shot.encoded_target import EncodedTarget, _Encoder
+from pipelines.few_shot.encoded_target import EncodedTarget
 from pipelines.few_shot.labelled_target import load_target
-from pipelines.few_shot.starting_model import adapting_model, initial_prompts
+from pipelines.few_shot.starting_model import adapting_model, initial_prompts, process_model
+from pipelines.few_shot.target_encoder import Encoder
+from pipelines.few_shot.token_cache import ARRAYS
 from pipelines.runtime.ray_session import ray_session
 from pipelines.sweeping.grid import plan_trials
 from pipelines.sweeping.sweep_run import run_sweep
@@ -45,16 +47,24 @@ def encode_plainly(config: Config) -> tuple[EncodedTarget, float]:
     """The target as the sweep encodes it, in this process; -> it, and the seconds that took."""
     start, target = initial_prompts(config), load_target(config.target)
     columns = target.table.to_pydict()
-    encoder = _Encoder(config, start)
+    model = process_model(config, start, torch.device("cpu"))
+    encoder = Encoder(config, start, [(Prefix.of(model, start.parameters), False)])
     began = time.perf_counter()
-    rows = {"row": np.arange(target.table.num_rows), "path": columns["image_path"], "quality": columns["quality"]}
-    output = encoder(rows)
+    output = encoder({"row": np.arange(target.table.num_rows), "path": columns["image_path"]})
     seconds = time.perf_counter() - began
-    arrays = {name: np.stack(output[name]) for name in ("train_tokens", "teacher_logits", "score_tokens", "statistics")}
-    mos, quality = np.array(columns["mos"]), np.array(columns["quality"])
-    names = tuple(output["path"]), tuple(output["image_id"]), tuple(columns["reference_id"])
+    names = {"train_tokens": "train_tokens_0", "score_tokens": "score_tokens_0"}
+    arrays = {name: np.stack(output[names.get(name, name)]) for name in ARRAYS}
+    quality, references = np.array(columns["quality"]), tuple(columns["reference_id"])
     return EncodedTarget(
-        *names, mos, quality, arrays, (), Protocol(splits=SplitTable(reference_ids=names[2]), quality_N=quality)
+        image_path=tuple(columns["image_path"]),
+        image_ids=tuple(output["image_id"]),
+        reference_ids=references,
+        mos=np.array(columns["mos"]),
+        quality=quality,
+        row=np.arange(len(quality)),
+        unreadable=(),
+        protocol=Protocol(splits=SplitTable(reference_ids=references), quality_N=quality),
+        held=arrays,
     ), seconds
 
 
@@ -63,11 +73,11 @@ def bare_trials(config: Config, encoded: EncodedTarget) -> list[float]:
     start, device = initial_prompts(config), torch.device("cpu")
     model = adapting_model(config, start, device)
     seconds = []
-    for trial in plan_trials(config, encoded.splits):
+    for trial in plan_trials(config, encoded.protocol):
         began = time.perf_counter()
         qgr = dataclasses.replace(config.adapt.qgr, strength=trial.strength)
-        split = encoded.splits.split(trial.split_seed)
-        rows = splits.draw_shots(split, trial.shots, trial.split_seed)
+        split = encoded.protocol.parts(trial.split_seed)
+        rows = encoded.protocol.labelled(split, trial.shots)
         views = encoded.views(rows, model.dtype, device)
         settings = dataclasses.replace(config.adapt, qgr=qgr)
         result = adapt(model, model.adaptable_parameters(start.parameters), views, settings, trial.split_seed)

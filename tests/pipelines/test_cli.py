@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from ray.exceptions import RayTaskError
 
 from grmp_core.errors import InputError
@@ -58,6 +59,22 @@ def test_help_of_no_command_imports_torch_ray_or_mlflow():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     imported = [line for line in done.stdout.splitlines() if line.startswith("imported:")]
     assert imported == [f"imported: {name} []" for name in COMMANDS]
+
+
+def test_a_few_images_are_scored_without_ray_and_a_worker_scores_without_mlflow(tmp_path):
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (240, 240)).save(picture)
+    code = (
+        "import sys; from pipelines.cli import main\n"
+        "assert main(['score', sys.argv[1], '--model', 'backbone', '--set', 'score.grid=1']) == 0\n"
+        "heavy = {'ray', 'mlflow', 'matplotlib', 'scipy.stats'}\n"
+        "print(sorted(heavy & sys.modules.keys()))\n"
+        "import pipelines.scoring.cluster_scorer\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    command = [sys.executable, "-c", code, str(picture)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["[]", "['ray']"]
 
 
 @pytest.mark.parametrize(

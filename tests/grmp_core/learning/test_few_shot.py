@@ -18,11 +18,11 @@ from grmp_core.learning.few_shot import (
     calibrated_start,
     fit_calibration,
     predict_quality,
-    prepare_views,
     train,
     validation_curve,
 )
 from grmp_core.learning.gradient_projection import regularize
+from grmp_core.learning.labelled_views import prepare_views
 from grmp_core.learning.losses import quality_loss
 from grmp_core.learning.settings import AdaptConfig, QgrConfig
 from grmp_core.model.quality_model import CALIBRATION, Predictor, QualityModel

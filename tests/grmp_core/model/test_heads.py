@@ -10,7 +10,8 @@ import torch
 
 from grmp_core.errors import InputError
 from grmp_core.imaging.views import ViewConfig
-from grmp_core.learning.few_shot import adapt, predict_quality, prepare_views
+from grmp_core.learning.few_shot import adapt, predict_quality
+from grmp_core.learning.labelled_views import prepare_views
 from grmp_core.learning.settings import AdaptConfig, QgrConfig
 from grmp_core.model.bundle import Bundle, load_predictor, read_bundle, write_bundle
 from grmp_core.model.differentiable import ImageQuality

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from grmp_core.learning.few_shot import AdaptationBatch, LabelledViews, adapt, adaptation_step, prepare_views
+from grmp_core.learning.few_shot import AdaptationBatch, adapt, adaptation_step
+from grmp_core.learning.labelled_views import LabelledViews, prepare_views
 from grmp_core.learning.settings import AdaptConfig, QgrConfig
 from grmp_core.model.low_rank import DOWN, UP, initial_pairs, merged
 from grmp_core.model.quality_model import Predictor, QualityModel

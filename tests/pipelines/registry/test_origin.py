@@ -22,7 +22,7 @@ from pipelines.configuration.schema import Config
 from pipelines.registry.evaluation_metrics import rank_metrics
 from pipelines.registry.origin import card_of
 from pipelines.registry.registration import register_model
-from pipelines.scoring.model_lookup import as_current
+from pipelines.scoring.registered_models import as_current
 from pipelines.tracking.tracker import open_tracking
 from tests.pipelines.registry.bundles import qualities
 from tests.pipelines.sweep_files import write_sweep

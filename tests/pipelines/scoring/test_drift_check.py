@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from grmp_core.storage import locate
 from pipelines import cli
 from pipelines.results.sweep_folder import TrialFolder
-from pipelines.scoring.model_lookup import REFERENCE_SCORES
+from pipelines.scoring.registered_models import REFERENCE_SCORES
 
 
 @pytest.fixture

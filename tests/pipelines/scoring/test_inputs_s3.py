@@ -13,8 +13,8 @@ import pytest
 
 from grmp_core.errors import InputError
 from grmp_core.storage import locate
-from pipelines.scoring.batch_scorer import parquet_of
 from pipelines.scoring.inputs import find_images
+from pipelines.scoring.score_rows import parquet_of
 from tests.pipelines.scoring.conftest import encoded
 from tests.s3_server import s3_server
 

@@ -22,7 +22,7 @@ from grmp_core.storage import locate
 from pipelines.ablation import arms
 from pipelines.configuration.schema import Config
 from pipelines.configuration.scoring import ScoreConfig
-from pipelines.scoring import batch_scorer, model_lookup
+from pipelines.scoring import batch_scorer, cluster_rows, cluster_scorer, model_lookup, score_rows
 from pipelines.scoring.image_tables import ImageInput
 from pipelines.scoring.scoring_run import score_images
 
@@ -39,7 +39,10 @@ def config(tmp_path_factory) -> Config:
     config = Config(views=ViewConfig(score_grid=1))
     write_bundle(locate(folder / "bundle"), arms.random_prompts(config))
     scoring = ScoreConfig(
-        images=(str(folder / "images"),), model=str(folder / "bundle"), output=str(folder / "scores.parquet")
+        images=(str(folder / "images"),),
+        model=str(folder / "bundle"),
+        output=str(folder / "scores.parquet"),
+        local_images=16,
     )
     return Config(output=str(folder), score=scoring)
 
@@ -48,12 +51,12 @@ def test_a_node_that_does_not_see_the_weights_file_gets_its_content(make_backbon
     backbone = make_backbone()
     file = Path(backbone.config.checkpoint)
     bundle = arms.random_prompts(Config(backbone=backbone.config, prompts=PromptConfig(visual_tokens=2)))
-    assert batch_scorer.with_weights_here(bundle, []) is bundle
+    assert cluster_rows.with_weights_here(bundle, []) is bundle
     gone = dataclasses.replace(bundle.backbone, checkpoint=f"/on/another/machine/{file.name}")
-    monkeypatch.setattr(batch_scorer.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(batch_scorer.ray, "get", lambda reference: {"shipped": file.read_bytes()}[reference])
+    monkeypatch.setattr(cluster_rows.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(cluster_rows.ray, "get", lambda reference: {"shipped": file.read_bytes()}[reference])
     for shipped in (["shipped"], []):  # a second worker of the node finds the file there
-        brought = batch_scorer.with_weights_here(dataclasses.replace(bundle, backbone=gone), shipped)
+        brought = cluster_rows.with_weights_here(dataclasses.replace(bundle, backbone=gone), shipped)
         assert Path(brought.backbone.checkpoint).is_relative_to(tmp_path)
         scored = Scorer(brought, "test").score([scenes.reference(0, 230, 300)])
         assert 0 < scored[0].quality < 1
@@ -84,9 +87,9 @@ def scored(monkeypatch) -> list[str]:
                 raise RuntimeError("the driver dies")
             seen.append(image.path)
             quality = int(Path(image.path).stem) / 100
-            yield batch_scorer._row(image, Score(quality, 1.0))
+            yield score_rows.row_of(image, Score(quality, 1.0))
 
-    monkeypatch.setattr(batch_scorer, "_score_on_cluster", on_cluster)
+    monkeypatch.setattr(cluster_scorer, "score_on_cluster", on_cluster)
     monkeypatch.setattr(batch_scorer, "PART_ROWS", 5)
     return seen
 
@@ -129,15 +132,15 @@ def test_what_a_worker_could_not_score_is_scored_again(config, tmp_path):
     torn = tmp_path / "torn.png"
     torn.write_bytes(b"no picture")
     bundle = read_bundle(locate(config.score.model))
-    worker = batch_scorer._Worker(bundle, "test", config.images, config.score, [])
+    worker = cluster_scorer.ScoringWorker(bundle, "test", config.images, config.score, [])
     images = [ImageInput.file(good), ImageInput.file(str(torn))]
     rows = worker(pa.Table.from_pylist([dataclasses.asdict(image) for image in images]))
-    assert rows.schema == batch_scorer.SCORED
+    assert rows.schema == score_rows.SCORED
     first, second = rows.to_pylist()
     assert first["error"] is None
     assert 0 <= first["quality"] <= 1
     assert "not an image" in second["error"]
-    parts = batch_scorer.Parts.of(locate(tmp_path / "scores.csv"), bundle, config)
+    parts = score_rows.Parts.of(locate(tmp_path / "scores.csv"), bundle, config)
     parts.add(rows.to_pylist())
     assert [row["key"] for row in parts.read()] == [good]
     parts.delete()

@@ -16,7 +16,7 @@ import pytest
 from grmp_core.errors import InputError
 from grmp_core.model import scorer
 from pipelines.cli import run_command
-from pipelines.scoring import batch_scorer, scoring_run
+from pipelines.scoring import batch_scorer, score_rows, scoring_run
 from pipelines.scoring.scoring_run import Scoring
 from tests.grmp_core.imaging import mutations
 from tests.pipelines.scoring.conftest import encoded
@@ -49,12 +49,12 @@ def test_a_bad_image_costs_its_own_row_and_good_rows_show_no_error(score, mixed,
         assert [cells[1] == "" for cells in written] == [False, True, True, False]
     else:
         assert pq.read_table(output).to_pylist() == rows
-        assert pq.read_schema(output) == batch_scorer.SCORES
+        assert pq.read_schema(output) == score_rows.SCORES
 
 
 def test_an_error_column_without_an_error_is_still_text(score, mixed, tmp_path):
     score(mixed[0], output=str(tmp_path / "scores.parquet"))
-    assert pq.read_schema(tmp_path / "scores.parquet") == batch_scorer.SCORES
+    assert pq.read_schema(tmp_path / "scores.parquet") == score_rows.SCORES
 
 
 def test_many_scores_are_shown_by_the_worst_and_the_best():
@@ -62,7 +62,7 @@ def test_many_scores_are_shown_by_the_worst_and_the_best():
         scored = [(i / 100, None) for i in range(num_scored)]
         cells = [*scored, *[(math.nan, "bad")] * 20]
         names = ("image_path", "quality", "mos_scale_score", "error")
-        missing = dict.fromkeys(batch_scorer.SCORES.names)
+        missing = dict.fromkeys(score_rows.SCORES.names)
         rows = [(str(i), quality, math.nan, error) for i, (quality, error) in enumerate(cells)]
         given = [dict(zip(names, row, strict=True)) for row in rows]
         return batch_scorer.scores_frame([missing | row for row in given])
@@ -150,31 +150,29 @@ def test_a_terminal_that_lacks_a_letter_ends_no_run(tiny_model, tmp_path, monkey
     assert name.encode(terminal, "backslashreplace").decode(terminal) in err
 
 
-def test_fuzzed_files_leave_the_score_of_a_good_neighbour(score, tmp_path, monkeypatch):
-    monkeypatch.setattr(batch_scorer, "FEW", 200)
+def test_fuzzed_files_leave_the_score_of_a_good_neighbour(score, tmp_path):
     files = [tmp_path / f"{i:03}" for i in range(100)]
     for i, file in enumerate(files):
         file.write_bytes(mutations.case(i).data)
     good = tmp_path / "good.jpg"
     good.write_bytes(encoded(3, "JPEG"))
     alone = score(good).scores["quality"][0]
-    scores = score(*files[:50], good, *files[50:]).scores
+    scores = score(*files[:50], good, *files[50:], local_images=200).scores
     assert scores["quality"][50] == alone
     assert scores["error"][50] is None
     assert 10 < scores["error"].notna().sum() < 60  # half of them have odd metadata only
 
 
 @pytest.mark.shared_data
-def test_every_shared_case_leaves_the_score_of_a_good_neighbour(score, shared_data, tmp_path, monkeypatch):
+def test_every_shared_case_leaves_the_score_of_a_good_neighbour(score, shared_data, tmp_path):
     cases = shared_data.parent / "cases"
     if not cases.is_dir():
         pytest.skip(f"no cases at {cases}")
-    monkeypatch.setattr(batch_scorer, "FEW", 200)
     files = sorted(path for path in cases.rglob("*") if path.is_file())
     good = tmp_path / "good.jpg"
     good.write_bytes(encoded(3, "JPEG"))
     alone = score(good).scores["quality"][0]
-    done: Scoring = score(good, *files, cases / "parquet" / "parts.parquet")
+    done: Scoring = score(good, *files, cases / "parquet" / "parts.parquet", local_images=200)
     assert done.exit_code == 0
     scores = done.scores.set_index("image_path")
     assert scores.loc[str(good), "quality"] == alone

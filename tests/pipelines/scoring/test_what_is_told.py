@@ -16,7 +16,7 @@ from grmp_core.storage import locate
 from pipelines.ablation import arms
 from pipelines.configuration.schema import Config
 from pipelines.configuration.scoring import ScoreConfig
-from pipelines.scoring import batch_scorer
+from pipelines.scoring import cluster_scorer, score_rows
 from pipelines.scoring.image_tables import ImageInput
 from pipelines.scoring.scoring_run import score_images
 from tests.grmp_core.imaging import pictures
@@ -75,11 +75,11 @@ def test_doubts_of_workers_are_counted(config, monkeypatch, capsys):
     def on_cluster(
         config: Config, bundle: object, where: str, images: Sequence[ImageInput]
     ) -> Iterator[dict[str, object]]:
-        worker = batch_scorer._Worker(bundle, where, config.images, config.score, [])
+        worker = cluster_scorer.ScoringWorker(bundle, where, config.images, config.score, [])
         yield from worker(pa.Table.from_pylist([dataclasses.asdict(image) for image in images])).to_pylist()
 
-    monkeypatch.setattr(batch_scorer, "FEW", 2)
-    monkeypatch.setattr(batch_scorer, "_score_on_cluster", on_cluster)
-    scored = score_images(config)
-    assert list(scored.scores.columns) == batch_scorer.SCORES.names
+    monkeypatch.setattr(cluster_scorer, "score_on_cluster", on_cluster)
+    few = dataclasses.replace(config.score, local_images=2)
+    scored = score_images(dataclasses.replace(config, score=few))
+    assert list(scored.scores.columns) == score_rows.SCORES.names
     assert f"score: 3 images: {NOTE}" in told(capsys)

@@ -24,7 +24,7 @@ from grmp_core.errors import InputError
 from grmp_core.storage import locate
 from pipelines.configuration.models import RegisterConfig, TrackingConfig
 from pipelines.configuration.schema import Config
-from pipelines.scoring.model_lookup import as_current
+from pipelines.scoring.registered_models import as_current
 from pipelines.tracking import store_check
 from pipelines.tracking.store_address import sqlite_uri, store_address
 from pipelines.tracking.tracker import open_tracking, tracker_of
