@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
+from mlflow.pyfunc import PythonModelContext
 
 import grmp_core
 from grmp_core.export.onnx_scorer import onnx_session
@@ -18,6 +21,7 @@ from grmp_core.model.bundle import read_bundle
 from grmp_core.storage import locate
 from pipelines.cli import run_command
 from pipelines.exporting import export_run
+from pipelines.registry.served_model import ServedModel
 from tests.pipelines.registry.bundles import qualities
 
 
@@ -55,6 +59,26 @@ def test_a_hub_folder_loads_back_and_its_card_has_metrics(make_bundle, images, t
     assert "* size_px: 32\n" in card
     assert "Commercial use is not settled" in card
     assert str(tmp_path) not in card + json.dumps(config)
+
+
+def test_a_picture_has_one_score_at_every_exit(make_bundle, checkpoints, images, tmp_path, capsys):
+    """The command, the module, ONNX, safetensors, a hub folder and the registered model; the HTTP server's own test
+    compares it with the command, too."""
+    folder, picture = make_bundle(4), images[1]
+    pixels = torch.from_numpy(read_image(picture)).permute(2, 0, 1)[None] / 255
+    assert run_command("score", [picture, "--model", str(folder), "--json", "--set", f"output={tmp_path}"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["scores"]
+    found = {"module": grmp_core.load(folder)(pixels).item()}
+    for to in ("safetensors", "hub"):
+        found[to] = grmp_core.load(exported(capsys, tmp_path, folder, to)["path"])(pixels).item()
+    session = onnx_session(Path(exported(capsys, tmp_path, folder, "onnx")["path"]).read_bytes())
+    crops = scoring_views(read_image(picture), read_bundle(locate(folder)).views, 32)
+    found["onnx"] = session.run(["quality"], {"crops": crops})[0].mean().item()
+    registered = ServedModel()
+    registered.load_context(PythonModelContext({"bundle": str(folder), "backbone": checkpoints()}, {}))
+    encoded = base64.b64encode(Path(picture).read_bytes()).decode()
+    found["registered"] = registered.predict(None, pd.DataFrame({"image": [encoded]}))["quality"].item()
+    assert found == pytest.approx(dict.fromkeys(found, row["quality"]), abs=1e-4)
 
 
 def test_a_model_that_comes_out_otherwise_is_not_written(make_bundle, tmp_path, monkeypatch):
