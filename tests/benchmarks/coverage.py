@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pipelines.backbone_training.pseudo_targets import CHANGES
 
 from grmp_core.confidence.evidence import Evidence
 from grmp_core.confidence.intervals import interval_of, margin_of
@@ -37,6 +36,7 @@ from grmp_core.nano.material import RATED, read_material
 from grmp_core.nano.photo_store import PhotoStore
 from grmp_core.storage import locate
 from pipelines.backbone_training.domain_asset import photo_statistics
+from pipelines.backbone_training.target_tables import CHANGES
 from pipelines.results.sweep_folder import SweepFolder
 from pipelines.runtime.console import table
 from tests.benchmarks.unlike_pictures import KINDS
