@@ -90,6 +90,12 @@ def _start(variables: dict[str, str]) -> None:
             _init(variables, address="local", _temp_dir=str(folder.path), job_config=OwnSearchPath())
     except OSError as error:
         raise InputError(f"Ray cannot start: {one_line(error)}; free or correct that, then try again") from error
+    except Exception as error:  # Ray has no class of its own for this
+        if "timed out during startup" not in str(error):
+            raise
+        raise InputError(
+            "Ray did not start within 30 s: this machine is busy, or short of memory; try again when it is less so"
+        ) from error
 
 
 def _join(address: str, variables: dict[str, str]) -> None:

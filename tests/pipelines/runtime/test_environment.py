@@ -156,6 +156,17 @@ def test_only_modules_that_hide_this_package_count(monkeypatch, tmp_path):
     assert environment.search_path_fault(None) is None
 
 
+def test_a_ray_that_does_not_start_in_time_is_one_line(monkeypatch, tmp_path):
+    def too_late(**_):
+        raise Exception("The current node timed out during startup. This could happen because")  # Ray's
+
+    monkeypatch.setattr("ray.init", too_late)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(InputError, match="did not start within 30 s"), ray_session():
+        pass
+
+
 @pytest.mark.ray
 def test_ray_starts_in_a_folder_with_modules_of_the_same_names_and_in_a_hostile_environment(tmp_path):
     """In one start: own `pipelines.py` and `utils.py`, a TMPDIR as SLURM makes it, no home, and a blank address."""
