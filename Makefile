@@ -38,6 +38,8 @@ dist: $(READY)
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench_distortions
 	$(BIN)/python -m tests.benchmarks.bench_steps
+	$(BIN)/python -m tests.benchmarks.bench_scoring
+	$(BIN)/python -m tests.benchmarks.bench_encoding
 	$(BIN)/python -m tests.benchmarks.bench_synthesize
 	$(BIN)/python -m tests.benchmarks.scale_model
 	$(BIN)/python -m tests.benchmarks.serving

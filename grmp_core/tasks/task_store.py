@@ -68,13 +68,15 @@ class _Row:
 
 
 class TaskStore:
-    """Random access to a task store. Only labels are held in memory; pixels are read when asked for.
+    """Random access to a task store. Labels are held in memory; pixels are read when asked for, and kept from then on
+    as far as `keep_bytes` allow.
 
     Raises InputError when the folder holds no tasks, a file is not a task file, or rows are missing.
     """
 
-    def __init__(self, root: Location) -> None:
-        self.root = root
+    def __init__(self, root: Location, keep_bytes: int = 0) -> None:
+        self.root, self._room_bytes = root, keep_bytes
+        self._kept: dict[tuple[str, int], np.ndarray] = {}
         files = root.list(".parquet", recursive=True)
         by_task = defaultdict(list)
         for file in files:
@@ -112,15 +114,22 @@ class TaskStore:
         groups: dict[tuple[str, int], np.ndarray] = {}
         wanted_of: dict[str, tuple[Location, set[int]]] = {}
         for row in rows:
-            wanted_of.setdefault(row.file.path, (row.file, set()))[1].add(row.group)
+            place = row.file.path, row.group
+            if place in self._kept:
+                groups[place] = self._kept[place]
+            else:
+                wanted_of.setdefault(row.file.path, (row.file, set()))[1].add(row.group)
         for path, (file, numbers) in wanted_of.items():
             with file.open() as source:
                 parquet = pq.ParquetFile(source)
                 for number in sorted(numbers):
                     table = parquet.read_row_group(number, columns=["image"])
-                    groups[path, number] = table["image"].combine_chunks().to_numpy_ndarray()
-        views = np.stack([groups[row.file.path, row.group][row.offset] for row in rows])
-        return views, np.array([row.quality for row in rows], dtype=np.float32)
+                    views = groups[path, number] = table["image"].combine_chunks().to_numpy_ndarray()
+                    if views.nbytes <= self._room_bytes:
+                        self._room_bytes -= views.nbytes
+                        self._kept[path, number] = views
+        chosen = np.stack([groups[row.file.path, row.group][row.offset] for row in rows])
+        return chosen, np.array([row.quality for row in rows], dtype=np.float32)
 
 
 def _view_size(file: Location) -> int:

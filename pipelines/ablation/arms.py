@@ -1,6 +1,6 @@
 """Arms of an ablation by name: baselines, and adaptations that differ in start prompts, settings and lambda.
 
-Adaptations with equal prompts and settings are one sweep, whatever their lambda: the target is encoded once for them.
+Adaptations with equal prompts and settings are one sweep, whatever their lambda.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def encode_target(
     paths = target.image_paths
     with ThreadPoolExecutor(_READERS_AT_ONCE) as pool:
         shared = _shared_key(config, start, list(pool.map(id_of_file, paths)), paths)
-    key = f"{shared}-{_prefix_key(_prefix_of(config, start))}"
+    key = f"{shared}-{_prefix_key(prefix_of(config, start))}"
     entry = cache.entry(key)
     if entry is None:
         alike = [one for one in also if _settings_of(*one) == _settings_of(config, start)]
@@ -169,7 +169,7 @@ def _encode(
     parts: dict[str, tuple[Prefix, bool]] = {}
     room = cache.limit_bytes
     for one in starts:
-        prefix = _prefix_of(*one)
+        prefix = prefix_of(*one)
         key = f"{shared}-{_prefix_key(prefix)}"
         if key in parts or (parts and cache.entry(key) is not None):
             continue
@@ -239,7 +239,8 @@ def _as_good(model: QualityModel, parameters: Parameters, tokens_NGTD: torch.Ten
     return bool(((whole - half).abs() <= HALF_TOLERANCE).all())  # false for what float16 cannot hold
 
 
-def _prefix_of(config: Config, start: Bundle) -> Prefix:
+def prefix_of(config: Config, start: Bundle) -> Prefix:
+    """The frozen blocks of an adaptation."""
     return Prefix.of(process_model(config, start, torch.device("cpu")), start.parameters)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from types import TracebackType
 
 import torch
 from torch import Tensor
@@ -50,12 +52,12 @@ def state_folder(states: Location, identity: Identity) -> Location:
 
 
 def write_state(folder: Location, state: MetaState, history: History) -> None:
-    """A checkpoint, one file. The one before stays, for whoever is about to read it."""
+    """A checkpoint of a state on the CPU, one file. The one before stays, for whoever is about to read it."""
     content = {
         "step": state.step,
         "history": history,
-        "shared": _to_cpu(state.parameters),
-        "drifted": None if state.drifted is None else _to_cpu(state.drifted),
+        "shared": dict(state.parameters),
+        "drifted": None if state.drifted is None else dict(state.drifted),
     }
     data = io.BytesIO()
     torch.save(content, data)
@@ -63,6 +65,36 @@ def write_state(folder: Location, state: MetaState, history: History) -> None:
     for old in folder.list(".pt")[:-2]:
         with suppress(FileNotFoundError):  # a worker that was taken for dead may still be at it
             old.delete()
+
+
+class StateWriter:
+    """Writes checkpoints in a thread, from copies, while the next outer step is learned. Use as a context manager: at
+    its end the last one is written. What `save` raises comes with the next checkpoint, or at the end."""
+
+    def __init__(self, save: Callable[[MetaState, History], None]) -> None:
+        self._save, self._thread = save, ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
+
+    def write(self, state: MetaState, history: History) -> None:
+        """Begin to write a checkpoint, once the one before is written."""
+        drifted = None if state.drifted is None else _to_cpu(state.drifted)
+        copy = MetaState(state.step, _to_cpu(state.parameters), drifted)
+        self._wait()
+        self._writing = self._thread.submit(self._save, copy, list(history))
+
+    def __enter__(self) -> StateWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown()
+        if error is None:
+            self._wait()
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
 
 
 def read_state(folder: Location) -> tuple[MetaState, History] | None:

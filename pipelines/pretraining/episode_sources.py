@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -16,6 +18,11 @@ from pipelines.runtime.provenance import output_folder
 from pipelines.task_making.episode_stream import stream_episodes
 from pipelines.task_making.picture_sources import Reference, task_names, view_size_px
 from pipelines.task_making.task_writer import Plan, label_rule
+
+KEPT_BYTES = 1 << 30
+"""Views of the store that a worker keeps in memory: most workers get the same tasks in every step."""
+EPISODES_AHEAD = 2
+"""Episodes that are read while one is learned."""
 
 
 def check_store(store: TaskStore, config: Config) -> Plan:
@@ -50,40 +57,56 @@ def check_store(store: TaskStore, config: Config) -> Plan:
 
 
 def stored_episodes(
-    config: Config, rank: int, world_size: int, device: torch.device
-) -> Callable[[int], Iterator[Episode]]:
-    """-> from an outer step to this worker's episodes of it, read from the task store."""
-    store = TaskStore(output_folder(config, "tasks"))
+    config: Config, steps: range, rank: int, world_size: int, device: torch.device
+) -> Iterator[tuple[int, Episode]]:
+    """This worker's episodes of all outer steps, each with its step, read from the task store while others learn."""
+    store = TaskStore(output_folder(config, "tasks"), KEPT_BYTES)
 
-    def episodes_of(step: int) -> Iterator[Episode]:
-        for plan in episodes_of_step(
-            store.tasks, step, store.num_references, config.meta, config.seed, rank, world_size
-        ):
-            yield make_episode(
-                plan.task,
-                store.read(plan.task, "support", plan.support),
-                store.read(plan.task, "query", plan.query),
-                config.meta,
-                device,
-            )
+    def read() -> Iterator[tuple[int, Episode]]:
+        for step in steps:
+            for plan in episodes_of_step(
+                store.tasks, step, store.num_references, config.meta, config.seed, rank, world_size
+            ):
+                support = store.read(plan.task, "support", plan.support)
+                query = store.read(plan.task, "query", plan.query)
+                yield step, make_episode(plan.task, support, query, config.meta, device)
 
-    return episodes_of
+    return ahead(read(), EPISODES_AHEAD)
 
 
 def streamed_episodes(
     config: Config, usable: list[Reference], steps: range, rank: int, world_size: int, device: torch.device
-) -> Callable[[int], Iterator[Episode]]:
-    """The same, made on the way; the steps must be asked for in order."""
-    rows = stream_episodes(config, usable, steps, rank, world_size)
-    waiting: list[dict[str, Any]] = []
+) -> Iterator[tuple[int, Episode]]:
+    """The same, made on the way."""
+    for row in stream_episodes(config, usable, steps, rank, world_size):
+        support = (row["support_views"], row["support_quality"])
+        query = (row["query_views"], row["query_quality"])
+        yield row["step"], make_episode(row["task"], support, query, config.meta, device)
+
+
+def by_step(episodes: Iterator[tuple[int, Episode]]) -> Callable[[int], Iterator[Episode]]:
+    """-> from an outer step to its episodes; the steps must be asked for in order."""
+    waiting: list[tuple[int, Episode]] = []
 
     def episodes_of(step: int) -> Iterator[Episode]:
-        while row := (waiting.pop() if waiting else next(rows, None)):
-            if row["step"] != step:
-                waiting.append(row)
+        while pair := (waiting.pop() if waiting else next(episodes, None)):
+            if pair[0] != step:
+                waiting.append(pair)
                 return
-            support = (row["support_views"], row["support_quality"])
-            query = (row["query_views"], row["query_quality"])
-            yield make_episode(row["task"], support, query, config.meta, device)
+            yield pair[1]
 
     return episodes_of
+
+
+def ahead(items: Iterator[tuple[int, Episode]], count: int) -> Iterator[tuple[int, Episode]]:
+    """The same items, the next `count` of which a thread has ready or is about to make; what it raises comes in its
+    place."""
+    with ThreadPoolExecutor(1) as thread:
+        end: Any = object()
+        waiting = deque(thread.submit(next, items, end) for _ in range(count))
+        try:
+            while (item := waiting.popleft().result()) is not end:
+                waiting.append(thread.submit(next, items, end))
+                yield item
+        finally:
+            thread.shutdown(wait=False, cancel_futures=True)

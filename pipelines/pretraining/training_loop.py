@@ -21,8 +21,8 @@ from grmp_core.model.backbone import load_backbone
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
-from pipelines.pretraining.checkpoints import History, read_state, write_state
-from pipelines.pretraining.episode_sources import stored_episodes, streamed_episodes
+from pipelines.pretraining.checkpoints import History, StateWriter, read_state, write_state
+from pipelines.pretraining.episode_sources import by_step, stored_episodes, streamed_episodes
 from pipelines.runtime.capacity import require
 from pipelines.runtime.console import say
 from pipelines.runtime.metrics import count
@@ -74,11 +74,11 @@ def learn(
 
     steps = range(state.step, config.meta.outer_steps)
     if source is None:
-        episodes_of = stored_episodes(config, rank, world_size, device)
+        episodes = stored_episodes(config, steps, rank, world_size, device)
     else:
-        episodes_of = streamed_episodes(config, source, steps, rank, world_size, device)
+        episodes = streamed_episodes(config, source, steps, rank, world_size, device)
     outer_steps = meta_train(
-        state, loss_function, episodes_of, config.meta, world_size=world_size, reduce=reduce or _alone
+        state, loss_function, by_step(episodes), config.meta, world_size=world_size, reduce=reduce or _alone
     )
     with Progress("pretrain", config.meta.outer_steps, "outer step", start=state.step, shown=rank == 0) as progress:
         for record, reached in outer_steps:
@@ -99,7 +99,8 @@ def learn_here(arguments: dict[str, Any]) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() and config.pretrain.gpus_per_worker else "cpu")
     restored = read_state(kept)
     say_where(restored)
-    learn(config, arguments["source"], device, restored, lambda state, history: write_state(kept, state, history))
+    with StateWriter(lambda state, history: write_state(kept, state, history)) as writer:
+        learn(config, arguments["source"], device, restored, writer.write)
 
 
 def learn_on_workers(arguments: dict[str, Any], config: Config, run: Location) -> None:
@@ -142,21 +143,18 @@ def _worker(arguments: dict[str, Any]) -> None:
     if rank == 0:
         say_where(restored)
 
-    def keep(state: MetaState, history: History) -> None:
-        if rank == 0:
-            write_state(kept, state, history)
-
-    learn(
-        config,
-        arguments["source"],
-        device,
-        restored,
-        keep,
-        rank=rank,
-        world_size=world_size,
-        reduce=reduce,
-        must_save=SpotWarning(),
-    )
+    with StateWriter(lambda state, history: write_state(kept, state, history)) as writer:
+        learn(
+            config,
+            arguments["source"],
+            device,
+            restored,
+            writer.write if rank == 0 else lambda state, history: None,
+            rank=rank,
+            world_size=world_size,
+            reduce=reduce,
+            must_save=SpotWarning(),
+        )
 
 
 def _check_same_step(step: int, world_size: int, reduce: Callable[[Tensor], None], device: torch.device) -> None:

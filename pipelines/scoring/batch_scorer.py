@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pandas as pd
@@ -15,8 +15,12 @@ from grmp_core.model.bundle import Bundle
 from grmp_core.model.scorer import Score, Scorer, untrusted_because
 from pipelines.configuration.schema import Config
 from pipelines.runtime.console import say
+from pipelines.runtime.progress import Progress
 from pipelines.scoring.image_tables import ImageInput, ImageReader
 from pipelines.scoring.score_rows import NUMBERS, PART_ROWS, SCORES, SPREAD, Parts, row_of, trust_of
+
+FEW = 16
+"""Up to so many images show no progress, have all their scores on screen, and need no file."""
 
 
 def score_paths(config: Config, bundle: Bundle, where: str, paths: Sequence[str]) -> pd.DataFrame:
@@ -81,7 +85,7 @@ def _score_in_parts(scored: Iterable[dict[str, Any]], parts: Parts | None) -> di
 
 
 def _score_here(config: Config, bundle: Bundle, where: str, images: Sequence[ImageInput]) -> Iterator[dict[str, Any]]:
-    """Rows of SCORED, in order, by this process: images are decoded one by one while others are computed.
+    """Rows of SCORED, in order, by this process: images are decoded one by one while a few others are computed.
 
     A forward pass has one thread, as a worker of the cluster has: with more, kernels may add up in another order.
     """
@@ -96,12 +100,16 @@ def _score_here(config: Config, bundle: Bundle, where: str, images: Sequence[Ima
         score_grid=config.score.grid,
         trust=trust_of(config.score),
     )
-    reader, threads = ImageReader(), torch.get_num_threads()
+    reader, threads, count = ImageReader(), torch.get_num_threads(), len(images)
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(threads) as pool:
-            views = (scorer.views_of(reader.read(image)) for image in images)
-            for image, score in zip(images, pool.map(scorer.score_views, views), strict=True):
-                yield row_of(image, score)
+        with ThreadPoolExecutor(threads) as pool, Progress("score", count, "image", shown=count > FEW) as progress:
+            waiting: deque[Future[Score]] = deque()
+            for done in range(count + 2 * threads):
+                if done < count:
+                    waiting.append(pool.submit(scorer.score_views, scorer.views_of(reader.read(images[done]))))
+                if 0 <= (oldest := done - 2 * threads) < count:
+                    yield row_of(images[oldest], waiting.popleft().result())
+                    progress.to(oldest + 1)
     finally:
         torch.set_num_threads(threads)

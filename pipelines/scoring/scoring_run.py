@@ -16,13 +16,11 @@ from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
 from pipelines.runtime.console import table
 from pipelines.runtime.provenance import output_folder, write_manifest
-from pipelines.scoring.batch_scorer import score_inputs
+from pipelines.scoring.batch_scorer import FEW, score_inputs
 from pipelines.scoring.inputs import find_images
 from pipelines.scoring.model_lookup import open_model
 from pipelines.scoring.score_rows import SCORES, SPREAD, Parts, parquet_of
 
-FEW = 16
-"""Up to so many images are shown one by one, and need no file."""
 _EXTREMES = 3
 """Worst and best images that stand for many on the terminal."""
 

@@ -38,7 +38,7 @@ from grmp_core.tasks.distortion_tasks import LEVELS, prepare_reference, split_re
 from grmp_core.tasks.task_store import write_task_file
 from pipelines.configuration.pretraining import SynthesizeConfig
 from pipelines.configuration.schema import Config
-from pipelines.pretraining.checkpoints import write_state
+from pipelines.pretraining.checkpoints import StateWriter, write_state
 from pipelines.pretraining.training_loop import learn
 from pipelines.runtime.console import table
 
@@ -75,7 +75,8 @@ class Costs:
 
 @dataclass(frozen=True)
 class Step:
-    """Seconds of one outer step on the busiest worker, by what they are spent on."""
+    """Seconds of one outer step on the busiest worker, by what they are spent on. Of reading and of checkpoints, what
+    does not hide behind learning: views are read ahead, and a thread writes."""
 
     learning: float
     reading: float
@@ -96,13 +97,11 @@ def outer_step(costs: Costs, tasks: int, workers: int, replicas: int = 1) -> Ste
     inner = 2 * costs.inner_steps * all_reduce_s(costs, replicas)  # a gradient for each support and query batch
     alone_s = most * costs.read_s / replicas
     shared_s = tasks * costs.task_bytes / costs.storage_bytes_per_s
-    return Step(
-        learning=most * (costs.learn_s * shrunk + inner),
-        reading=max(alone_s, shared_s),
-        all_reduce=all_reduce_s(costs, workers),
-        checkpoint=costs.checkpoint_s / costs.checkpoint_every,
-        fixed=costs.fixed_s,
-    )
+    learning = most * (costs.learn_s * shrunk + inner)
+    reading, all_reduce = max(0.0, max(alone_s, shared_s) - learning), all_reduce_s(costs, workers)
+    rest = learning + reading + all_reduce + costs.fixed_s
+    checkpoint = max(0.0, costs.checkpoint_s / costs.checkpoint_every - rest)
+    return Step(learning, reading, all_reduce, checkpoint, costs.fixed_s)
 
 
 def all_reduce_s(costs: Costs, workers: int) -> float:
@@ -178,10 +177,15 @@ def _worker(rank: int, workers: int, meeting: str, config: Config, queue: Simple
         began = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             write_state(locate(folder), state, history)
-        marks.append(time.perf_counter())
-        checkpoints.append(marks[-1] - began)
+        checkpoints.append(time.perf_counter() - began)
 
-    learn(config, None, torch.device("cpu"), None, save, rank=rank, world_size=workers, reduce=reduce)
+    with StateWriter(save) as writer:
+
+        def mark(state: Any, history: Any) -> None:
+            marks.append(time.perf_counter())
+            writer.write(state, history)
+
+        learn(config, None, torch.device("cpu"), None, mark, rank=rank, world_size=workers, reduce=reduce)
     steps = [later - earlier for earlier, later in itertools.pairwise(marks)]
     if rank == 0:
         middle = statistics.median
@@ -226,9 +230,9 @@ def measured_costs(config: Config, all_tasks: int, here: dict[int, Measured]) ->
     half = all_tasks // 2
     learn_s, fixed_s = line_through(
         half,
-        here[half].step_s - here[half].checkpoint_s,
+        here[half].step_s,
         all_tasks,
-        here[all_tasks].step_s - here[all_tasks].checkpoint_s,
+        here[all_tasks].step_s,
     )
     small, large = 1000, 1_000_000
     small_s, large_s = measure_all_reduce((small, large))

@@ -56,8 +56,15 @@ def test_a_ring_sends_every_byte_almost_twice():
 
 def test_slow_storage_is_named():
     slow = dataclasses.replace(COMPUTE_ONLY, task_bytes=1e9, storage_bytes_per_s=1e9)
-    assert outer_step(slow, 25, 25).reading == 25
+    step = outer_step(slow, 25, 25)
+    assert step.reading == 25 - step.learning  # views are read while others are learned
     assert bottleneck(slow, 25, 25) == "reading"
+
+
+def test_a_checkpoint_costs_what_is_longer_than_the_steps_between():
+    slow = dataclasses.replace(COMPUTE_ONLY, learn_s=0.25, checkpoint_s=10, checkpoint_every=10)
+    assert outer_step(slow, 25, 5).checkpoint == 0
+    assert outer_step(slow, 25, 25).checkpoint == 0.75
 
 
 def test_the_fewest_workers_that_are_as_fast():

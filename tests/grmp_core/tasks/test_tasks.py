@@ -138,6 +138,22 @@ def test_an_episode_from_the_store_is_the_planned_rows(tmp_path):
         assert {row.part for row in expected} == {part}
 
 
+@pytest.mark.parametrize("rows_kept", [0, 3, 100])
+def test_views_that_are_kept_in_memory_are_those_of_the_files(tmp_path, rows_kept):
+    store_at(tmp_path)
+    pairs = ((0, 1), (1, 2), (2, 3), (0, 1), (3, 5))
+    expected, _ = TaskStore(locate(tmp_path)).read("jpeg", "support", pairs)
+    store = TaskStore(locate(tmp_path), rows_kept * 32 * 32 * 3)
+    first, _ = store.read("jpeg", "support", pairs)
+    for file in tmp_path.rglob("*.parquet") if rows_kept == 100 else ():
+        file.unlink()
+    again, _ = store.read("jpeg", "support", pairs)
+    assert np.array_equal(first, expected)
+    assert np.array_equal(again, expected)
+    if rows_kept == 3:
+        assert len(store._kept) == 3
+
+
 def test_a_store_reads_back_as_plain_parquet(tmp_path):
     store_at(tmp_path)
     table = pq.read_table(tmp_path / "task=jpeg" / "part-00000.parquet")

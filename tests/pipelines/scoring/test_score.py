@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from grmp_core.errors import InputError
 from grmp_core.imaging.views import ViewConfig
@@ -115,6 +116,17 @@ def test_a_finer_grid_averages_more_views(config):
     as_adapted = Scorer(bundle, "test").score(wide)
     assert [s.quality for s in as_adapted] == [s.quality for s in one]
     assert [s.quality for s in two] != [s.quality for s in one]
+
+
+def test_few_images_wait_decoded_while_others_are_computed(config, monkeypatch):
+    paths = sorted(str(path) for path in Path(config.score.images[0]).iterdir())
+    bundle, decoded, plain = read_bundle(locate(config.score.model)), [], Scorer.views_of
+    monkeypatch.setattr(Scorer, "views_of", lambda scorer, source: decoded.append(source) or plain(scorer, source))
+    threads = torch.get_num_threads()
+    rows = batch_scorer._score_here(config, bundle, "test", [ImageInput.file(path) for path in paths])
+    assert next(rows)["image_path"] == paths[0]
+    assert len(decoded) == 2 * threads + 1 < len(paths)
+    assert [row["image_path"] for row in rows] == paths[1:]
 
 
 def test_what_cannot_be_fetched_costs_its_own_row(config):

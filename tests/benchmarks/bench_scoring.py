@@ -1,0 +1,108 @@
+"""Scoring a folder from end to end against the bare forward pass, in one run.
+
+    python -m tests.benchmarks.bench_scoring [--images FOLDER] [--count 300] [--rounds 2] [--model backbone]
+
+The bare forward has one thread a CPU, which take prepared views of a few images again and again. The two ways of
+`grmp score` list, read, decode, score, and write the same photos: in the command's own process, and by Ray Data, with
+and without the start of Ray. Interleaved; medians, and ratios to the bare forward of the same run. Without --images,
+drawn photos of 512 x 384 as JPEG.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import torch
+
+from grmp_core.model.scorer import Scorer
+from grmp_core.procedural import scenes
+from pipelines.configuration.loading import load_config
+from pipelines.configuration.schema import Config
+from pipelines.runtime.capacity import how_many_fit
+from pipelines.runtime.ray_session import ray_session
+from pipelines.scoring.model_lookup import open_model
+from pipelines.scoring.scoring_run import score_images
+
+PREPARED = 32
+
+
+def drawn_photos(folder: Path, count: int) -> list[str]:
+    paths = [folder / f"{i:04}.jpg" for i in range(count)]
+    for i, path in enumerate(paths):
+        cv2.imwrite(str(path), scenes.reference(i % 100, 384, 512)[..., ::-1])
+    return [str(path) for path in paths]
+
+
+def bare_forward(config: Config, paths: list[str], cpus: int) -> Callable[[], None]:
+    model, bundle = open_model(config)
+    scorer = Scorer(bundle, model, batch_size=config.score.batch_size)
+    views = [scorer.views_of(path) for path in paths[:PREPARED]]
+
+    def run() -> None:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        with ThreadPoolExecutor(cpus) as pool:
+            for _ in pool.map(scorer.score_views, itertools.islice(itertools.cycle(views), len(paths))):
+                pass
+        torch.set_num_threads(threads)
+
+    return run
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--model", default="backbone")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        photos = Path(folder, "photos")
+        photos.mkdir()
+        if options.images is None:
+            paths = drawn_photos(photos, options.count)
+        else:
+            paths = [str(path) for path in sorted(options.images.glob("*.[jJ][pP]*[gG]"))[: options.count]]
+
+        def config(local_images: int) -> Config:
+            score = {"images": paths, "model": options.model, "output": f"{folder}/scores.parquet"}
+            given = {f"score.{key}": value for key, value in {**score, "local_images": local_images}.items()}
+            return load_config(None, [], {**given, "output": folder})
+
+        here, spread = config(len(paths)), config(0)
+        with ray_session():
+            cpus = how_many_fit({"CPU": 1.0})
+        bare = bare_forward(here, paths, cpus)
+        seconds: dict[str, list[float]] = {}
+
+        def measure(name: str, work: Callable[[], object]) -> None:
+            seconds.setdefault(name, []).append(seconds_of(work))
+
+        for _ in range(options.rounds):
+            measure("bare forward", bare)
+            measure("in one process", lambda: score_images(here))
+            measure("Ray Data, with its start", lambda: score_images(spread))
+            with ray_session():
+                measure("Ray Data, started before", lambda: score_images(spread))
+    rate = {name: len(paths) / statistics.median(times) for name, times in seconds.items()}
+    print(f"{len(paths)} photos, {cpus} CPUs, model {options.model}, median of {options.rounds} rounds")
+    for name, value in rate.items():
+        print(f"  {name:<26} {value:7.2f} images/s  {value / rate['bare forward']:5.2f}")
+
+
+if __name__ == "__main__":
+    main()
