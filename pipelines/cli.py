@@ -30,6 +30,7 @@ COMMANDS = {
     "pretrain": Command("meta-learn the prompts over the tasks (Ray Train)", ("meta", "prompts", "pretrain")),
     "inspect": Command("look at labelled images: scores, sizes, duplicates, leaks, splits", ("inspect", "target")),
     "adapt": Command("adapt the prompts to all labelled images", ("adapt", "views", "target")),
+    "distil": Command("train a small student on a teacher's scores (Ray Data, Ray Train)", ("distil", "target")),
     "sweep": Command("adapt over lambda x labels x splits (Ray Tune)", ("sweep", "adapt", "views", "target")),
     "ablate": Command(
         "compare the parts of the method and baselines on one target", ("ablate", "protocol", "sweep", "target")

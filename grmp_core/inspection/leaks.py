@@ -8,6 +8,8 @@ from io import BytesIO
 import numpy as np
 
 from grmp_core.inspection.near_duplicates import nearest
+from grmp_core.model.nano_trunk import SIZES
+from grmp_core.model.settings import EMBEDDED
 from grmp_core.nano.groups import MAX_DIFFERENT_BITS
 
 _TELLING_BITS = 16
@@ -21,7 +23,8 @@ def training_hashes(backbone: str, checkpoint: str | None = None) -> np.ndarray 
     """
     if checkpoint is not None:
         return None
-    file = resources.files("grmp_core") / "assets" / f"{backbone.replace('/', '-')}.hashes.npy"
+    weights = EMBEDDED if backbone in SIZES else backbone  # those of all sizes are cut out of the embedded ones
+    file = resources.files("grmp_core") / "assets" / f"{weights.replace('/', '-')}.hashes.npy"
     return np.load(BytesIO(file.read_bytes()), allow_pickle=False) if file.is_file() else None
 
 

@@ -18,14 +18,15 @@ from open_clip.pretrained import get_pretrained_cfg
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-import grmp_core.model.nano_trunk  # noqa: F401  # to import it is to make the trunk known to timm
 from grmp_core.errors import InputError
+from grmp_core.model.nano_trunk import SIZES, cut_weights  # to import it is to make the trunks known to timm
 from grmp_core.model.settings import EMBEDDED, BackboneConfig
 from grmp_core.model.torchscript_archive import is_torchscript, read_tensors
 from grmp_core.model.towers import fuse_activations
 
 _ASSETS = Path(str(resources.files("grmp_core"))) / "assets"
-open_clip.add_model_config(_ASSETS / f"{EMBEDDED}.json")  # to import this module is to make it known to open_clip
+for _name in SIZES:  # to import this module is to make them known to open_clip
+    open_clip.add_model_config(_ASSETS / f"{_name}.json")
 Rgb = tuple[float, float, float]
 OPENAI_MEAN: Rgb = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD: Rgb = (0.26862954, 0.26130258, 0.27577711)
@@ -61,9 +62,9 @@ def load_backbone(config: BackboneConfig, weights: Mapping[str, Tensor] | None =
     if config.name not in names:
         nearest = difflib.get_close_matches(config.name, names, n=3, cutoff=0.3)
         raise InputError(f"backbone.name '{config.name}' is unknown to open_clip; nearest: {', '.join(nearest)}")
-    if config.name == EMBEDDED and config.pretrained is not None:
+    if config.name in SIZES and config.pretrained is not None:
         raise InputError(
-            f"backbone.pretrained '{config.pretrained}': {EMBEDDED} is embedded and has no tags; leave it out"
+            f"backbone.pretrained '{config.pretrained}': {config.name} is embedded and has no tags; leave it out"
         )
     clip = _load_weights(config) if weights is None else _with_weights(config.name, weights)
     clip = clip.eval().requires_grad_(False)
@@ -91,8 +92,9 @@ def hash_weights(model: nn.Module) -> str:
 
 
 def _load_weights(config: BackboneConfig) -> nn.Module:
-    if config.name == EMBEDDED and config.checkpoint is None:
-        return _load_checkpoint(config, _ASSETS / f"{EMBEDDED}.safetensors")
+    if config.name in SIZES and config.checkpoint is None:
+        whole = load_file(_ASSETS / f"{EMBEDDED}.safetensors")
+        return _with_weights(config.name, {n: t.float() for n, t in cut_weights(config.name, whole).items()})
     if config.checkpoint is not None:
         return _load_checkpoint(config, Path(config.checkpoint))
     if config.pretrained is None:

@@ -11,7 +11,6 @@ Shapes: B images, H = W image size, C channels, D token width, N tokens, F featu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -20,27 +19,12 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from grmp_core.model.nano_stages import STAGES, STRIDE_PX, StemCut
+
 BATCH_NORM_EPS = 1e-3
 LITE0_MEAN = 0.498
 LITE0_STD = 0.502
 """Of pixel values in [0, 1], the same for each channel, as the start weights were trained."""
-STRIDE_PX = 32
-"""Side of a token's cell in pixels."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """Inverted residual blocks of one resolution, as in EfficientNet's table 1."""
-
-    channels: int
-    expansion: int
-    kernel: int
-    stride: int
-    blocks: int
-    read: bool
-    """The map behind this stage goes into the tokens."""
-
-
 STEM_CHANNELS = 32
 _FUSED = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 _FUSED_BF16 = _FUSED and torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -49,15 +33,6 @@ EARLY_IMAGES = 4
 """Images that go through the largest maps at once: those maps have to stay in a processor's cache."""
 PIECE_IMAGES = 12
 """The same for the whole stem, where no gradient holds on to its maps anyway."""
-STAGES = (
-    Stage(channels=16, expansion=1, kernel=3, stride=1, blocks=1, read=True),
-    Stage(channels=24, expansion=6, kernel=3, stride=2, blocks=2, read=True),
-    Stage(channels=40, expansion=6, kernel=5, stride=2, blocks=2, read=True),
-    Stage(channels=80, expansion=6, kernel=3, stride=2, blocks=3, read=False),
-    Stage(channels=112, expansion=6, kernel=5, stride=1, blocks=3, read=True),
-    Stage(channels=192, expansion=6, kernel=5, stride=2, blocks=4, read=False),
-    Stage(channels=320, expansion=6, kernel=3, stride=1, blocks=1, read=True),
-)
 
 
 class SameConv(nn.Conv2d):
@@ -192,14 +167,15 @@ class LiteTokens(nn.Module):
     center_F: Tensor
     scale_F: Tensor
 
-    def __init__(self, img_size: int, embed_dim: int, **_: object) -> None:
+    def __init__(self, img_size: int, embed_dim: int, *, cut: StemCut | None = None, **_: object) -> None:
         super().__init__()
+        self.cut = cut or StemCut()
         self.grid = img_size // STRIDE_PX
         self.grid_size = (self.grid, self.grid)
         self.num_patches = self.grid**2
         self.first = SameConv(3, STEM_CHANNELS, 3, 2)
         channels, stages = STEM_CHANNELS, []
-        for stage in STAGES:
+        for stage in STAGES[: self.cut.stages]:
             blocks = []
             for index in range(stage.blocks):
                 stride = stage.stride if index == 0 else 1
@@ -207,7 +183,7 @@ class LiteTokens(nn.Module):
                 channels = stage.channels
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
-        num_features = sum(2 * stage.channels for stage in STAGES if stage.read) - channels
+        num_features = len(self.cut.columns())
         self.register_buffer("center_F", torch.zeros(num_features))
         self.register_buffer("scale_F", torch.ones(num_features))
         self.proj = nn.Linear(num_features, embed_dim)
@@ -224,6 +200,7 @@ class LiteTokens(nn.Module):
 
     def cells(self, images_BCHW: Tensor) -> Tensor:
         """(B, N, F) features of the cells before they are standardized, float32."""
+        images_BCHW = self._shrunk(images_BCHW)
         with self._early_gradient(images_BCHW):
             early = [self._early(piece) for piece in _pieces(images_BCHW, EARLY_IMAGES)]
             parts = [torch.cat([cell_moments(first, self.grid) for first, _ in early])]
@@ -232,9 +209,13 @@ class LiteTokens(nn.Module):
 
     def maps(self, images_BCHW: Tensor) -> list[Tensor]:
         """The maps behind the stages that are read, strides 2, 4, 8, 16, and 32."""
+        images_BCHW = self._shrunk(images_BCHW)
         with self._early_gradient(images_BCHW):
             first, x = self._early(images_BCHW)
         return [first, *self._late(x)]
+
+    def _shrunk(self, images_BCHW: Tensor) -> Tensor:
+        return images_BCHW if self.cut.shrink == 1 else F.avg_pool2d(images_BCHW, self.cut.shrink)
 
     @property
     def _second_stage(self) -> nn.Sequential:
@@ -249,7 +230,7 @@ class LiteTokens(nn.Module):
         """The other maps that are read, from what `_early` gives."""
         x = self._second_stage[1:](x)
         maps = [x]
-        for stage, blocks in zip(STAGES[2:], self.stages[2:], strict=True):
+        for stage, blocks in zip(STAGES[2 : self.cut.stages], self.stages[2:], strict=True):
             x = blocks(x)
             if stage.read:
                 maps.append(x)

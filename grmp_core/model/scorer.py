@@ -181,6 +181,8 @@ def untrusted_because(bundle: Bundle, score_grid: int = 0) -> str | None:
         return "it is not adapted to labels"
     if WEIGHTS in bundle.parameters:
         return "it is an ensemble, whose members have no held-out predictions in common"
+    if "teacher" in bundle.provenance:
+        return "it is a student, which has learned from every label that it was given"
     if bundle.evidence is None:
         return "it keeps no held-out predictions (made by an earlier version, or with adapt.folds=1); adapt it again"
     if score_grid not in (0, bundle.views.score_grid):

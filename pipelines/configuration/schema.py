@@ -18,6 +18,7 @@ from grmp_core.imaging.views import ViewConfig
 from grmp_core.learning.settings import AdaptConfig, MetaConfig
 from grmp_core.model.settings import BackboneConfig, PromptConfig
 from grmp_core.settings import PathText, Settings
+from pipelines.configuration.distilling import DistilConfig
 from pipelines.configuration.labels import InspectConfig, NextConfig, RateConfig, TargetConfig
 from pipelines.configuration.models import CardConfig, ExportConfig, ImportConfig, RegisterConfig, TrackingConfig
 from pipelines.configuration.pretraining import PretrainConfig, PreviewConfig, SynthesizeConfig
@@ -62,6 +63,7 @@ class Config(Settings):
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     inspect: InspectConfig = field(default_factory=InspectConfig)
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
+    distil: DistilConfig = field(default_factory=DistilConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     ablate: AblateConfig = field(default_factory=AblateConfig)
     import_official: ImportConfig = field(default_factory=ImportConfig)

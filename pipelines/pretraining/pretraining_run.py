@@ -16,7 +16,7 @@ from grmp_core.model.bundle import Bundle, write_bundle
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.tasks.task_store import TaskStore
 from pipelines.configuration.schema import Config
-from pipelines.pretraining.checkpoints import History, read_state, state_folder
+from pipelines.pretraining.checkpoints import History, read_state
 from pipelines.pretraining.episode_sources import check_store
 from pipelines.pretraining.training_loop import learn_here, learn_on_workers, say_where, spread
 from pipelines.runtime.console import say, table
@@ -26,6 +26,7 @@ from pipelines.task_making.picture_quality import with_quality
 from pipelines.task_making.picture_sources import scan_references, task_names
 from pipelines.task_making.task_writer import store_identity
 from pipelines.tracking.tracker import open_tracking
+from pipelines.training.checkpoints import state_folder
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def pretrain_prompts(config: Config) -> Pretraining:
         tasks_of_step(tasks, 0, config.meta, config.seed)  # refuses more than there are
         identity = pretraining_identity(config, backbone, data)
         say(f"pretrain: {spread(len(tasks), config)}")
-        kept = state_folder(folder / "state", identity)
+        kept = state_folder(folder / "state", identity, "pretrain")
         reached = read_state(kept)
         if reached is not None and reached[0].step >= config.meta.outer_steps:
             say_where(reached)

@@ -10,8 +10,6 @@ from typing import Any
 import ray
 import ray.train
 import torch
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
 from torch import Tensor
 
 from grmp_core.errors import InputError
@@ -23,11 +21,11 @@ from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
 from pipelines.pretraining.checkpoints import History, StateWriter, read_state, write_state
 from pipelines.pretraining.episode_sources import by_step, stored_episodes, streamed_episodes
-from pipelines.runtime.capacity import require
 from pipelines.runtime.console import say
 from pipelines.runtime.metrics import count
 from pipelines.runtime.progress import Progress
 from pipelines.task_making.picture_sources import Reference
+from pipelines.training.workers import SpotWarning, alone, check_same_step, reduction, require_workers, train_on_workers
 
 Save = Callable[[MetaState, History], None]
 
@@ -78,7 +76,7 @@ def learn(
     else:
         episodes = streamed_episodes(config, source, steps, rank, world_size, device)
     outer_steps = meta_train(
-        state, loss_function, by_step(episodes), config.meta, world_size=world_size, reduce=reduce or _alone
+        state, loss_function, by_step(episodes), config.meta, world_size=world_size, reduce=reduce or alone
     )
     with Progress("pretrain", config.meta.outer_steps, "outer step", start=state.step, shown=rank == 0) as progress:
         for record, reached in outer_steps:
@@ -104,31 +102,8 @@ def learn_here(arguments: dict[str, Any]) -> None:
 
 
 def learn_on_workers(arguments: dict[str, Any], config: Config, run: Location) -> None:
-    """Ray Train's own record of a run, in the folder `run`, is of no use to another one: a driver that is killed may
-    leave it half-written. Whatever starts or starts again goes on from the last of our checkpoints."""
-    settings = config.pretrain
     _check_resources(config)
-    resources = {"CPU": settings.cpus_per_worker, "GPU": settings.gpus_per_worker}
-    trainer = TorchTrainer(
-        _worker,
-        train_loop_config=arguments,
-        scaling_config=ScalingConfig(
-            num_workers=settings.workers if not settings.min_workers else (settings.min_workers, settings.workers),  # type: ignore[arg-type]  # V2
-            use_gpu=settings.gpus_per_worker > 0,
-            resources_per_worker=resources,
-        ),
-        run_config=RunConfig(
-            name=run.name,
-            storage_path=run.parent.uri,
-            failure_config=FailureConfig(
-                max_failures=settings.max_failures,
-                controller_failure_limit=settings.max_failures,  # type: ignore[call-arg]  # Train V2's; mypy sees V1's
-            ),
-            logging_config=LoggingConfig(log_level="WARNING"),
-        ),
-    )
-    trainer.fit()
-    run.delete_folder()
+    train_on_workers(_worker, arguments, config.pretrain, run)
 
 
 def _worker(arguments: dict[str, Any]) -> None:
@@ -137,9 +112,9 @@ def _worker(arguments: dict[str, Any]) -> None:
     context, device = ray.train.get_context(), ray.train.torch.get_device()
     logging.getLogger().setLevel(logging.WARNING)
     rank, world_size = context.get_world_rank(), context.get_world_size()
-    reduce = _all_reduce if world_size > 1 else _alone
+    reduce = reduction(world_size)
     restored = read_state(kept)
-    _check_same_step(restored[0].step if restored else 0, world_size, reduce, device)
+    check_same_step(restored[0].step if restored else 0, world_size, reduce, device)
     if rank == 0:
         say_where(restored)
 
@@ -153,17 +128,8 @@ def _worker(arguments: dict[str, Any]) -> None:
             rank=rank,
             world_size=world_size,
             reduce=reduce,
-            must_save=SpotWarning(),
+            must_save=SpotWarning("pretrain"),
         )
-
-
-def _check_same_step(step: int, world_size: int, reduce: Callable[[Tensor], None], device: torch.device) -> None:
-    """Raise RuntimeError, for Ray Train to start all workers again, where one read a checkpoint older than another."""
-    moments = torch.tensor([step, step * step], dtype=torch.float64, device=device)
-    reduce(moments)
-    mean, mean_square = (moments / world_size).tolist()
-    if mean_square != mean * mean:
-        raise RuntimeError(f"the workers found checkpoints of different outer steps in one place; this one of {step}")
 
 
 def say_where(restored: tuple[MetaState, History] | None) -> None:
@@ -171,38 +137,10 @@ def say_where(restored: tuple[MetaState, History] | None) -> None:
         say(f"pretrain: goes on after outer step {restored[0].step}")
 
 
-class SpotWarning:
-    """True once for every announcement that the cluster takes the node of a worker away.
-
-    Every worker must ask equally often: Ray answers all of them alike, when all have asked.
-    """
-
-    def __init__(self) -> None:
-        self._heeded: set[str] = set()
-
-    def __call__(self) -> bool:
-        info = ray.train.get_preemption_info()
-        news = set(info.preempted_node_ids if info else ()) - self._heeded
-        if news and ray.train.get_context().get_world_rank() == 0:
-            say(f"pretrain: a node is about to be taken away: {', '.join(sorted(news))}; checkpoint")
-        self._heeded |= news
-        return bool(news)
-
-
-def _all_reduce(flat: Tensor) -> None:
-    torch.distributed.all_reduce(flat)
-
-
-def _alone(flat: Tensor) -> None:
-    """One worker's sum is the sum."""
-
-
 def _check_resources(config: Config) -> None:
     settings = config.pretrain
+    require_workers(settings, config.wait_for_nodes_s, "pretrain")
     count = settings.min_workers or settings.workers
-    fix = "lower pretrain.workers, pretrain.cpus_per_worker or pretrain.gpus_per_worker"
-    piece = {"CPU": settings.cpus_per_worker, "GPU": settings.gpus_per_worker}
-    require(piece, count, config.wait_for_nodes_s, "pre-training wants", fix)
     if settings.episodes == "stream" and count * settings.cpus_per_worker + 1 > ray.cluster_resources().get("CPU", 0):
         raise InputError(
             f"pretrain.episodes stream makes tasks beside {count} workers of {settings.cpus_per_worker:g} CPUs: it "

@@ -118,6 +118,8 @@ def _way_of_bundle(bundle: Bundle) -> Way:
     labels = f"{len(learned)} images, listed by their hashes in the bundle" if learned else "not noted in the bundle"
     prompts = f"{len(names)} tasks of {', '.join(bundle.sources) or 'unknown'}" if names else "not pre-trained"
     way = [("backbone", f"{bundle.backbone.name}, weights sha256 {bundle.backbone_sha256[:12]}"), ("prompts", prompts)]
+    if "teacher" in made:
+        way.append(("teacher", f"{made['teacher']['name']}, on {made['unlabelled_images']} images without labels"))
     if bundle.kind == "model":
         way += [("target", str(made.get("target", "unknown"))), ("labels", labels)]
         way += [(key, str(made[key])) for key in ("lambda", "shots", "split_seed", "seed", "epochs") if key in made]

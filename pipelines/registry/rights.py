@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from grmp_core.model.bundle import Bundle
+from grmp_core.model.nano_trunk import SIZES
 from grmp_core.model.settings import EMBEDDED
 
 _RATED_TABLES = ("kadid10k", "tid2013")
@@ -35,14 +36,18 @@ def rights_of(bundle: Bundle) -> list[Right]:
     """Of the code, the start weights, and every data set that touched the model, in this order; each once a use."""
     backbone, table = bundle.backbone, rights_table()
     rights = [_right("code", "grmp-iqa", "code", table["code"]["grmp-iqa"])]
-    if backbone.checkpoint is not None and backbone.name != EMBEDDED:
+    embedded = backbone.name in SIZES
+    if backbone.checkpoint is not None and not embedded:
         rights.append(_right("weights", f"{backbone.name} from a file", "backbone", _UNKNOWN))
         used: list[tuple[str, str]] = [("unknown", "training of the backbone")]
     else:
-        key = backbone.name if backbone.name == EMBEDDED else str(backbone.pretrained)
+        key = EMBEDDED if embedded else str(backbone.pretrained)
         entry = table["weights"].get(key, _UNKNOWN)
         rights.append(_right("weights", f"{backbone.name} {backbone.pretrained or ''}".strip(), "backbone", entry))
         used = [(name, "training of the backbone") for name in entry.get("made_of", ["unknown"])]
+    teacher = bundle.provenance.get("teacher")
+    if teacher is not None:
+        rights.append(_right("weights", teacher["name"], "teacher", {**_UNKNOWN, "licence": teacher["licence"]}))
     used += [(source, "pre-training of the prompts") for source in bundle.sources]
     if bundle.sources and not set(bundle.sources) <= set(_RATED_TABLES):
         used += [(name, "mean scores as labels in pre-training") for name in _RATED_TABLES]

@@ -27,7 +27,7 @@ BLOCKS_OF_A_WORKER = 8
 
 def rows_on_cluster(
     config: Config,
-    bundle: Bundle,
+    bundle: Bundle | None,
     worker: type,
     given: tuple[Any, ...],
     inputs: Sequence[dict[str, Any]],
@@ -40,6 +40,7 @@ def rows_on_cluster(
     """The rows that workers make of `inputs`, in any order, as they come.
 
     Args:
+        bundle: that workers hold; null where they hold none.
         worker: made of `given` and the content of the backbone's own file, for nodes that do not see it (a list, empty
             where the backbone has none); called with Arrow tables of inputs.
         command, unit: for the progress, such as score and image.
@@ -50,7 +51,7 @@ def rows_on_cluster(
     """
     if not inputs:
         return
-    settings, weights = config.score, bundle.backbone.checkpoint
+    settings, weights = config.score, bundle and bundle.backbone.checkpoint
     with ray_session():
         shipped = [ray.put(Path(weights).read_bytes())] if weights else []
         share = {"GPU": settings.gpus_per_worker} if settings.gpus_per_worker else {"CPU": 1.0}

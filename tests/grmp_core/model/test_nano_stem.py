@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
 from grmp_core.model import nano_stem as stem
-from grmp_core.model.nano_stem import STAGES, LiteTokens, SameConv, cell_moments, folded_state
+from grmp_core.model.nano_stages import STAGES
+from grmp_core.model.nano_stem import LiteTokens, SameConv, cell_moments, folded_state
 
 
 @pytest.fixture(scope="module")

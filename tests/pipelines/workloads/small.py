@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import threading
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 
 from grmp_core.procedural import scenes
 from pipelines.configuration.schema import Config
+from tests.checkpoints import has_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 TASKS = ("gaussian_blur", "white_noise")
@@ -44,3 +49,16 @@ def assert_same(ours: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
     assert ours.keys() == expected.keys()
     for name, tensor in expected.items():
         torch.testing.assert_close(ours[name], tensor, rtol=rtol, atol=1e-9)
+
+
+def kill_a_train_worker(run: Path, killed: list[int], stop: threading.Event) -> None:
+    """SIGKILL to one Ray Train worker as soon as the run in the folder `run` has a checkpoint to go on from."""
+    while not stop.is_set():
+        if has_checkpoint(run):
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if any("RayTrainWorker" in part for part in process.cmdline()):
+                        process.kill()
+                        killed.append(process.pid)
+                        return
+        time.sleep(0.02)

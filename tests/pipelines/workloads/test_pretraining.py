@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shutil
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 import yaml
@@ -29,8 +26,8 @@ from pipelines.configuration.models import TrackingConfig
 from pipelines.pretraining import checkpoints, pretraining_run, training_loop
 from pipelines.pretraining.pretraining_run import pretrain_prompts
 from pipelines.tracking.catching_up import log_outbox
-from tests.checkpoints import GOES_ON, has_checkpoint
-from tests.pipelines.workloads.small import ROOT, assert_same, moved
+from tests.checkpoints import GOES_ON
+from tests.pipelines.workloads.small import ROOT, assert_same, kill_a_train_worker, moved
 
 pytestmark = pytest.mark.ray
 
@@ -160,7 +157,7 @@ def test_two_workers_and_a_killed_one_give_one_process_prompts(config, store, ou
     spread = moved(longer, output, "killed", workers=2)
     killed: list[int] = []
     stop = threading.Event()
-    thread = threading.Thread(target=kill_a_train_worker, args=(Path(spread.output), killed, stop))
+    thread = threading.Thread(target=kill_a_train_worker, args=(Path(spread.output) / "pretrain", killed, stop))
     thread.start()
     try:
         result = pretrain_prompts(spread)
@@ -171,19 +168,6 @@ def test_two_workers_and_a_killed_one_give_one_process_prompts(config, store, ou
     assert GOES_ON in capfd.readouterr().err
     assert [record["step"] for record in result.history] == list(range(1, 7))
     assert_same(read_bundle(locate(result.bundle)).parameters, prompts)
-
-
-def kill_a_train_worker(output: Path, killed: list[int], stop: threading.Event) -> None:
-    """SIGKILL to one Ray Train worker as soon as there is a checkpoint to go on from."""
-    while not stop.is_set():
-        if has_checkpoint(output / "pretrain"):
-            for process in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    if any("RayTrainWorker" in part for part in process.cmdline()):
-                        process.kill()
-                        killed.append(process.pid)
-                        return
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

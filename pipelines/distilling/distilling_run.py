@@ -1,0 +1,283 @@
+"""Distillation: the teacher scores images without labels, a student learns from the scores and becomes a bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from grmp_core.distilling.student import PROMPTS, check_smaller, new_student, tower_size
+from grmp_core.errors import ImageError, InputError
+from grmp_core.evaluation.metrics import srcc
+from grmp_core.identity import Identity, digest_of
+from grmp_core.imaging.decoding import id_of_file
+from grmp_core.imaging.listing import NotTaken
+from grmp_core.model.backbone import Backbone, load_backbone
+from grmp_core.model.bundle import LEARNED_FROM, Bundle, load_predictor, write_bundle
+from grmp_core.model.nano_trunk import SIZES
+from grmp_core.model.quality_model import Parameters
+from grmp_core.model.settings import BackboneConfig
+from grmp_core.score_range import ScoreRange
+from grmp_core.storage import Location
+from pipelines.configuration.schema import Config
+from pipelines.distilling.image_views import ViewPlan, ViewReader
+from pipelines.distilling.teacher_scores import ScoredImages, scored_images
+from pipelines.distilling.teachers import TeacherSource, find_teacher
+from pipelines.distilling.training_loop import Lesson, learn_here, say_where, worker
+from pipelines.few_shot.labelled_target import bad_rows, check_rejects, load_target
+from pipelines.runtime.console import table
+from pipelines.runtime.provenance import output_folder, versions, write_manifest
+from pipelines.runtime.ray_session import ray_session
+from pipelines.scoring.image_tables import ImageInput
+from pipelines.scoring.inputs import find_images
+from pipelines.training.checkpoints import read_checkpoint, state_folder
+from pipelines.training.workers import require_workers, train_on_workers
+
+HELD_OUT_SHARE, MOST_HELD_OUT = 0.1, 200
+"""Images that the student does not learn from: they show how well it imitates."""
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Result of `grmp distil`."""
+
+    bundle: str
+    images: int
+    labels: int
+    parameters: int
+    teacher_parameters: int | None
+    teacher_srcc: float
+    """SRCC of student and teacher on held-out images; NaN where there are too few."""
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def as_text(self) -> str:
+        row = {
+            "images": self.images,
+            "labels": self.labels,
+            "parameters": self.parameters,
+            "of the teacher": self.teacher_parameters or "unknown",
+            "SRCC with the teacher": self.teacher_srcc,
+            "seconds": round(self.seconds),
+        }
+        return f"{table([row])}\n{self.bundle}"
+
+
+class Labelled(NamedTuple):
+    """Images with human scores."""
+
+    images: tuple[ImageInput, ...]
+    quality_M: np.ndarray
+    """In [0, 1]."""
+    left_out: tuple[dict[str, str], ...]
+    """Path and reason of the rows that are left out."""
+
+
+def distil_student(config: Config) -> Distillation:
+    """Write the bundle `<output>/distil/<student>/bundle`. An interrupted run goes on where it was.
+
+    InputError for no teacher, no images, a teacher that fails, and a student larger than its teacher.
+    """
+    started = time.time()
+    if not config.distil.images:
+        raise InputError("no images to learn from: name some without labels (grmp distil folder/ --teacher …)")
+    source = find_teacher(config)
+    backbone = load_student(config, source)
+    plan = view_plan(config, source, backbone)
+    labelled = labelled_images(config, plan)
+    inputs = find_images(config.distil.images)
+    with ray_session() if config.distil.workers else nullcontext():
+        scored = scored_images(config, source, inputs.images, plan, output_folder(config, "distil") / "teacher-scores")
+        return teach(config, source, scored, labelled, plan, started, not_taken=inputs.not_taken)
+
+
+def teach(
+    config: Config,
+    source: TeacherSource,
+    scored: ScoredImages,
+    labelled: Labelled,
+    plan: ViewPlan,
+    started: float,
+    not_taken: Sequence[NotTaken] = (),
+) -> Distillation:
+    """Train the student of the configuration on scored images, and write its bundle."""
+    backbone = load_student(config, source)
+    folder = output_folder(config, "distil") / backbone.config.name.replace("/", "-")
+    scale = scale_of(source, scored)
+    quality_NV = np.asarray(scale.to_quality(scored.scores_NV))
+    held_out = min(int(HELD_OUT_SHARE * len(scored.images)), MOST_HELD_OUT)
+    lesson = Lesson(
+        images=scored.images[held_out:],  # sorted by content, which is as good as any order
+        quality_NV=quality_NV[held_out:],
+        labelled=labelled.images,
+        labels_M=labelled.quality_M,
+        label_weight=config.distil.label_weight if labelled.images else 0.0,
+        plan=plan,
+        student=backbone.config,
+    )
+    identity = distilling_identity(config, source, backbone, scored, lesson)
+    state = _trained(config, lesson, identity, folder)
+    bundle = _bundle(config, source, backbone, state["learned"], scale, lesson)
+    agreement = _agreement(bundle, scored.images[:held_out], quality_NV[:held_out], plan)
+    bundle = dataclasses.replace(bundle, metrics={"teacher_srcc": agreement})
+    write_bundle(folder / "bundle", bundle)
+    (folder / "history.json").write_json({"history": state["history"]})
+    counts = {"images": len(lesson.images), "held_out": held_out, "labels": len(labelled.images)}
+    write_manifest(
+        folder,
+        "distil",
+        config,
+        started,
+        inputs={"identity": identity.digest, "teacher": source.identity},
+        counts=counts | {"steps": state["step"], "scored_before": scored.scored_before},
+        rejected=(*scored.rejected, *labelled.left_out),
+        not_taken=[left.as_row() for left in not_taken],
+    )
+    sizes = (tower_size(backbone), source.size)
+    seconds = time.time() - started
+    return Distillation((folder / "bundle").uri, len(lesson.images), len(labelled.images), *sizes, agreement, seconds)
+
+
+def _trained(config: Config, lesson: Lesson, identity: Identity, folder: Location) -> dict[str, Any]:
+    """The last checkpoint of the training, which goes on where it was."""
+    settings = config.distil
+    kept = state_folder(folder / "state", identity, "distil")
+    reached = read_checkpoint(kept)
+    if reached is not None and reached["step"] >= settings.steps:
+        say_where(reached)
+        return reached
+    arguments = {"config": config, "lesson": lesson, "kept": kept.uri}
+    if settings.workers == 0:
+        learn_here(arguments)
+    else:
+        require_workers(settings, config.wait_for_nodes_s, "distil")
+        train_on_workers(worker, arguments, settings, folder / "train" / f"{identity.digest}-{time.time_ns()}")
+    reached = read_checkpoint(kept)
+    if reached is None:
+        raise RuntimeError(f"distillation ended without a checkpoint in {kept.uri}")
+    return reached
+
+
+def load_student(config: Config, source: TeacherSource) -> Backbone:
+    """What the student starts from. InputError where it cannot be had, has no text tower to read it, or is larger than
+    the teacher."""
+    backbone = load_backbone(student_backbone(config))
+    check_smaller(tower_size(backbone), source.size, (backbone.config.name, source.name))
+    new_student(backbone, config.precision)
+    return backbone
+
+
+def student_backbone(config: Config) -> BackboneConfig:
+    """The backbone that the student starts from."""
+    name, weights = config.distil.student, config.distil.weights
+    if weights is None and name not in SIZES:
+        raise InputError(f"distil.student {name} has no weights to start from: set distil.weights to a tag or a file")
+    if weights is not None and os.path.isfile(weights):
+        return BackboneConfig(name=name, checkpoint=weights).at_home()
+    return BackboneConfig(name=name, pretrained=weights)
+
+
+def view_plan(config: Config, source: TeacherSource, backbone: Backbone) -> ViewPlan:
+    """Views as the teacher's bundle has them, or of the configuration for a plug-in; at the student's input size."""
+    views, limits = config.views, config.images
+    if source.bundle is not None:
+        views = dataclasses.replace(source.bundle.views, train_views=config.views.train_views)
+        limits = dataclasses.replace(limits, colour_profiles=source.bundle.colour_profiles)
+    return ViewPlan(views=views, size_px=backbone.image_size_px, seed=config.seed, limits=limits)
+
+
+def labelled_images(config: Config, plan: ViewPlan) -> Labelled:
+    """The images of the target; none without one. InputError as of `load_target` and `check_rejects`."""
+    if not config.target.path or config.distil.label_weight == 0:
+        return Labelled((), np.empty(0), ())
+    target, reader = load_target(config.target), ViewReader(plan)
+    kept, unreadable = list[int](), list[dict[str, str]]()
+    for row, path in enumerate(target.image_paths):
+        try:
+            reader.views_of(ImageInput.file(path))
+            kept.append(row)
+        except ImageError as error:
+            unreadable.append({"path": path, "reason": error.reason})
+    check_rejects(config.target, len(target), unreadable, bad_rows(target))
+    images = tuple(ImageInput.file(target.image_paths[row]) for row in kept)
+    return Labelled(images, target.quality[kept], (*bad_rows(target), *unreadable))
+
+
+def scale_of(source: TeacherSource, scored: ScoredImages) -> ScoreRange:
+    """From the teacher's scores to quality: a bundle gives quality; a plug-in's scale is the range that it has used."""
+    if source.bundle is not None:
+        return ScoreRange(mos_min=0, mos_max=1)
+    low, high = float(scored.scores_NV.min()), float(scored.scores_NV.max())
+    if low == high:
+        raise InputError(f"teacher {source.name} gave all {len(scored.images)} images the score {low:g}; see to it")
+    return ScoreRange(mos_min=low, mos_max=high)
+
+
+def distilling_identity(
+    config: Config, source: TeacherSource, backbone: Backbone, scored: ScoredImages, lesson: Lesson
+) -> Identity:
+    """Every setting and input that decides about the student. The number of workers and where files lie are none."""
+    names = ("steps", "groups_per_step", "images_per_group", "lr")
+    parts = {f"distil.{name}": getattr(config.distil, name) for name in names}
+    pairs = zip(lesson.labelled, lesson.labels_M.tolist(), strict=True)
+    labels = [(id_of_file(image.path), label) for image, label in pairs]
+    data = digest_of(list(scored.image_ids), scored.scores_NV.tobytes(), labels)
+    about = {"backbone.sha256": backbone.weights_sha256, "student": lesson.student.name, "data": data}
+    about |= {"seed": config.seed, "precision": config.precision, "label_weight": lesson.label_weight}
+    return Identity.of(parts | about | {"teacher": source.identity})
+
+
+def _bundle(
+    config: Config,
+    source: TeacherSource,
+    backbone: Backbone,
+    learned: Parameters,
+    scale: ScoreRange,
+    lesson: Lesson,
+) -> Bundle:
+    teacher, plan = source.bundle, lesson.plan
+    made = teacher.provenance if teacher is not None else {}
+    own = [id_of_file(image.path) for image in lesson.labelled]
+    seen = {name for name in (*own, *made.get(LEARNED_FROM, ())) if name is not None}
+    about = {name: made[name] for name in ("target", "pretraining") if name in made}
+    if lesson.labelled:
+        about["target"] = config.target.dataset
+    return Bundle(
+        kind="model",
+        backbone=lesson.student,
+        backbone_sha256=backbone.weights_sha256,
+        prompts=PROMPTS,
+        views=plan.views,
+        precision=config.precision if teacher is None else teacher.precision,
+        parameters=learned,
+        colour_profiles=plan.limits.colour_profiles,
+        score_range=scale if teacher is None else teacher.score_range,
+        provenance={
+            **about,
+            "teacher": source.record(),
+            LEARNED_FROM: sorted(seen),
+            "unlabelled_images": len(lesson.images),
+            "label_weight": lesson.label_weight,
+            "steps": config.distil.steps,
+            "seed": config.seed,
+            "versions": versions(),
+        },
+    )
+
+
+def _agreement(bundle: Bundle, images: tuple[ImageInput, ...], quality_NV: np.ndarray, plan: ViewPlan) -> float:
+    """SRCC of the student's and the teacher's mean quality of the views of each image."""
+    if len(images) < 3:
+        return float("nan")
+    predictor, reader = load_predictor(bundle, "student"), ViewReader(plan)
+    predicted = [float(predictor(torch.from_numpy(reader.views_of(image))).mean()) for image in images]
+    return float(srcc(np.array(predicted), quality_NV.mean(axis=1)))

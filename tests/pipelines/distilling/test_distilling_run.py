@@ -1,0 +1,195 @@
+"""Distillation in one process: what is kept, what is refused, and what comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from grmp_core.errors import InputError
+from grmp_core.imaging.decoding import ImageLimits
+from grmp_core.imaging.views import ViewConfig
+from grmp_core.model.bundle import LEARNED_FROM, read_bundle
+from grmp_core.model.scorer import Scorer
+from grmp_core.storage import locate
+from pipelines.configuration.distilling import DistilConfig
+from pipelines.configuration.labels import TargetConfig
+from pipelines.configuration.models import CardConfig
+from pipelines.configuration.schema import Config
+from pipelines.distilling import teacher_scores, training_loop
+from pipelines.distilling.distilling_run import distil_student
+from pipelines.distilling.training_loop import image_numbers
+from pipelines.registry.origin import card_of
+from pipelines.training import checkpoints
+from tests.pipelines.distilling.plugins import install
+from tests.pipelines.workloads.small import write_png
+
+IMAGES = 12
+
+
+@pytest.fixture
+def plugins(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("plugins")
+    monkeypatch.syspath_prepend(str(folder))
+    install(folder)
+    yield
+    sys.modules.pop("brightness_teacher", None)
+
+
+@pytest.fixture
+def config(tmp_path, checkpoints, plugins) -> Config:
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for i in range(IMAGES):
+        low, high = sorted(rng.integers(0, 256, 2))
+        write_png(tmp_path / "images" / f"{i}.png", rng.integers(low, high + 1, (40, 44, 3), dtype=np.uint8))
+    rows = "".join(f"images/{i}.png,{i}\n" for i in range(4))
+    (tmp_path / "labels.csv").write_text(f"image,mos\n{rows}")
+    return Config(
+        output=str(tmp_path / "run"),
+        views=ViewConfig(train_views=2, score_grid=1),
+        target=TargetConfig(path=str(tmp_path / "labels.csv"), score_min=0, score_max=3),
+        distil=DistilConfig(
+            teacher="brightness",
+            student="tiny-quickgelu",
+            weights=checkpoints("tiny-quickgelu", 1),
+            images=(str(tmp_path / "images"),),
+            steps=4,
+            images_per_group=3,
+            workers=0,
+            checkpoint_every=1,
+        ),
+    )
+
+
+def changed(config: Config, output: str | None = None, **settings) -> Config:
+    distil = dataclasses.replace(config.distil, **settings)
+    return dataclasses.replace(config, distil=distil, output=f"{config.output}{output}" if output else config.output)
+
+
+def test_the_student_is_a_bundle_on_the_teachers_scale_that_says_where_it_comes_from(config):
+    result = distil_student(config)
+    assert (result.images, result.labels, result.teacher_parameters) == (11, 4, None)
+    bundle = read_bundle(locate(result.bundle))
+    assert (bundle.kind, bundle.score_range.mos_min < bundle.score_range.mos_max) == ("model", True)
+    assert bundle.provenance["teacher"]["licence"] == "MIT"
+    assert len(bundle.provenance[LEARNED_FROM]) == 4
+    score = Scorer(bundle, "student").score([np.full((40, 40, 3), 90, dtype=np.uint8)])[0]
+    assert 0 < score.quality < 1
+    assert bundle.score_range.mos_min < score.mos_scale_score < bundle.score_range.mos_max
+    card = card_of(dataclasses.replace(config, card=CardConfig(model=result.bundle))).as_text()
+    assert "* teacher: Brightness, on 11 images without labels" in card
+    assert "| Brightness | teacher | MIT | unknown |" in card
+
+
+def test_it_learns_what_the_teacher_sees(config):
+    """More steps imitate better, on images that took part in none."""
+    longer = changed(config, steps=60, label_weight=0.0, checkpoint_every=60)
+    distil_student(longer)
+    history = (locate(config.output) / "distil" / "tiny-quickgelu" / "history.json").read_json()["history"]
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+
+
+def test_no_image_is_scored_twice_and_a_content_counts_once(config, monkeypatch, tmp_path, capsys):
+    asked = []
+    scores_of = teacher_scores.scores_of
+    monkeypatch.setattr(teacher_scores, "scores_of", lambda t, v: asked.append(len(v)) or scores_of(t, v))
+    distil_student(config)
+    assert sum(asked) == 2 * IMAGES
+    (tmp_path / "images" / "copy.png").write_bytes((tmp_path / "images" / "0.png").read_bytes())
+    (tmp_path / "images" / "bad.png").write_bytes(b"no picture")
+    write_png(tmp_path / "images" / "new.png", np.full((40, 40, 3), 7, dtype=np.uint8))
+    result = distil_student(config)
+    assert sum(asked) == 2 * IMAGES + 2
+    assert result.images == 12  # of 13 contents one is held out
+    assert "skipped" in (said := capsys.readouterr().err)
+    assert f"{IMAGES} of {IMAGES + 1} images were scored before" in said
+    manifest = (locate(result.bundle).parent / "manifest.json").read_json()
+    assert [row["path"].rsplit("/", 1)[-1] for row in manifest["rejected"]] == ["bad.png"]
+
+
+def test_an_interrupted_run_goes_on_and_is_bit_for_bit_the_same(config, monkeypatch, capsys):
+    whole = read_bundle(locate(distil_student(changed(config, "-whole")).bundle)).parameters
+    write = checkpoints.write_checkpoint
+
+    def die(place, step, content) -> None:
+        write(place, step, content)
+        if step == 2:
+            raise RuntimeError("the end came early")
+
+    monkeypatch.setattr(training_loop, "write_checkpoint", die)
+    with pytest.raises(RuntimeError, match="came early"):
+        distil_student(config)
+    monkeypatch.setattr(training_loop, "write_checkpoint", write)
+    parameters = read_bundle(locate(distil_student(config).bundle)).parameters
+    assert "distil: goes on after step 2" in capsys.readouterr().err
+    assert parameters.keys() == whole.keys()
+    assert all(torch.equal(parameters[name], tensor) for name, tensor in whole.items())
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ("nan", r"^teacher Nan gave the score nan \(first at .*\.png\); the scores of 12 images are kept$"),
+        ("fewer", r"^teacher Fewer gave \d+ scores for \d+ pictures"),
+        ("raises", r"^teacher Raises failed \(ValueError: out of order\)"),
+        ("small", r"student tiny-quickgelu has [\d,]+ parameters, its teacher Small only 7"),
+    ],
+)
+def test_a_teacher_that_fails_is_one_line_and_what_was_scored_stays(config, teacher, message, monkeypatch):
+    distil_student(config)  # an honest run before, whose files stay
+    kept = {file.uri for file in locate(config.output).list(recursive=True)}
+    if teacher == "nan":  # the same teacher goes bad for new content
+        good = teacher_scores.scores_of
+        monkeypatch.setattr(teacher_scores, "_ROWS_OF_A_CALL", 1)
+        calls = []
+
+        def scores_of(given, views):
+            calls.append(1)
+            if len(calls) > IMAGES:
+                given = sys.modules["brightness_teacher"].nan
+            return good(given, views)
+
+        monkeypatch.setattr(teacher_scores, "scores_of", scores_of)
+        folder = locate(config.distil.images[0])
+        config = changed(config, "-nan", teacher="brightness")
+        write_png(f"{folder.path}/new.png", np.full((40, 40, 3), 7, dtype=np.uint8))
+    else:
+        config = changed(config, teacher=teacher)
+    with pytest.raises(InputError, match=message) as caught:
+        distil_student(config)
+    assert "\n" not in str(caught.value)
+    assert kept <= {file.uri for file in locate(config.output.removesuffix("-nan")).list(recursive=True)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"images": ()}, "no images to learn from"),
+        ({"teacher": None}, "no teacher: give --teacher"),
+        ({"weights": None}, r"distil\.student tiny-quickgelu has no weights to start from"),
+        ({"teacher": "nowhere"}, "no bundle at .*nowhere"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(config, settings, message):
+    with pytest.raises(InputError, match=message):
+        distil_student(changed(config, **settings))
+
+
+def test_every_image_comes_once_a_pass_in_an_order_of_its_own():
+    drawn = [image for group in range(14) for image in image_numbers(group, count=7, per_group=3, seed=1)]
+    passes = [drawn[start : start + 7] for start in range(0, 42, 7)]
+    assert all(sorted(one) == list(range(7)) for one in passes)
+    assert passes[0] != passes[1]
+    assert image_numbers(0, count=2, per_group=7, seed=1)[:2] != []
+
+
+def test_colour_profiles_are_those_of_the_teachers_bundle(config, unadapted_folder):
+    bundle = read_bundle(locate(unadapted_folder))
+    limits = ImageLimits(colour_profiles=not bundle.colour_profiles)
+    own = dataclasses.replace(changed(config, teacher=unadapted_folder, steps=1), images=limits)
+    student = read_bundle(locate(distil_student(own).bundle))
+    assert (student.colour_profiles, student.precision) == (bundle.colour_profiles, bundle.precision)
