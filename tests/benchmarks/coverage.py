@@ -1,10 +1,11 @@
 """How many labels intervals hold, and how many images that are no photos are found to be unlike.
 
-    python -m tests.benchmarks.coverage --photos livec=MATERIAL_OF_LIVEC ss02=MATERIAL_OF_SS02 --draws 100
+    python -m tests.benchmarks.coverage --photos livec=MATERIAL_OF_LIVEC:100 ss02=MATERIAL_OF_SS02 --draws 100
     python -m tests.benchmarks.coverage --material MATERIAL --draws 20
     python -m tests.benchmarks.coverage --sweep runs/livec/sweep
 
-The first takes folders that `grmp train_backbone prepare` has written, and measures with the cheap learner: residual
+The first takes folders that `grmp train_backbone prepare` has written (`:100` where scores go from 0 to 100 and not to
+1), and measures with the cheap learner: residual
 ridge on frozen features of the embedded backbone, with folds and intervals as adaptation has them. Labels of each
 target are drawn at random; photos of the others show what happens where images are not like the labelled ones. What is
 measured of photos is kept in `--cache` by the hash of the weights. Intervals of one width stand beside those that are
@@ -15,6 +16,8 @@ models of a sweep.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,7 +214,9 @@ def sweep_rows(folder: str) -> list[dict[str, object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--photos", nargs="+", default=[], metavar="NAME=DIR", help="folders of train_backbone prepare")
+    parser.add_argument(
+        "--photos", nargs="+", default=[], metavar="NAME=DIR[:MAX]", help="folders of train_backbone prepare"
+    )
     parser.add_argument(
         "--material", type=Path, metavar="DIR", help="of training: held-out photos, to choose settings on"
     )
@@ -225,8 +230,11 @@ def main() -> None:
     torch.set_num_threads(1)
     backbone = load_backbone(BackboneConfig())
     backbone.clip.bfloat16()
-    given = (entry.split("=", 1) for entry in options.photos)
-    targets = {name: measured_target(backbone, name, folder, options.cache) for name, folder in given}
+    targets = {}
+    for entry in options.photos:
+        name, folder, most = re.fullmatch(r"([^=]+)=(.+?)(?::([0-9.]+))?", entry).groups()
+        found = measured_target(backbone, name, folder, options.cache)
+        targets[name] = dataclasses.replace(found, quality_N=found.quality_N / float(most or 1))
     if options.material:
         targets |= {f"held out, {c}": measured_held_out(backbone, options.material, c, options.cache) for c in CHANGES}
     print(table(coverage_rows(targets, options.draws)))
