@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 
@@ -21,13 +21,15 @@ class TeacherError(Exception):
     """A teacher that has given no scores, in one line."""
 
 
-@runtime_checkable
 class Teacher(Protocol):
     """What an entry point of `GROUP` names. It may have `parameters`, the number of its weights, too."""
 
-    name: str
-    licence: str
-    """Of its scores, as people read it: `MIT`, `unknown`."""
+    @property
+    def name(self) -> str: ...
+    @property
+    def licence(self) -> str:
+        """Of its scores, as people read it: `MIT`, `unknown`."""
+        ...
 
     def __call__(self, images: list[np.ndarray]) -> Sequence[float]:
         """uint8 RGB pictures (H, W, 3) -> a score each, higher better, on any scale."""

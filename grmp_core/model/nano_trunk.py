@@ -80,7 +80,7 @@ def _trunk(size: TrunkSize, pretrained: bool = False, num_classes: int = 0, **_:
         class_token=False,
         global_pool="avg",
         fc_norm=False,
-        embed_layer=partial(LiteTokens, cut=size.stem),  # type: ignore[arg-type]
+        embed_layer=partial(LiteTokens, cut=size.stem),
         block_fn=_block,  # type: ignore[arg-type]  # a function that makes a block, where timm names a class
         num_classes=num_classes,
     )

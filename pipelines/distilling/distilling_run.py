@@ -231,7 +231,11 @@ def distilling_identity(
     pairs = zip(lesson.labelled, lesson.labels_M.tolist(), strict=True)
     labels = [(id_of_file(image.path), label) for image, label in pairs]
     data = digest_of(list(scored.image_ids), scored.scores_NV.tobytes(), labels)
-    about = {"backbone.sha256": backbone.weights_sha256, "student": lesson.student.name, "data": data}
+    about: dict[str, object] = {
+        "backbone.sha256": backbone.weights_sha256,
+        "student": lesson.student.name,
+        "data": data,
+    }
     about |= {"seed": config.seed, "precision": config.precision, "label_weight": lesson.label_weight}
     return Identity.of(parts | about | {"teacher": source.identity})
 
@@ -248,7 +252,7 @@ def _bundle(
     made = teacher.provenance if teacher is not None else {}
     own = [id_of_file(image.path) for image in lesson.labelled]
     seen = {name for name in (*own, *made.get(LEARNED_FROM, ())) if name is not None}
-    about = {name: made[name] for name in ("target", "pretraining") if name in made}
+    about: dict[str, Any] = {name: made[name] for name in ("target", "pretraining") if name in made}
     if lesson.labelled:
         about["target"] = config.target.dataset
     return Bundle(
