@@ -19,12 +19,13 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from torch import Tensor
 
+from grmp_core.continual.pair_losses import pair_distillation_loss
 from grmp_core.errors import NonFiniteLossError
 from grmp_core.evaluation.splits import validation_folds
 from grmp_core.learning.cross_fitting import best_epoch, cross_fitted, held_out_srcc
 from grmp_core.learning.gradient_projection import regularize
 from grmp_core.learning.labelled_views import LabelledViews, TokenRows
-from grmp_core.learning.losses import adaptation_loss, semantic_loss
+from grmp_core.learning.losses import adaptation_loss, margins, semantic_loss
 from grmp_core.learning.settings import AdaptConfig
 from grmp_core.model.quality_model import CALIBRATION, Parameters, QualityModel
 from grmp_core.seeds import generator_of, seed_of
@@ -47,19 +48,29 @@ class EpochRecord:
     projected_share: float
 
 
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """The number of epochs that held-out images choose."""
+
+    epochs: int
+    val_srcc: float
+    """SRCC of held-out predictions at the chosen epoch, over all labelled images that were held out."""
+    val_srcc_by_epoch: tuple[tuple[int, float], ...]
+    held_out_N: np.ndarray
+    """Quality of every labelled image from the model of the folds without it, after the epoch that the held-out images
+    of the other folds choose; float64 (N,). NaN where there is none: with one fold no other one can choose."""
+
+
 @dataclass(frozen=True)
 class AdaptResult:
     parameters: Parameters
     """Named like the model's own: low-rank updates are merged into the weights."""
     epochs: int
-    """Chosen by validation."""
     val_srcc: float
-    """SRCC of held-out predictions at the chosen epoch, over all labelled images that were held out."""
     val_srcc_by_epoch: tuple[tuple[int, float], ...]
     history: tuple[EpochRecord, ...]
     held_out_N: np.ndarray
-    """Quality of every labelled image from the model of the folds without it, after the epoch that the held-out images
-    of the other folds choose; float64 (N,). NaN where there is none: with one fold no other one can choose."""
+    """This and the others as `Validation` has them."""
 
 
 def adapt(
@@ -69,26 +80,43 @@ def adapt(
     config: AdaptConfig,
     seed: int,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    validation: Validation | None = None,
 ) -> AdaptResult:
     """Choose the number of epochs on held-out folds of `views`, then train on all of it from `start`.
 
+    validation: what `validate` gave for the same arguments, so that it is not done again.
+
     Raises InputError with fewer labelled images than folds, NonFiniteLossError when a loss stops being finite.
     """
+    validation = validation or validate(model, start, views, config, seed)
+    start = calibrated_start(model, start, views)
+    parameters, history = start, []
+    for record, trained in train(model, start, views, config, seed, validation.epochs):
+        parameters = trained
+        history.append(record)
+        if on_epoch is not None:
+            on_epoch(record)
+    return AdaptResult(
+        model.merged(parameters),
+        validation.epochs,
+        validation.val_srcc,
+        validation.val_srcc_by_epoch,
+        tuple(history),
+        validation.held_out_N,
+    )
+
+
+def validate(
+    model: QualityModel, start: Parameters, views: LabelledViews, config: AdaptConfig, seed: int
+) -> Validation:
+    """Choose the number of epochs on held-out folds of `views`. Raises as `adapt`."""
     folds = folds_of(config, views.reference_ids, seed)
     curve = list(held_out_curve(model, start, views, config, seed, folds))
     quality = views.quality_N.cpu().numpy()
     rows = [held_out for _, held_out in folds]
     scores = [(epoch, held_out_srcc(predicted, rows, quality)) for epoch, predicted in curve]
     epochs, val_srcc = best_epoch(scores, config.epochs)
-    held_out_N = cross_fitted(curve, rows, quality, config.epochs)
-    start = calibrated_start(model, start, views)
-    parameters, history = start, []
-    for record, trained in train(model, start, views, config, seed, epochs):
-        parameters = trained
-        history.append(record)
-        if on_epoch is not None:
-            on_epoch(record)
-    return AdaptResult(model.merged(parameters), epochs, val_srcc, tuple(scores), tuple(history), held_out_N)
+    return Validation(epochs, val_srcc, tuple(scores), cross_fitted(curve, rows, quality, config.epochs))
 
 
 def validation_curve(
@@ -189,6 +217,8 @@ class AdaptationBatch:
     weight_B: Tensor | None = None
     noise_seed: int = 0
     """For a head that learns from noise."""
+    before_B: Tensor | None = None
+    """As of `LabelledViews`."""
 
     @staticmethod
     def gather(views: LabelledViews, rows: Tensor, chosen: Tensor, noise_seed: int = 0) -> AdaptationBatch:
@@ -198,6 +228,7 @@ class AdaptationBatch:
             views.quality_N[rows],
             None if views.weight_N is None else views.weight_N[rows],
             noise_seed,
+            None if views.before_NV is None else views.before_NV[rows, chosen],
         )
 
 
@@ -220,6 +251,9 @@ def adaptation_step(
     loss = adaptation_loss(prediction.quality_logits_BK, batch.quality_B, config.loss, batch.weight_B)
     if prediction.head_loss is not None:
         loss = loss + prediction.head_loss
+    if batch.before_B is not None:
+        kept = pair_distillation_loss(margins(prediction.quality_logits_BK), batch.before_B)
+        loss = loss + config.distillation * kept
     gradients = _gradients(loss, leaves, retain=regularizing)
     semantic, angle, share = math.nan, math.nan, 0.0
     if regularizing and prediction.scene_logits_BS is not None:

@@ -60,6 +60,8 @@ class LabelledViews:
     reference_ids: tuple[str, ...]
     weight_N: Tensor | None = None
     """How much each label counts in the loss; null: all alike."""
+    before_NV: Tensor | None = None
+    """`losses.margins` of the training views by a model whose order is to be kept; null: there is none."""
 
     def __len__(self) -> int:
         return len(self.quality_N)
@@ -74,6 +76,7 @@ class LabelledViews:
             self.statistics_NF[index],
             tuple(self.reference_ids[i] for i in rows),
             None if self.weight_N is None else self.weight_N[index],
+            None if self.before_NV is None else self.before_NV[index],
         )
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from grmp_core.continual.pair_losses import pair_ranking_loss
 from grmp_core.learning.settings import AdaptLoss
 
 
@@ -50,15 +51,23 @@ def concordance_loss(predicted_B: Tensor, quality_B: Tensor, weight_B: Tensor | 
 def adaptation_loss(
     logits_BK: Tensor, quality_B: Tensor, kind: AdaptLoss = "cross_entropy", weight_B: Tensor | None = None
 ) -> Tensor:
-    """`quality_loss`, or the sum of `concordance_loss` and twice `correlation_loss` of the predicted qualities.
+    """`quality_loss`, the sum of `concordance_loss` and twice `correlation_loss` of the predicted qualities, or
+    `pair_ranking_loss` of the differences of the logits.
 
     The sum is not in the published code. The mean cross-entropy of a few labels is mostly about their mean, which no
     rank shows; correlation is about the ranks, concordance keeps the scale. weight_B: as of `quality_loss`.
     """
     if kind == "cross_entropy":
         return quality_loss(logits_BK, quality_B, weight_B)
+    if kind == "pairs":
+        return pair_ranking_loss(margins(logits_BK), quality_B, weight_B)
     predicted_B = torch.softmax(logits_BK.float(), dim=-1)[:, 0]
     return concordance_loss(predicted_B, quality_B, weight_B) + 2 * correlation_loss(predicted_B, quality_B, weight_B)
+
+
+def margins(logits_BK: Tensor) -> Tensor:
+    """(B,) logit of the quality: by how much the logit of the good class phrase is above that of the other one."""
+    return (logits_BK[:, 0] - logits_BK[:, 1]).float()
 
 
 def _mean(values_B: Tensor, weight_B: Tensor | None) -> Tensor:

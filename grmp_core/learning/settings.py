@@ -14,7 +14,7 @@ from grmp_core.errors import InputError
 from grmp_core.model.settings import HeadConfig, HeadKind, TrainableConfig
 from grmp_core.settings import Settings
 
-AdaptLoss = Literal["cross_entropy", "concordance"]
+AdaptLoss = Literal["cross_entropy", "concordance", "pairs"]
 MetaLoss = Literal["cross_entropy", "msrcc", "triplet"]
 
 
@@ -49,7 +49,11 @@ class AdaptConfig(Settings):
     """L2 penalty of SGD: the gradient gets weight_decay x the parameter added."""
     loss: AdaptLoss = "cross_entropy"
     """`cross_entropy`: the published one. `concordance`: (1 - concordance correlation) + (1 - Pearson's correlation) of
-    a batch; better with few labels where the backbone's own score is good already."""
+    a batch; better with few labels where the backbone's own score is good already. `pairs`: which of two images is
+    better, for all pairs of a batch (fidelity loss); it does not learn the scale of the labels."""
+    distillation: Annotated[float, Ge(0)] = 10.0
+    """Weight of the model before in `grmp continual` with method replay_free; nothing else reads it. 10 in the
+    published code of continual BIQA."""
     folds: Annotated[int, Ge(1)] = 3
     """Parts of the labelled budget held out in turn to choose epoch and lambda; 1: one part, of size `holdout`."""
     holdout: Annotated[float, Gt(0), Lt(1)] = 0.2

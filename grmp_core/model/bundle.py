@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from grmp_core.confidence.evidence import Evidence
+from grmp_core.continual.gate import Gate
 from grmp_core.errors import InputError
 from grmp_core.identity import Identity, digest_of
 from grmp_core.imaging.views import ViewConfig
@@ -208,9 +209,13 @@ def load_predictor(
     check_backbone(bundle, backbone, where)
     members = separated(bundle.parameters)
     clips = [backbone.clip, *(copy.deepcopy(backbone.clip) for _ in members[1:])]  # a model takes its weights over
+    gate = Gate.from_parameters(bundle.parameters)
     predictors = []
-    for clip, parameters in zip(clips, members, strict=True):
+    for number, (clip, parameters) in enumerate(zip(clips, members, strict=True)):
         own = dataclasses.replace(backbone, clip=clip)
         model = QualityModel(own, bundle.prompts, precision=bundle.precision, head=bundle.head).to(device)
-        predictors.append(Predictor(model, parameters, deep=deep))
-    return EnsemblePredictor(predictors, bundle.parameters[WEIGHTS]) if WEIGHTS in bundle.parameters else predictors[0]
+        gate_looks = number == 0 and gate is not None and gate.deep
+        predictors.append(Predictor(model, parameters, deep=deep or gate_looks))
+    if WEIGHTS not in bundle.parameters:
+        return predictors[0]
+    return EnsemblePredictor(predictors, bundle.parameters[WEIGHTS], gate)

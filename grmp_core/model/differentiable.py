@@ -12,6 +12,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from grmp_core.continual.gate import Gate
 from grmp_core.errors import InputError
 from grmp_core.imaging.tensor_views import tensor_views
 from grmp_core.imaging.views import ViewConfig
@@ -44,6 +45,11 @@ class ImageQuality(nn.Module):
     def __init__(self, bundle: Bundle, where: str, *, backbone: Backbone | None = None) -> None:
         """`where` names the bundle in messages. InputError when its backbone cannot be had or differs."""
         super().__init__()
+        if Gate.from_parameters(bundle.parameters) is not None:
+            raise InputError(
+                f"bundle {where} weighs its models by a gate, which is not differentiable: it scores with grmp score "
+                "and grmp serve only; take a bundle of another continual.method"
+            )
         predictor = load_predictor(bundle, where, backbone)
         members = predictor.members if isinstance(predictor, EnsemblePredictor) else (predictor,)
         self.members = nn.ModuleList([member.model for member in members])

@@ -33,6 +33,7 @@ Parameters = dict[str, Tensor]
 CALIBRATION = "calibration_2"
 """Name of the learned (scale, offset) of the difference of the quality logits; (1, 0) where nothing learned it."""
 SCENE_TEMPLATE = "a photo of a {}"
+_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 
 
 class Prediction(NamedTuple):
@@ -156,7 +157,7 @@ class QualityModel(nn.Module):
         prefixes += ["visual_prompt."] if config.visual_prompts else []
         prefixes += ["head."] if self.head is not None else []
         prefixes += [CALIBRATION] if config.calibration else []
-        prefixes += self._block_prefixes(config)
+        prefixes += self._norm_prefixes(config) if config.norms_only else self._block_prefixes(config)
         for tower in (self.vision_tower, self.text_tower):
             prefixes += [f"clip.{name}." for name, _ in tower.final_modules] if config.final_norms else []
         return tuple(prefixes)
@@ -167,6 +168,15 @@ class QualityModel(nn.Module):
             first = max(0, len(tower.blocks) - max(0, blocks))
             prefixes += [f"clip.{tower.block_prefix}.{i}." for i in range(first, len(tower.blocks))]
         return tuple(prefixes)
+
+    def _norm_prefixes(self, config: TrainableConfig) -> tuple[str, ...]:
+        """Of the norms in the image tower's last blocks."""
+        first = max(0, len(self.vision_tower.blocks) - config.vision_blocks)
+        blocks = tuple(
+            f"clip.{self.vision_tower.block_prefix}.{i}." for i in range(first, len(self.vision_tower.blocks))
+        )
+        norms = [name for name, module in self.named_modules() if isinstance(module, _NORMS)]
+        return tuple(f"{name}." for name in norms if name.startswith(blocks))
 
     def _find_first_adapting_block(self, config: TrainableConfig | None) -> int:
         if config is None:
@@ -329,6 +339,11 @@ class Predictor:
         tokens_BND = self.model.embed(views_BHWC)
         statistics_BF = token_statistics(self._own_tower, tokens_BND, deep=self._deep)
         return self.model.view_quality(tokens_BND, self.text_KE), statistics_BF
+
+    @torch.inference_mode()
+    def statistics(self, views_BHWC: Tensor) -> Tensor:
+        """uint8 views (B, H, W, 3) -> (B, F) token statistics by the backbone before adaptation."""
+        return token_statistics(self._own_tower, self.model.embed(views_BHWC), deep=self._deep)
 
     @torch.inference_mode()
     def from_features(self, unit_BE: Tensor) -> Tensor:

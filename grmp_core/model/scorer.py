@@ -24,7 +24,7 @@ from grmp_core.imaging.decoding import ImageLimits, decode_image
 from grmp_core.imaging.views import Pixels, scoring_views
 from grmp_core.model.backbone import Backbone
 from grmp_core.model.bundle import Bundle, load_predictor
-from grmp_core.model.ensemble import WEIGHTS, EnsemblePredictor, spread_of
+from grmp_core.model.ensemble import WEIGHTS, EnsemblePredictor, spread_of, weighted_mean
 
 Source = bytes | str | os.PathLike[str] | np.ndarray | ImageError
 """An encoded image, the local path of one, its pixels (H, W, 3) uint8 RGB, or why there is none."""
@@ -145,7 +145,8 @@ class Scorer:
         predictor = self.predictor
         if isinstance(predictor, EnsemblePredictor):
             quality_M = torch.cat([predictor.each(batch) for batch in batches], dim=1).mean(dim=1)
-            return float(predictor.mean(quality_M)), None, spread_of(quality_M, predictor.weights_M)
+            weights_M = predictor.image_weights(batches)
+            return float(weighted_mean(quality_M, weights_M)), None, spread_of(quality_M, weights_M)
         if self.likeness is None:
             return _mean([predictor(batch) for batch in batches]), None, None
         qualities, statistics = zip(*map(predictor.look, batches), strict=True)

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, MinLen
 
+from grmp_core.errors import InputError
 from grmp_core.settings import PathText, Settings
 
 EMBEDDED = "grmp-nano"
@@ -76,12 +77,20 @@ class TrainableConfig(Settings):
     lora_rank: Annotated[int, Ge(0)] = 0
     """0: all tensors of these blocks train (published). More: only an update of this rank of each of their weight
     matrices (LoRA)."""
+    norms_only: bool = False
+    """true: of the image tower's blocks that train only the norms do, and of the text tower's blocks nothing. Few
+    tensors then differ between two adapted models. Not in the published code."""
     final_norms: bool = True
     """The norm behind the last block of each tower."""
     calibration: bool = False
     """Scale and offset of the score's logit: set to fit the labels before the first step, and learned from there on.
     The backbone's score then has the target's mean and spread at once, and the steps are about what is left. Not in
     the published code."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.norms_only and self.lora_rank:
+            raise InputError("adapt.trainable.norms_only moves no weight matrix: set adapt.trainable.lora_rank to 0")
 
 
 @dataclass(frozen=True, kw_only=True)

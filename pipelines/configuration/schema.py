@@ -18,6 +18,7 @@ from grmp_core.imaging.views import ViewConfig
 from grmp_core.learning.settings import AdaptConfig, MetaConfig
 from grmp_core.model.settings import BackboneConfig, PromptConfig
 from grmp_core.settings import PathText, Settings
+from pipelines.configuration.continual import ContinualConfig
 from pipelines.configuration.distilling import DistilConfig
 from pipelines.configuration.labels import InspectConfig, NextConfig, RateConfig, TargetConfig
 from pipelines.configuration.models import CardConfig, ExportConfig, ImportConfig, RegisterConfig, TrackingConfig
@@ -66,6 +67,7 @@ class Config(Settings):
     distil: DistilConfig = field(default_factory=DistilConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     ablate: AblateConfig = field(default_factory=AblateConfig)
+    continual: ContinualConfig = field(default_factory=ContinualConfig)
     import_official: ImportConfig = field(default_factory=ImportConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     report: ReportConfig = field(default_factory=ReportConfig)

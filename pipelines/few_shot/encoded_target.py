@@ -82,12 +82,12 @@ class EncodedTarget:
 
         def tokens(name: str) -> torch.Tensor | TokenRows:
             if self.entry is None or device.type != "cpu":
-                return _tensor(arrays[name][at], dtype).to(device)
+                return tensor_of(arrays[name][at], dtype).to(device)
             return TokenRows(stored=_as_stored(arrays[name]), rows=torch.from_numpy(at), dtype=dtype)
 
         return LabelledViews(
             tokens("train_tokens"),
-            _tensor(arrays["teacher_logits"][at], torch.float32).to(device),
+            tensor_of(arrays["teacher_logits"][at], torch.float32).to(device),
             tokens("score_tokens"),
             torch.from_numpy(self.quality[rows].astype(np.float32)).to(device),
             torch.from_numpy(self.statistics(rows)),
@@ -108,8 +108,8 @@ def encode_target(
     gpus_per_worker: float = 0,
     also: Sequence[Start] = (),
 ) -> EncodedTarget:
-    """Decode every image and run the frozen part of the model over its views, on all CPUs or GPUs of the cluster, but
-    for what the cache of `target.encoded` has.
+    """Decode every image and run the frozen part of the model over its views, on all CPUs or GPUs of the cluster (in
+    this process where Ray has not started), but for what the cache of `target.encoded` has.
 
     Unreadable images are left out and listed. InputError as of `check_rejects` and `check_leaks`.
 
@@ -157,6 +157,8 @@ def _of_entry(config: Config, target: LabelledSet, protocol: Protocol, entry: To
 
 def _only_machine() -> bool:
     """Whether all workers run on this machine, and so see its files."""
+    if not ray.is_initialized():
+        return True
     return {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]} <= {socket.gethostname()}
 
 
@@ -268,5 +270,6 @@ def _as_stored(array: np.ndarray) -> torch.Tensor:
     return tensor.view(torch.bfloat16) if array.dtype == np.int16 else tensor
 
 
-def _tensor(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+def tensor_of(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    """An array of `EncodedTarget.arrays`."""
     return _as_stored(np.ascontiguousarray(array)).to(dtype)

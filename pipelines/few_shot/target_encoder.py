@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,14 @@ def encoded_rows(
     parts: Sequence[tuple[Prefix, bool]],
     paths: Sequence[str],
     gpus_per_worker: float,
-) -> Iterable[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Rows of `Encoder`, in any order."""
+    if not ray.is_initialized():
+        encoder = Encoder(config, start, parts)
+        for i, path in enumerate(paths):
+            columns = encoder({"row": np.array([i]), "path": np.array([path])})
+            yield {name: value for name, (value,) in columns.items()}
+        return
     rows = [{"row": i, "path": path} for i, path in enumerate(paths)]
     resources = ray.cluster_resources()
     pool = int(resources["GPU"] / gpus_per_worker) if gpus_per_worker else int(resources["CPU"])
@@ -41,7 +47,7 @@ def encoded_rows(
     else:  # workers of tasks stay, with all that they have imported, for what comes next
         how = {"fn": _encode_batch, "fn_args": given, "compute": TaskPoolStrategy(size=pool)}
     few = min(len(rows), 16 * pool)  # small blocks, so that all workers end at about the same time
-    return ray.data.from_items(rows, override_num_blocks=few).map_batches(**how, batch_size=16).iter_rows()
+    yield from ray.data.from_items(rows, override_num_blocks=few).map_batches(**how, batch_size=16).iter_rows()
 
 
 def _encode_batch(batch: dict[str, np.ndarray], *given: Any) -> dict[str, Any]:

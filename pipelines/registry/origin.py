@@ -120,6 +120,9 @@ def _way_of_bundle(bundle: Bundle) -> Way:
     way = [("backbone", f"{bundle.backbone.name}, weights sha256 {bundle.backbone_sha256[:12]}"), ("prompts", prompts)]
     if "teacher" in made:
         way.append(("teacher", f"{made['teacher']['name']}, on {made['unlabelled_images']} images without labels"))
+    sets = [str(one["set"]) for one in made.get("stream", ())]
+    if sets:
+        way.append(("stream", f"{' -> '.join(sets)}, method {made.get('method')}"))
     if bundle.kind == "model":
         way += [("target", str(made.get("target", "unknown"))), ("labels", labels)]
         way += [(key, str(made[key])) for key in ("lambda", "shots", "split_seed", "seed", "epochs") if key in made]

@@ -52,7 +52,9 @@ def rights_of(bundle: Bundle) -> list[Right]:
     if bundle.sources and not set(bundle.sources) <= set(_RATED_TABLES):
         used += [(name, "mean scores as labels in pre-training") for name in _RATED_TABLES]
     if bundle.kind == "model":
-        used.append((str(bundle.provenance.get("target", "unknown")), "labels of the adaptation"))
+        targets = [one["dataset"] for one in bundle.provenance.get("stream", ())]
+        targets = targets or [bundle.provenance.get("target", "unknown")]
+        used += [(name, "labels of the adaptation") for name in dict.fromkeys(map(str, targets))]
     data = table["data"]
     return rights + [_right("data", data.get(n, {}).get("title", n), use, data.get(n, _UNKNOWN)) for n, use in used]
 

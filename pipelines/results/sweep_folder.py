@@ -41,7 +41,7 @@ Rejects = list[dict[str, str]]
 
 @dataclass(frozen=True)
 class TrialFolder:
-    """Files of one trial, of one setting of a search, or of `grmp adapt`."""
+    """Files of one trial, of one setting of a search, of a step of a stream, or of `grmp adapt`."""
 
     root: Location
 
@@ -79,6 +79,16 @@ class TrialFolder:
             return None
         content = self._marker.read_json()
         return content["row"] if identity.matches(content["identity"]) else None
+
+    def finished(self) -> dict[str, Any]:
+        """The row of a finished one, whatever its settings. InputError where there is none."""
+        if not self._marker.exists():
+            raise InputError(f"{self.root.uri} has not finished; run the command that began it again")
+        return self._marker.read_json()["row"]
+
+    def changes(self, identity: Identity) -> list[str]:
+        """What is different from the one that has finished here; empty where nothing is, or none has."""
+        return identity.changes_from(self._marker.read_json()["identity"]) if self._marker.exists() else []
 
     def begin(self) -> None:
         """Forget a trial of another sweep that was finished here, before its files are replaced."""

@@ -77,6 +77,26 @@ def datasets(manifest: dict[str, Any]) -> list[DatasetInput]:
     return found
 
 
+def stream_metrics(manifest: dict[str, Any], srcc: pd.DataFrame) -> Values:
+    """SRCC of every set by step (1 is the first), and the measures of the whole stream."""
+    values: Values = [
+        (f"srcc/{name}", float(value), step) for name in srcc.columns for step, value in enumerate(srcc[name], start=1)
+    ]
+    counts = manifest.get("counts", {})
+    return values + [(name, value, len(srcc)) for name, value in counts.items() if isinstance(value, float)]
+
+
+def stream_datasets(manifest: dict[str, Any]) -> list[DatasetInput]:
+    """The labels of every set."""
+    return [
+        DatasetInput(
+            Dataset(name, digest[:_MAX_DIGEST], "grmp-iqa", json_text({"set": name})),
+            tags=[InputTag("mlflow.data.context", "labels")],
+        )
+        for name, digest in manifest.get("inputs", {}).items()
+    ]
+
+
 def existing(folder: Location, names: Sequence[str]) -> list[tuple[Location, str]]:
     return [(folder / name, "") for name in names if (folder / name).exists()]
 

@@ -29,7 +29,8 @@ from grmp_core.errors import InputError
 from grmp_core.identity import digest_of
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
-from pipelines.results.sweep_folder import SweepFolder, SweepResults
+from pipelines.results.stream_folder import StreamFolder
+from pipelines.results.sweep_folder import SweepFolder, SweepResults, TrialFolder
 from pipelines.runtime.console import say
 from pipelines.tracking import run_records
 from pipelines.tracking.outbox import Untracked
@@ -144,6 +145,10 @@ class Tracker:
         """One run with losses by step, configuration, and the prompts; as `log_sweep` in everything else."""
         return self._attempt("pretrain", pretrain_dir, lambda: self._log_pretrain(pretrain_dir))
 
+    def log_stream(self, stream_dir: Location) -> str:
+        """One parent run with SRCC by step, one nested run a set; as `log_sweep` in everything else."""
+        return self._attempt("stream", stream_dir, lambda: self._log_stream(StreamFolder(stream_dir)))
+
     def run_of_bundle(self, bundle: Location) -> Run | None:
         """The run of the trial that wrote a bundle; null where it is not logged."""
         if "'" in bundle.uri:  # MLflow's search has no way to write it
@@ -213,11 +218,15 @@ class Tracker:
         return run_id
 
     def _log_trials(self, sweep: SweepResults, parent_id: str) -> None:
-        logged = {run.data.tags.get(_TRIAL): run for run in self._search(f"tags.`{_PARENT}` = '{parent_id}'")}
         tried = [] if sweep.searched is None else sweep.searched.to_dict("records")
-        for row in [*sweep.trials.to_dict("records"), *tried]:
+        for_trials = [*sweep.trials.to_dict("records"), *tried]
+        self._log_nested(parent_id, [(row, sweep.folder.trial(row["trial"])) for row in for_trials])
+
+    def _log_nested(self, parent_id: str, rows: Sequence[tuple[dict[Any, Any], TrialFolder]]) -> None:
+        logged = {run.data.tags.get(_TRIAL): run for run in self._search(f"tags.`{_PARENT}` = '{parent_id}'")}
+        for row, folder in rows:
             values = {name: value for name, value in row.items() if pd.notna(value)}  # None or NaN, as the others go
-            history = sweep.folder.trial(row["trial"]).read_history() if pd.isna(row["error"]) else {}
+            history = folder.read_history() if pd.isna(row["error"]) else {}
             content = digest_of(values, history)
             run = logged.get(row["trial"])
             if run is not None and run.data.tags.get(_CONTENT) == content:
@@ -236,6 +245,22 @@ class Tracker:
         self._log_params(run, run_records.trial_params(row))
         self._log_metrics(run.info.run_id, run_records.trial_metrics(row, history))
         self._finish(run.info.run_id, content, failed=pd.notna(row["error"]))
+
+    def _log_stream(self, folder: StreamFolder) -> str:
+        manifest, files = folder.manifest(), folder.files()
+        content = digest_of(*(file.read_bytes() for file, _ in files if file.name != "manifest.json"), folder.rows())
+        key = digest_of("stream", folder.root.uri)
+        run = self._find(key) or self._create("continual", key, manifest)
+        run_id = run.info.run_id
+        if run.data.tags.get(_CONTENT) == content:
+            return run_id
+        self._log_nested(run_id, [(row, folder.named_step(row["trial"])) for row in folder.rows()])
+        self._log_params(run, manifest.get("config", {}))
+        self.client.log_inputs(run_id, run_records.stream_datasets(manifest))
+        self._log_metrics(run_id, run_records.stream_metrics(manifest, folder.srcc()))
+        self._log_files(run_id, files, manifest.get("config", {}))
+        self._finish(run_id, content, failed=False)
+        return run_id
 
     def _log_pretrain(self, folder: Location) -> str:
         manifest = (folder / "manifest.json").read_json()

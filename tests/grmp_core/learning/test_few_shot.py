@@ -19,6 +19,7 @@ from grmp_core.learning.few_shot import (
     fit_calibration,
     predict_quality,
     train,
+    validate,
     validation_curve,
 )
 from grmp_core.learning.gradient_projection import regularize
@@ -259,3 +260,35 @@ def test_a_calibrated_adaptation_starts_at_the_labels_mean_and_keeps_the_order(m
     predictor = Predictor(model, {**prompts, **result.parameters})
     scored = torch.stack([predictor(torch.from_numpy(v)).mean() for v in images(12, 3)])
     torch.testing.assert_close(scored, expected, rtol=0, atol=1e-5)
+
+
+def test_a_validation_that_is_given_is_not_done_again(make_backbone, monkeypatch):
+    model, start, views = setting(make_backbone)
+    begin, config = model.adaptable_parameters(start), AdaptConfig(epochs=2, folds=2, lr=0.01)
+    whole = adapt(model, begin, views, config, 3)
+    kept = validate(model, begin, views, config, 3)
+    monkeypatch.setattr(module, "held_out_curve", lambda *_: pytest.fail("validated again"))
+    again = adapt(model, begin, views, config, 3, validation=kept)
+    assert all(torch.equal(again.parameters[name], tensor) for name, tensor in whole.parameters.items())
+    assert (again.epochs, again.val_srcc_by_epoch) == (whole.epochs, whole.val_srcc_by_epoch)
+    np.testing.assert_array_equal(again.held_out_N, whole.held_out_N)
+
+
+def test_the_model_before_holds_the_order_that_labels_would_turn(make_backbone):
+    """Labels that contradict the start's order: without it they win, with it the order stays nearer."""
+    model, start, views = setting(make_backbone)
+    begin = model.adaptable_parameters(start)
+    tokens = views.train_tokens_NVTD
+
+    def margin(parameters) -> torch.Tensor:
+        logits = model.predict(parameters, tokens[:, 0], start_block=model.first_adapting_block).quality_logits_BK
+        return (logits[:, 0] - logits[:, 1]).detach()
+
+    before = torch.stack([margin(begin)] * tokens.shape[1], dim=1)
+    turned = dataclasses.replace(views, quality_N=(-margin(begin)).argsort().argsort() / 12)
+    config = AdaptConfig(loss="pairs", lr=0.02, qgr=QgrConfig(strength=0), distillation=50.0)
+    after = {}
+    for name, held in (("free", None), ("held", before)):
+        *_, (_, parameters) = train(model, begin, dataclasses.replace(turned, before_NV=held), config, 0, 8)
+        after[name] = float(np.corrcoef(margin(parameters), margin(begin))[0, 1])
+    assert after["held"] > after["free"] + 0.05

@@ -9,15 +9,17 @@ import pytest
 import torch
 
 from grmp_core.confidence.evidence import Evidence
+from grmp_core.continual.gate import Gate
 from grmp_core.errors import InputError
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model.backbone import load_backbone
 from grmp_core.model.bundle import Bundle, load_predictor, read_bundle, write_bundle
 from grmp_core.model.differentiable import ImageQuality
-from grmp_core.model.ensemble import WEIGHTS, joined, separated, spread_of
+from grmp_core.model.ensemble import WEIGHTS, joined, separated, spread_of, with_member
 from grmp_core.model.quality_model import Parameters, QualityModel
 from grmp_core.model.scorer import Scorer, untrusted_because
 from grmp_core.model.settings import PromptConfig, TrainableConfig
+from grmp_core.model.token_statistics import token_statistics
 from grmp_core.model.whole_model import read_whole_model, whole_model_bytes
 from grmp_core.storage import locate
 
@@ -110,3 +112,47 @@ def test_an_ensemble_in_one_file_is_the_same(members, picture, make_backbone, tm
     read, backbone = read_whole_model(locate(tmp_path / "all.safetensors"))
     assert read.digest == whole.digest
     assert Scorer(read, "all", backbone=backbone).score([picture]) == Scorer(whole, "all").score([picture])
+
+
+def gated(members, make_backbone, deep: bool) -> Bundle:
+    """Three members, whose gate has a centre each."""
+    size = 2 * 48  # statistics of the tiny tower, whose width is 48
+    gate = Gate(
+        centres_KE=torch.nn.functional.normalize(torch.randn(1, size // 2, generator=torch.Generator().manual_seed(0))),
+        owner_K=torch.zeros(1, dtype=torch.long),
+        sharpness=20.0,
+        early_size=size // 2,
+        deep=deep,
+    )
+    parameters = with_member(None, members[0].parameters, gate)
+    for seed, member in enumerate(members[1:], start=1):
+        centre = torch.randn(1, size // 2, generator=torch.Generator().manual_seed(seed))
+        gate = gate.extended(torch.nn.functional.normalize(centre))
+        parameters = with_member(parameters, member.parameters, gate)
+    return bundle_of(make_backbone(), parameters)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_gate_weighs_members_by_the_backbone_s_own_look(members, picture, make_backbone, tmp_path, deep):
+    whole = gated(members, make_backbone, deep)
+    write_bundle(locate(tmp_path / "bundle"), whole)
+    scorer = Scorer(read_bundle(locate(tmp_path / "bundle")), "one")
+    dark = (picture // 8).astype(np.uint8)
+    found = []
+    for pixels in (picture, dark):
+        alone = np.array([Scorer(member, "one").score([pixels])[0].quality for member in members])
+        views = torch.from_numpy(scorer.views_of(pixels).views_GHW3)
+        own = QualityModel(make_backbone(), PROMPTS)
+        looks = token_statistics(own.vision_tower, own.embed(views), deep=deep).mean(dim=0, keepdim=True)
+        weights = Gate.from_parameters(whole.parameters).weights(looks)[0].numpy()
+        score = scorer.score([pixels])[0]
+        assert score.quality == pytest.approx(weights @ alone, abs=1e-5)
+        assert score.spread == pytest.approx(np.sqrt(weights @ (alone - weights @ alone) ** 2), abs=1e-5)
+        assert scorer.predictor(views).shape == (len(views),)
+        found.append(weights)
+    assert np.abs(found[0] - found[1]).max() > 1e-3, "the two pictures have the same weights: the test shows nothing"
+
+
+def test_a_gated_model_is_not_differentiable_and_says_so(members, make_backbone):
+    with pytest.raises(InputError, match="by a gate, which is not differentiable"):
+        ImageQuality(gated(members, make_backbone, False), "b")

@@ -256,3 +256,23 @@ def test_no_context_at_all_is_the_plain_phrase(make_clip, make_backbone):
     with torch.no_grad():
         expected = make_clip().encode_text(backbone.tokenize(["high quality.", "low quality."]))
         torch.testing.assert_close(model.text_prompt(), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tiny-quickgelu", "tiny-timm"])
+def test_norms_only_moves_the_norms_of_the_last_blocks_and_no_matrix(name, make_backbone):
+    backbone = make_backbone(name)
+    trainable = TrainableConfig(text_context=False, vision_blocks=2, norms_only=True)
+    model = QualityModel(backbone, PromptConfig(visual_tokens=2), trainable=trainable)
+    moved = model.adaptable_parameters({})
+    blocks = backbone.clip.visual.trunk.blocks if name == "tiny-timm" else backbone.clip.visual.transformer.resblocks
+    norms = [module for block in blocks[-2:] for module in block.modules() if isinstance(module, torch.nn.LayerNorm)]
+    towers_own = 4  # weight and bias of the norm behind the last block of each tower
+    assert len(norms) == 4
+    assert len(moved) == 2 * len(norms) + towers_own
+    assert all(tensor.dim() == 1 for tensor in moved.values())
+    assert model.first_adapting_block == len(blocks) - 2
+
+
+def test_norms_only_and_low_rank_updates_exclude_one_another():
+    with pytest.raises(InputError, match="norms_only moves no weight matrix"):
+        TrainableConfig(norms_only=True, lora_rank=2)
