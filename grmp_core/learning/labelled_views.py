@@ -178,5 +178,10 @@ def _begins(short: Prefix, long: Prefix) -> bool:
     return torch.equal(short.prompts_LPD, long.prompts_LPD[: short.stop_block])
 
 
+def whole(tokens: Tensor | TokenRows) -> Tensor:
+    """All of the tokens, in memory."""
+    return tokens[:]
+
+
 def _take(tokens: Tensor | TokenRows, rows: Tensor) -> Tensor | TokenRows:
     return tokens.take(rows) if isinstance(tokens, TokenRows) else tokens[rows]

@@ -24,9 +24,9 @@ from pipelines.distilling.teachers import TeacherSource
 from pipelines.runtime.console import say
 from pipelines.runtime.progress import Progress
 from pipelines.runtime.provenance import config_hash
-from pipelines.scoring.batch_scorer import parquet_of
 from pipelines.scoring.cluster_rows import rows_on_cluster
 from pipelines.scoring.image_tables import ImageInput
+from pipelines.scoring.score_rows import parquet_of
 
 PART_IMAGES = 512
 """Images that a run which dies may have to have scored again, beside those in flight."""

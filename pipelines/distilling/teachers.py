@@ -15,7 +15,7 @@ from grmp_core.model.backbone import load_backbone
 from grmp_core.model.bundle import Bundle
 from grmp_core.model.scorer import Scorer
 from pipelines.configuration.schema import Config
-from pipelines.scoring.batch_scorer import with_weights_here
+from pipelines.scoring.cluster_rows import with_weights_here
 from pipelines.scoring.model_lookup import open_model
 
 

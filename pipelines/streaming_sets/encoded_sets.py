@@ -19,7 +19,7 @@ from torch import Tensor
 from grmp_core.errors import InputError
 from grmp_core.evaluation.splits import Split
 from grmp_core.identity import Identity, listed
-from grmp_core.learning.labelled_views import LabelledViews
+from grmp_core.learning.labelled_views import LabelledViews, whole
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import Location
 from pipelines.few_shot.encoded_target import EncodedTarget, tensor_of
@@ -148,9 +148,9 @@ def joined_views(parts: list[LabelledViews]) -> LabelledViews:
     weighed = any(part.weight_N is not None for part in parts)
     weights = [torch.ones_like(part.quality_N) if part.weight_N is None else part.weight_N for part in parts]
     return LabelledViews(
-        torch.cat([part.train_tokens_NVTD for part in parts]),
+        torch.cat([whole(part.train_tokens_NVTD) for part in parts]),
         torch.cat([part.teacher_logits_NVS for part in parts]),
-        torch.cat([part.score_tokens_NGTD for part in parts]),
+        torch.cat([whole(part.score_tokens_NGTD) for part in parts]),
         torch.cat([part.quality_N for part in parts]),
         torch.cat([part.statistics_NF for part in parts]),
         tuple(name for part in parts for name in part.reference_ids),

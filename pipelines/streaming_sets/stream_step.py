@@ -20,7 +20,7 @@ from grmp_core.continual.gate import Gate, gate_features
 from grmp_core.evaluation.metrics import Scores, evaluate, srcc
 from grmp_core.identity import Identity
 from grmp_core.learning.few_shot import AdaptResult, Validation, adapt, predict_quality, validate
-from grmp_core.learning.labelled_views import LabelledViews
+from grmp_core.learning.labelled_views import LabelledViews, whole
 from grmp_core.learning.losses import margins
 from grmp_core.learning.settings import AdaptConfig
 from grmp_core.model.bundle import LEARNED_FROM, Bundle, read_bundle, write_bundle
@@ -90,7 +90,7 @@ def learn(step: Step) -> None:
     views = _views(step, model)
     begin = model.adaptable_parameters(base.parameters)
     if config.continual.method == "replay_free" and before is not None:
-        views = dataclasses.replace(views, before_NV=_margins(model, begin, views.train_tokens_NVTD))
+        views = dataclasses.replace(views, before_NV=_margins(model, begin, whole(views.train_tokens_NVTD)))
     step.folder.begin()
     validation = _kept_validation(step.folder.root / VALIDATION, step.identity)
     if validation is None:
