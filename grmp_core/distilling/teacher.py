@@ -22,7 +22,7 @@ class TeacherError(Exception):
 
 
 class Teacher(Protocol):
-    """What an entry point of `GROUP` names. It may have `parameters`, the number of its weights, too."""
+    """The object that an entry point of `GROUP` names. It may have `parameters`, the number of its weights, too."""
 
     @property
     def name(self) -> str: ...

@@ -98,7 +98,7 @@ class Prefix:
 
 @dataclass(frozen=True)
 class EncodedViews:
-    """What a model makes of the views of N images, for one prefix or several."""
+    """Features of the views of N images, for one prefix or several."""
 
     train_tokens_NVTD: list[Tensor]
     """One a prefix."""

@@ -168,8 +168,8 @@ def _trained(config: Config, lesson: Lesson, identity: Identity, folder: Locatio
 
 
 def load_student(config: Config, source: TeacherSource) -> Backbone:
-    """What the student starts from. InputError where it cannot be had, has no text tower to read it, or is larger than
-    the teacher."""
+    """The student before its training. InputError where it cannot be had, has no text tower to read it, or is larger
+    than the teacher."""
     backbone = load_backbone(student_backbone(config))
     check_smaller(tower_size(backbone), source.size, (backbone.config.name, source.name))
     new_student(backbone, config.precision)

@@ -21,7 +21,7 @@ from pipelines.scoring.model_lookup import open_model
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherSource:
-    """What every worker can make the teacher of."""
+    """The description from which every worker makes the teacher."""
 
     where: str
     """Name of the plug-in, or that of the bundle as `open_model` gives it."""

@@ -106,6 +106,6 @@ class StreamFolder:
         return pd.read_csv(io.BytesIO((self.root / "srcc.csv").read_bytes()), index_col=0)
 
     def rows(self) -> list[dict[str, Any]]:
-        """What every step has measured, in their order: fields of `TrialResult`, its name and its number of labels."""
+        """Measurements of every step, in order: fields of `TrialResult`, its name and its number of labels."""
         folders = {name: self.named_step(name) for name in self.steps()}
         return [{**folder.finished(), "trial": n, "bundle": folder.bundle.uri} for n, folder in folders.items()]

@@ -87,7 +87,7 @@ class TrialFolder:
         return self._marker.read_json()["row"]
 
     def changes(self, identity: Identity) -> list[str]:
-        """What is different from the one that has finished here; empty where nothing is, or none has."""
+        """Differences from the one that has finished here; empty where nothing is, or none has."""
         return identity.changes_from(self._marker.read_json()["identity"]) if self._marker.exists() else []
 
     def begin(self) -> None:

@@ -23,7 +23,7 @@ from pipelines.few_shot.target_splits import split_table
 from pipelines.runtime.console import say
 
 MIN_TEST_IMAGES = 5
-"""What the logistic map of four parameters needs; SRCC of so few says little."""
+"""The logistic map of four parameters needs as many; SRCC of so few says little."""
 _NAME = re.compile(r"[\w.-]{1,60}")
 
 

@@ -45,7 +45,7 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What a step is made of; everything can be sent to another process."""
+    """The inputs of a step; everything can be sent to another process."""
 
     config: Config
     """With the adaptation of the method, and the set as its target."""
@@ -103,7 +103,7 @@ def learn(step: Step) -> None:
 
 
 def _base(step: Step, before: Bundle | None) -> Bundle:
-    """What the adaptation starts from: the prompts, or with all that the model before has learned."""
+    """The start of the adaptation: the prompts, or with all that the model before has learned."""
     if before is None or step.config.continual.method in ("own_norms", "joint"):
         return step.start
     return dataclasses.replace(step.start, parameters={**step.start.parameters, **before.parameters})

@@ -44,7 +44,7 @@ from pipelines.streaming_sets.workers import in_process
 
 IMAGES = 240
 QUICK = ("adapt.epochs=4", "adapt.eval_every=2", "adapt.qgr.strength=0", "views.train_views=2", "views.score_grid=2")
-"""What keeps the whole to minutes on two cores; all else is the preset's."""
+"""Settings that keep the whole to minutes on two cores; all others are the preset's."""
 _PER_REFERENCE = 10
 _FIRST_KADID, _FIRST_DRAWN = 20_000, 30_000
 CHOICES: tuple[tuple[str, dict[str, Any]], ...] = (
