@@ -4,22 +4,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
-# Two test processes, one of which has all tests that start Ray.
-TWICE := --numprocesses 2 --dist loadgroup
 
 .PHONY: demo test test-all coverage lint docs dist bench pictures clean
 
 demo: $(READY)
 	$(BIN)/grmp demo --set output=runs/demo
 
+# Tests that start Ray run beside the others; their output comes last.
 test: $(READY)
-	$(BIN)/python -m pytest $(TWICE)
+	@mkdir -p build; \
+	$(BIN)/python -m pytest -m 'not slow and ray' > build/ray-tests.log 2>&1 & ray=$$!; \
+	$(BIN)/python -m pytest -m 'not slow and not ray'; others=$$?; \
+	wait $$ray; ray=$$?; cat build/ray-tests.log; [ $$others = 0 ] && [ $$ray = 0 ]
 
 test-all: $(READY)
-	$(BIN)/python -m pytest $(TWICE) -m ''
+	$(BIN)/python -m pytest -m ''
 
 coverage: $(READY)
-	$(BIN)/python -m pytest $(TWICE) --cov
+	$(BIN)/python -m pytest --cov
 
 lint: $(READY)
 	$(BIN)/ruff check .

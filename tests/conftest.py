@@ -7,6 +7,7 @@ import copy
 import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -37,14 +38,24 @@ TINY = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything that starts Ray runs in one of the test processes: two Rays of one machine disturb each other."""
+    """A test that starts Ray by a fixture has the mark, too: such tests run in a process of their own, since two Rays
+    of one machine disturb each other."""
     for item in items:
-        if item.get_closest_marker("ray") or {"ray_instance", "cluster", "two_nodes"} & set(
-            getattr(item, "fixturenames", ())
-        ):
-            item.add_marker(pytest.mark.xdist_group("ray"))
+        if {"ray_instance", "cluster", "two_nodes"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.ray)
+
+
+@pytest.fixture(autouse=True)
+def no_ray_unless_marked(request: pytest.FixtureRequest):
+    """Ray starts by itself at many of its calls: a test that does so without the mark fails."""
+    before = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    yield
+    after = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    if after and not before and request.node.get_closest_marker("ray") is None:
+        sys.modules["ray"].shutdown()
+        pytest.fail("this test starts Ray: mark it with pytest.mark.ray")
 
 
 def tiny_variant(**changes) -> dict:

@@ -107,14 +107,17 @@ def encode_target(
     protocol: Protocol,
     gpus_per_worker: float = 0,
     also: Sequence[Start] = (),
+    *,
+    here: bool = False,
 ) -> EncodedTarget:
-    """Decode every image and run the frozen part of the model over its views, on all CPUs or GPUs of the cluster (in
-    this process where Ray has not started), but for what the cache of `target.encoded` has.
+    """Decode every image and run the frozen part of the model over its views, on all CPUs or GPUs of the cluster, but
+    for what the cache of `target.encoded` has.
 
     Unreadable images are left out and listed. InputError as of `check_rejects` and `check_leaks`.
 
     Args:
         also: further starts of the same target; if anything is encoded, what they lack is, too, as far as it fits.
+        here: by this process, without Ray.
     """
     cache = TokenCache(config.target.encoded, config.target.encoded_gb * 1e9)
     paths = target.image_paths
@@ -124,13 +127,15 @@ def encode_target(
     entry = cache.entry(key)
     if entry is None:
         alike = [one for one in also if _settings_of(*one) == _settings_of(config, start)]
-        entry = _encode(cache, shared, target, [(config, start), *alike], gpus_per_worker)
+        entry = _encode(cache, shared, target, [(config, start), *alike], gpus_per_worker, here)
     else:
         say(f"target: {len(paths)} images were encoded before ({entry.folder})")
-    return _of_entry(config, target, protocol, entry)
+    return _of_entry(config, target, protocol, entry, mapped=here or _only_machine())
 
 
-def _of_entry(config: Config, target: LabelledSet, protocol: Protocol, entry: TokenEntry) -> EncodedTarget:
+def _of_entry(
+    config: Config, target: LabelledSet, protocol: Protocol, entry: TokenEntry, *, mapped: bool
+) -> EncodedTarget:
     images, columns = entry.images(), target.table.to_pydict()
     order = [row for row, image in enumerate(images) if not image["error"]]
     paths = [target.image_paths[row] for row in order]
@@ -139,7 +144,6 @@ def _of_entry(config: Config, target: LabelledSet, protocol: Protocol, entry: To
     protocol = protocol.take(order)
     hashes = np.array([int(images[row]["perceptual_hash"], 16) for row in order], dtype=np.uint64)
     check_leaks(config.target, config.backbone, paths, hashes, protocol.splits.takes_part)
-    here = _only_machine()
     return EncodedTarget(
         image_path=tuple(paths),
         image_ids=tuple(images[row]["image_id"] for row in order),
@@ -150,20 +154,18 @@ def _of_entry(config: Config, target: LabelledSet, protocol: Protocol, entry: To
         unreadable=rejected,
         protocol=protocol,
         weights=None if target.weights is None else target.weights[order],
-        entry=entry if here else None,
-        held=None if here else entry.arrays(),  # other machines do not see the file
+        entry=entry if mapped else None,
+        held=None if mapped else entry.arrays(),  # other machines do not see the file
     )
 
 
 def _only_machine() -> bool:
     """Whether all workers run on this machine, and so see its files."""
-    if not ray.is_initialized():
-        return True
     return {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]} <= {socket.gethostname()}
 
 
 def _encode(
-    cache: TokenCache, shared: str, target: LabelledSet, starts: Sequence[Start], gpus_per_worker: float
+    cache: TokenCache, shared: str, target: LabelledSet, starts: Sequence[Start], gpus_per_worker: float, here: bool
 ) -> TokenEntry:
     """Encode the target for the first start, and in the same pass for the others, as far as the cache has room."""
     config, start = starts[0]
@@ -185,7 +187,7 @@ def _encode(
     writers = [EntryWriter(cache, key, len(target)) for key in parts]
     images: list[dict[str, Any]] = [{}] * len(target)
     try:
-        for row in encoded_rows(config, start, list(parts.values()), target.image_paths, gpus_per_worker):
+        for row in encoded_rows(config, start, list(parts.values()), target.image_paths, gpus_per_worker, here=here):
             number = row["row"]
             images[number] = {name: row[name] for name in ("error", "image_id", "perceptual_hash")}
             for i, writer in enumerate(writers if not row["error"] else ()):

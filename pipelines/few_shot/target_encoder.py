@@ -28,9 +28,11 @@ def encoded_rows(
     parts: Sequence[tuple[Prefix, bool]],
     paths: Sequence[str],
     gpus_per_worker: float,
+    *,
+    here: bool,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of `Encoder`, in any order."""
-    if not ray.is_initialized():
+    """Rows of `Encoder`, in any order; `here`: by this process, without Ray."""
+    if here:
         encoder = Encoder(config, start, parts)
         for i, path in enumerate(paths):
             columns = encoder({"row": np.array([i]), "path": np.array([path])})

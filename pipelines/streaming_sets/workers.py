@@ -47,4 +47,4 @@ def on_ray(config: Config) -> Iterator[Workers]:
 @contextmanager
 def in_process(config: Config) -> Iterator[Workers]:
     """Everything in this process, one after the other."""
-    yield Workers(encode=encode_target, learn=learn, measure=measure)
+    yield Workers(encode=partial(encode_target, here=True), learn=learn, measure=measure)
