@@ -24,7 +24,6 @@ from pipelines.configuration.schema import Config
 from pipelines.few_shot import encoded_target
 from pipelines.few_shot.encoded_target import EncodedTarget, encode_target
 from pipelines.few_shot.labelled_target import load_target
-from pipelines.few_shot.target_encoder import Encoder
 from pipelines.few_shot.token_cache import ARRAYS, EntryWriter, TokenCache
 from tests.pipelines.scoring.conftest import encoded
 
@@ -93,20 +92,13 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
 
 
 @pytest.fixture
-def config(tmp_path, make_backbone, monkeypatch) -> Config:
-    """A target of eight pictures, one of them torn; encoding runs in this process."""
+def config(tmp_path, make_backbone) -> Config:
+    """A target of eight pictures, one of them torn."""
     for i in range(8):
         (tmp_path / f"{i}.png").write_bytes(encoded(i) if i != 5 else encoded(i)[:100])
     table = pd.DataFrame({"image": [f"{i}.png" for i in range(8)], "mos": np.linspace(1, 9, 8)})
     table.to_csv(tmp_path / "labels.csv", index=False)
 
-    def here(config, start, parts, paths, gpus_per_worker):
-        names = ("row", "path")
-        output = Encoder(config, start, parts)(dict(zip(names, (range(len(paths)), paths), strict=True)))
-        yield from (dict(zip(output, row, strict=True)) for row in zip(*output.values(), strict=True))
-
-    monkeypatch.setattr(encoded_target, "encoded_rows", here)
-    monkeypatch.setattr(encoded_target, "_only_machine", lambda: True)
     return Config(
         backbone=make_backbone().config,
         prompts=PromptConfig(visual_tokens=2),
@@ -121,7 +113,7 @@ def config(tmp_path, make_backbone, monkeypatch) -> Config:
 def encode(config: Config, **options: object) -> EncodedTarget:
     target = load_target(config.target)
     protocol = Protocol(splits=SplitTable(reference_ids=tuple(target.reference_ids)), quality_N=target.quality)
-    return encode_target(config, target, random_prompts(config), protocol, **options)
+    return encode_target(config, target, random_prompts(config), protocol, here=True, **options)
 
 
 @pytest.fixture
@@ -129,9 +121,9 @@ def passes(config, monkeypatch) -> list[int]:
     """The number of prefixes of every pass over the images."""
     plain, counts = encoded_target.encoded_rows, []
 
-    def counting(config, start, parts, *rest):
+    def counting(config, start, parts, *rest, **options):
         counts.append(len(parts))
-        return plain(config, start, parts, *rest)
+        return plain(config, start, parts, *rest, **options)
 
     monkeypatch.setattr(encoded_target, "encoded_rows", counting)
     return counts
@@ -207,8 +199,8 @@ def test_tokens_that_float16_cannot_hold_stay_float32(config, monkeypatch):
 def test_a_pass_that_dies_leaves_nothing(config, monkeypatch, tmp_path):
     plain = encoded_target.encoded_rows
 
-    def dying(*given):
-        yield next(plain(*given))
+    def dying(*given, **options):
+        yield next(plain(*given, **options))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(encoded_target, "encoded_rows", dying)
