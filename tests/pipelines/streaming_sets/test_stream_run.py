@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from grmp_core.errors import InputError
 from grmp_core.imaging.views import ViewConfig
@@ -122,12 +123,15 @@ def test_sets_are_added_and_models_of_before_stay(base, files, unadapted_folder,
 
 
 @pytest.mark.ray
-def test_ray_gives_the_same_bundles(base, files, tmp_path, ray_instance):
+def test_ray_gives_the_same_models(base, files, tmp_path, ray_instance):
+    """But for the last bits, which depend on where a process has its weights in memory."""
     start = unadapted(load_backbone(BackboneConfig()))  # workers know no tiny backbone
     write_bundle(locate(tmp_path / "start"), start)
     continual = ContinualConfig(sets=tuple(files[:2]), start=str(tmp_path / "start"))
     config = dataclasses.replace(base, backbone=start.backbone, continual=continual)
     here = run_stream(dataclasses.replace(config, output=str(tmp_path / "here")), in_process)
     there = run_stream(dataclasses.replace(config, output=str(tmp_path / "there")))
-    assert contents(there.bundles) == contents(here.bundles)
-    np.testing.assert_array_equal(there.srcc_TT, here.srcc_TT)
+    for ours, theirs in zip(here.bundles, there.bundles, strict=True):
+        expected = read_bundle(locate(ours)).parameters
+        torch.testing.assert_close(read_bundle(locate(theirs)).parameters, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(there.srcc_TT, here.srcc_TT, atol=1e-3)
