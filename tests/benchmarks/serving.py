@@ -243,6 +243,9 @@ def mlflow_server(config: Config, port: int) -> Iterator[str]:
                         break
                 except requests.RequestException:
                     time.sleep(0.5)
+            else:
+                log.seek(0)
+                raise RuntimeError(f"`mlflow models serve` does not answer: {log.read()[-2000:].decode()}")
             yield f"http://127.0.0.1:{port}/invocations"
         finally:
             os.killpg(server.pid, signal.SIGTERM)
