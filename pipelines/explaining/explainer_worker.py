@@ -18,7 +18,7 @@ from grmp_core.identity import digest_of
 from grmp_core.imaging.decoding import DecodedImage, decode_image, picture_of
 from grmp_core.model.backbone import load_backbone
 from grmp_core.model.bundle import Bundle
-from grmp_core.model.scorer import Scorer, Source
+from grmp_core.model.scorer import Source
 from grmp_core.storage import locate
 from grmp_core.strict_json import json_text
 from pipelines.configuration.schema import Config
@@ -26,8 +26,8 @@ from pipelines.explaining.page import build_page
 from pipelines.explaining.pictures import picture_of as map_picture
 from pipelines.rendering.document import to_html
 from pipelines.scoring.cluster_rows import with_weights_here
+from pipelines.scoring.configured_scorer import configured_scorer
 from pipelines.scoring.image_tables import ImageInput, ImageReader
-from pipelines.scoring.score_rows import trust_of
 
 ROWS = pa.schema(
     {
@@ -56,15 +56,7 @@ class ExplainerWorker:
         """weights: content of the backbone's own file, where it has one, for nodes that do not see it."""
         torch.set_num_threads(1)
         bundle = with_weights_here(bundle, list(weights))
-        scorer = Scorer(
-            bundle,
-            where,
-            limits=config.images,
-            device="cuda" if config.score.gpus_per_worker else "cpu",
-            batch_size=config.score.batch_size,
-            score_grid=config.score.grid,
-            trust=trust_of(config.score),
-        )
+        scorer = configured_scorer(config.score, bundle, where, config.images)
         detector = TypeDetector(load_backbone(bundle.backbone))
         settings = config.explain
         self.explainer = Explainer(scorer, detector, crops=settings.crops, reasons=settings.reasons)

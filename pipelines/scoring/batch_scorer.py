@@ -12,12 +12,13 @@ import pandas as pd
 import torch
 
 from grmp_core.model.bundle import Bundle
-from grmp_core.model.scorer import Score, Scorer, untrusted_because
+from grmp_core.model.scorer import Score, untrusted_because
 from pipelines.configuration.schema import Config
 from pipelines.runtime.console import say
 from pipelines.runtime.progress import Progress
+from pipelines.scoring.configured_scorer import configured_scorer
 from pipelines.scoring.image_tables import ImageInput, ImageReader
-from pipelines.scoring.score_rows import NUMBERS, PART_ROWS, SCORES, SPREAD, Parts, row_of, trust_of
+from pipelines.scoring.score_rows import NUMBERS, PART_ROWS, SCORES, SPREAD, Parts, row_of
 
 FEW = 16
 """Up to so many images show no progress, have all their scores on screen, and need no file."""
@@ -91,15 +92,7 @@ def _score_here(config: Config, bundle: Bundle, where: str, images: Sequence[Ima
     """
     if not images:
         return
-    scorer = Scorer(
-        bundle,
-        where,
-        limits=config.images,
-        device="cuda" if config.score.gpus_per_worker else "cpu",
-        batch_size=config.score.batch_size,
-        score_grid=config.score.grid,
-        trust=trust_of(config.score),
-    )
+    scorer = configured_scorer(config.score, bundle, where, config.images)
     reader, threads, count = ImageReader(), torch.get_num_threads(), len(images)
     torch.set_num_threads(1)
     try:

@@ -12,12 +12,12 @@ from ray import ObjectRef
 
 from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.model.bundle import Bundle
-from grmp_core.model.scorer import Scorer
 from pipelines.configuration.schema import Config
 from pipelines.configuration.scoring import ScoreConfig
 from pipelines.scoring.cluster_rows import rows_on_cluster, with_weights_here
+from pipelines.scoring.configured_scorer import configured_scorer
 from pipelines.scoring.image_tables import ImageInput, ImageReader
-from pipelines.scoring.score_rows import PART_ROWS, SCORED, row_of, trust_of
+from pipelines.scoring.score_rows import PART_ROWS, SCORED, row_of
 
 ROWS_OF_A_CALL = 16
 """Images of one call of a worker, which reads and decodes them one by one."""
@@ -53,15 +53,7 @@ class ScoringWorker:
     ) -> None:
         """weights: content of the backbone's own file, where it has one, for nodes that do not see it."""
         torch.set_num_threads(1)
-        self.scorer = Scorer(
-            with_weights_here(bundle, weights),
-            where,
-            limits=limits,
-            device="cuda" if settings.gpus_per_worker else "cpu",
-            batch_size=settings.batch_size,
-            score_grid=settings.grid,
-            trust=trust_of(settings),
-        )
+        self.scorer = configured_scorer(settings, with_weights_here(bundle, weights), where, limits)
         self.reader = ImageReader()
 
     def __call__(self, rows: pa.Table) -> pa.Table:

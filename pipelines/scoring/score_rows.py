@@ -12,10 +12,9 @@ import pyarrow.parquet as pq
 
 from grmp_core.identity import digest_of
 from grmp_core.model.bundle import Bundle
-from grmp_core.model.scorer import Score, ScoreTrust
+from grmp_core.model.scorer import Score
 from grmp_core.storage import Location
 from pipelines.configuration.schema import Config
-from pipelines.configuration.scoring import ScoreConfig
 from pipelines.runtime.provenance import config_hash
 from pipelines.scoring.image_tables import ImageInput
 
@@ -75,8 +74,3 @@ def parquet_of(table: pa.Table) -> bytes:
     data = io.BytesIO()
     pq.write_table(table, data)
     return data.getvalue()
-
-
-def trust_of(settings: ScoreConfig) -> ScoreTrust:
-    """The reliability that `score.coverage` and `score.unlike_share` ask for."""
-    return ScoreTrust(coverage=settings.coverage, unlike_share=settings.unlike_share)

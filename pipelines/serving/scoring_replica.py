@@ -20,8 +20,8 @@ from grmp_core.model.bundle import Bundle
 from grmp_core.model.scorer import Score, Scorer
 from pipelines.configuration.schema import Config
 from pipelines.runtime import metrics
+from pipelines.scoring.configured_scorer import configured_scorer
 from pipelines.scoring.model_lookup import open_model, resolve_model
-from pipelines.scoring.score_rows import trust_of
 from pipelines.serving.answers import row_without_score
 
 LOGGER = logging.getLogger("ray.serve")
@@ -50,16 +50,7 @@ def served_model(config: Config) -> ServedModel:
     settings = config.serve
     name, bundle = open_model(config)
     limits = dataclasses.replace(config.images, max_pixels=min(config.images.max_pixels, settings.max_pixels))
-    device = "cuda" if settings.gpus_per_replica else "cpu"
-    scorer = Scorer(
-        bundle,
-        name,
-        limits=limits,
-        device=device,
-        batch_size=config.score.batch_size,
-        score_grid=config.score.grid,
-        trust=trust_of(config.score),
-    )
+    scorer = configured_scorer(config.score, bundle, name, limits, gpus=settings.gpus_per_replica)
     return ServedModel(name, scorer)
 
 

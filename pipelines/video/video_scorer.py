@@ -16,14 +16,13 @@ from ray import ObjectRef
 from grmp_core.errors import ImageError, InputError
 from grmp_core.identity import digest_of
 from grmp_core.model.bundle import Bundle
-from grmp_core.model.scorer import Scorer
 from grmp_core.storage import Location, locate
 from grmp_core.video.frames import Video
 from grmp_core.video.pooling import pooled, windows_of
 from pipelines.configuration.schema import Config
 from pipelines.rendering.document import to_html
 from pipelines.scoring.cluster_rows import with_weights_here
-from pipelines.scoring.score_rows import trust_of
+from pipelines.scoring.configured_scorer import configured_scorer
 from pipelines.video.video_page import build_page, thumbnail_of
 
 ROWS = pa.schema(
@@ -50,15 +49,8 @@ class VideoScorer:
     def __init__(self, config: Config, bundle: Bundle, where: str, weights: Sequence[ObjectRef[bytes]] = ()) -> None:
         """weights: content of the backbone's own file, where it has one, for nodes that do not see it."""
         torch.set_num_threads(1)
-        self.scorer = Scorer(
-            with_weights_here(bundle, list(weights)),
-            where,
-            limits=config.images,
-            device="cuda" if config.score.gpus_per_worker else "cpu",
-            batch_size=config.score.batch_size,
-            score_grid=config.score.grid,
-            trust=trust_of(config.score),
-        )
+        bundle = with_weights_here(bundle, list(weights))
+        self.scorer = configured_scorer(config.score, bundle, where, config.images)
         self.settings, self.where = config.video, where
         self.folder = locate(config.output) / "video"
 

@@ -13,10 +13,9 @@ import pandas as pd
 import pytest
 
 from grmp_core.errors import InputError
-from grmp_core.model.scorer import Score
+from grmp_core.model.scorer import Score, Scorer
 from grmp_core.procedural import scenes
 from pipelines.cli import BAD_INPUT, FAILURE, OK, run_command
-from pipelines.video import video_scorer
 from pipelines.video.video_inputs import videos_of
 from tests.grmp_core.video.clips import write_clip
 
@@ -41,7 +40,7 @@ def by_brightness(monkeypatch: pytest.MonkeyPatch):
         [pixels] = sources
         return [Score(float(pixels.mean()) / 255, float("nan"))]
 
-    monkeypatch.setattr(video_scorer.Scorer, "score", score)
+    monkeypatch.setattr(Scorer, "score", score)
 
 
 def run(*arguments: str, model: str, output: Path) -> int:
