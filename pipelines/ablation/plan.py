@@ -19,6 +19,7 @@ from grmp_core.imaging.decoding import image_bytes, read_image
 from grmp_core.imaging.views import scoring_views, training_views, whole_grid
 from grmp_core.learning.few_shot import AdaptConfig, predict_quality, train
 from grmp_core.learning.labelled_views import LabelledViews, prepare_views
+from grmp_core.model.quality_model import Parameters, QualityModel
 from pipelines.ablation.arms import SweepArms
 from pipelines.configuration.sweeping import ArmConfig
 from pipelines.few_shot.starting_model import adapting_model
@@ -76,13 +77,17 @@ def _seconds(sweep: SweepArms, target: LabelledSet, trials: Sequence[Trial]) -> 
     total = per_image_s * len(target)
     for strength in sorted({trial.strength for trial in trials}):
         adapt = dataclasses.replace(config.adapt, qgr=dataclasses.replace(config.adapt.qgr, strength=strength))
-        step_s, _ = _timed(functools.partial(next, train(model, start, batch, adapt, 0, 1)))
+        step_s, _ = _timed(functools.partial(_one_epoch, model, start, batch, adapt))
         for trial in (one for one in trials if one.strength == strength):
             tested = len(target) / config.protocol.folds if config.protocol.folds else 0.0
             tested = tested or config.sweep.test_fraction * len(target)
             total += _steps(adapt, trial.shots) * step_s
             total += score_s * (tested + trial.shots * math.ceil(adapt.epochs / adapt.eval_every))
     return total
+
+
+def _one_epoch(model: QualityModel, start: Parameters, batch: LabelledViews, config: AdaptConfig) -> None:
+    next(train(model, start, batch, config, seed=0, epochs=1))
 
 
 def _steps(config: AdaptConfig, shots: int) -> float:
@@ -92,7 +97,7 @@ def _steps(config: AdaptConfig, shots: int) -> float:
     return config.epochs * (steps_of_folds + math.ceil(shots / config.batch_size))
 
 
-def _encode_some(sweep: SweepArms, target: LabelledSet, model: Any) -> LabelledViews:
+def _encode_some(sweep: SweepArms, target: LabelledSet, model: QualityModel) -> LabelledViews:
     config, parts = sweep.config, []
     for path in target.image_paths:
         try:
@@ -112,6 +117,13 @@ def _encode_some(sweep: SweepArms, target: LabelledSet, model: Any) -> LabelledV
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    began = time.perf_counter()
-    result = work()
-    return time.perf_counter() - began, result
+    """-> (CPU seconds, result) of a second call: the first one also warms kernels up. Other processes do not count."""
+    work()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # waiting threads would count as work
+    try:
+        began = time.process_time()
+        result = work()
+        return time.process_time() - began, result
+    finally:
+        torch.set_num_threads(threads)
