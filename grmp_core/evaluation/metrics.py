@@ -29,6 +29,9 @@ MIN_INTERVAL_IMAGES = 10
 bootstrap interval of SRCC covers the true value in 95 to 98 % of cases with 10 images, 70 to 95 % with 5, 27 to 60 %
 with 3; with 2, SRCC is 1 or -1 whatever the pictures are."""
 
+MIN_SCENE_IMAGES = 5
+"""Fewer images of a scene do not count in `within_srcc`."""
+
 # A logistic can come as close to a straight line as it likes, so a fit clearly worse than the line is a failed search.
 _WORSE_THAN_LINE = 1.001
 _MAX_EVALUATIONS = 4000
@@ -117,6 +120,25 @@ def srcc(a: ArrayLike, b: ArrayLike) -> float:
     """Spearman rank correlation of two (N,) arrays, ties given their mean rank; nan where not defined."""
     x, y = _pair(a, b)
     return math.nan if _undefined(x, y) else float(stats.spearmanr(merge_ties(x), merge_ties(y)).statistic)
+
+
+def within_srcc(a: ArrayLike, b: ArrayLike, scenes: ArrayLike) -> float:
+    """SRCC of two (N,) arrays within each scene of (N,), averaged over images; nan where no scene has one.
+
+    Left out: scenes of fewer than `MIN_SCENE_IMAGES` images, and those in which SRCC is not defined. What tells one
+    scene from another earns nothing here.
+    """
+    x, y = _pair(a, b)
+    names = np.asarray(scenes)
+    if len(names) != len(x):
+        raise InputError(f"scenes: {len(names)} for {len(x)} values; give one each")
+    parts = [np.flatnonzero(names == name) for name in np.unique(names)]
+    found = [(srcc(x[rows], y[rows]), len(rows)) for rows in parts if len(rows) >= MIN_SCENE_IMAGES]
+    defined = [(value, count) for value, count in found if math.isfinite(value)]
+    if not defined:
+        return math.nan
+    values, counts = zip(*defined, strict=True)
+    return float(np.average(values, weights=counts))
 
 
 def plcc(a: ArrayLike, b: ArrayLike) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from grmp_core.errors import InputError
+from grmp_core.evaluation.metrics import MIN_SCENE_IMAGES
 
 RESAMPLES = 2000
 
@@ -25,6 +26,8 @@ class FoldPredictions:
     mos_N: np.ndarray
     method_DN: np.ndarray
     rival_DN: np.ndarray
+    scenes_N: np.ndarray | None = None
+    """Where given, SRCC is the mean within scenes: see `metrics.within_srcc`."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,16 @@ def paired_difference(folds: Sequence[FoldPredictions], seed: int = 0, resamples
 
 def _differences(fold: FoldPredictions, rows: np.ndarray) -> np.ndarray:
     """(D,) SRCC of the method less that of the rival on the images `rows`; a constant prediction has SRCC 0."""
+    if fold.scenes_N is None:
+        return _plain_differences(fold, rows)
+    scenes = fold.scenes_N[rows]
+    within = [part for name in np.unique(scenes) if len(part := rows[scenes == name]) >= MIN_SCENE_IMAGES]
+    if not within:
+        return np.zeros(len(fold.method_DN))
+    return np.average([_plain_differences(fold, part) for part in within], axis=0, weights=[len(p) for p in within])
+
+
+def _plain_differences(fold: FoldPredictions, rows: np.ndarray) -> np.ndarray:
     draws = len(fold.method_DN)
     ranks = rankdata(np.concatenate([fold.mos_N[None, rows], fold.method_DN[:, rows], fold.rival_DN[:, rows]]), axis=1)
     centred = ranks - ranks.mean(axis=1, keepdims=True)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.polynomial import Polynomial
+from numpy.typing import ArrayLike
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from grmp_core.errors import InputError
 from grmp_core.evaluation.metrics import srcc
@@ -56,6 +57,37 @@ def residual_ridge(
     constant = Polynomial([float(np.average(target_N, weights=weight_N))])
     line = Polynomial.fit(base_N, target_N, 1, w=root_N) if np.ptp(base_N) > 0 else constant
     return line(base_M) + ridge(train_ND, target_N - line(base_N), test_MD, weight_N)
+
+
+def scene_ridge(
+    train_ND: np.ndarray,
+    base_N: np.ndarray,
+    target_N: np.ndarray,
+    scenes_N: ArrayLike,
+    test_MD: np.ndarray,
+    base_M: np.ndarray,
+) -> np.ndarray:
+    """-> (M,) predictions: ridge regression with the scene and the score without a label (`base`) as covariates.
+
+    Where the labelled pictures of one scene are better than those of another, the scene explains that and the features
+    need not. Covariates are not shrunk (Frisch and Waugh 1933: they are projected out of features and target first).
+    Predictions have the mean effect of the scenes, since a test picture's quality does not go with its scene.
+    InputError for fewer than two images.
+    """
+    features_ND = np.asarray(train_ND, dtype=np.float64)
+    scene_NS = OneHotEncoder(sparse_output=False).fit_transform(np.asarray(scenes_N).reshape(-1, 1))
+    covariates_NC = np.column_stack([base_N, scene_NS])
+
+    def coefficients(values: np.ndarray) -> np.ndarray:
+        return np.linalg.lstsq(covariates_NC, values, rcond=None)[0]
+
+    pipeline = fit_ridge(
+        features_ND - covariates_NC @ coefficients(features_ND), target_N - covariates_NC @ coefficients(target_N)
+    )
+    from_features_N = pipeline.predict(features_ND)
+    slope, *effects = coefficients(target_N - from_features_N)
+    offset = float(np.mean(scene_NS @ np.array(effects)))
+    return pipeline.predict(np.asarray(test_MD, dtype=np.float64)) + slope * np.asarray(base_M) + offset
 
 
 def probe_srcc(

@@ -17,10 +17,11 @@ from pipelines.ablation.arms import chosen_arms, sweeps_of
 from pipelines.ablation.baselines import baseline_predictions
 from pipelines.ablation.comparison import COMPARISONS, compare, comparison_table, comparisons_text, medians_text
 from pipelines.ablation.plan import Plan, plan_ablation
-from pipelines.ablation.predictions import PREDICTIONS, results_of
+from pipelines.ablation.predictions import PREDICTIONS, WITHIN, results_of
 from pipelines.ablation.sweep_arms import sweep_predictions
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.labelled_target import bad_rows, load_target
+from pipelines.few_shot.target_protocol import target_protocol
 from pipelines.results.statistics import method_medians
 from pipelines.runtime.provenance import output_folder, write_manifest
 from pipelines.runtime.ray_session import ray_session
@@ -40,12 +41,17 @@ class Ablation:
 
     def as_json(self) -> dict[str, Any]:
         tables = {"medians": method_medians(self.results), "comparisons": self.comparisons}
+        if WITHIN in self.results:
+            tables["medians_within_scenes"] = method_medians(self.results, WITHIN)
         records = {name: json.loads(frame.to_json(orient="records")) for name, frame in tables.items()}
         return {"folder": self.folder, **records, "failed": self.failed}
 
     def as_text(self) -> str:
         failed = [f"failed: {trial}" for trial in self.failed]
-        return "\n".join([medians_text(self.results), "", comparisons_text(self.comparisons), *failed, self.folder])
+        medians = [medians_text(self.results), ""]
+        if WITHIN in self.results:
+            medians += [medians_text(self.results, WITHIN, "median within scenes [quartiles]"), ""]
+        return "\n".join([*medians, comparisons_text(self.comparisons), *failed, self.folder])
 
 
 def run_ablation(config: Config) -> Ablation | Plan:
@@ -65,10 +71,12 @@ def run_ablation(config: Config) -> Ablation | Plan:
         by_sweep = [sweep_predictions(sweep, folder, sweeps[i + 1 :]) for i, sweep in enumerate(sweeps)]
     predictions = pd.concat([baselines, *(rows for rows, _ in by_sweep)], ignore_index=True)
     groups = dict(zip(target.image_paths, target.reference_ids, strict=True))
+    scenes = target_protocol(config, target).scenes
+    scene_of = None if scenes is None else dict(zip(target.image_paths, scenes, strict=True))
     ablate = config.ablate
-    comparisons = compare(predictions, groups, ablate.method, ablate.rivals, config.protocol.folds)
+    comparisons = compare(predictions, groups, ablate.method, ablate.rivals, config.protocol.folds, scene_of)
     ablation = Ablation(
-        results_of(predictions),
+        results_of(predictions, scene_of),
         comparison_table(comparisons, ablate.corrected_with),
         [trial for _, failed in by_sweep for trial in failed],
         folder.uri,

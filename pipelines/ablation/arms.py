@@ -30,6 +30,7 @@ BASELINES = {
     "residual ridge": ArmConfig(baseline="residual"),
     "kernel regression": ArmConfig(baseline="kernel"),
 }
+SCENE_RIDGE = "scene ridge"
 COOP = ArmConfig(
     settings={
         "prompts.visual_tokens": 0,
@@ -66,7 +67,8 @@ def standard_arms(config: Config) -> dict[str, ArmConfig]:
     prograd = ArmConfig(settings={"adapt.qgr.rule": "conflict"}, regularized=True)
     adapting = dict.fromkeys(("adapt.trainable.vision_blocks", "adapt.trainable.text_blocks"), max(1, own_blocks))
     lora = ArmConfig(settings={**adapting, "adapt.trainable.lora_rank": LORA_RANK})
-    arms = {**BASELINES, "CoOp": COOP, "LoRA": lora, f"{own_blocks} blocks + ProGrad": prograd}
+    covariates = {SCENE_RIDGE: ArmConfig(baseline="scenes")} if config.protocol.scenes is not None else {}
+    arms = {**BASELINES, **covariates, "CoOp": COOP, "LoRA": lora, f"{own_blocks} blocks + ProGrad": prograd}
     starts = list(pretrained_of(config))
     for start in (RANDOM, *starts):
         for blocks in BLOCKS:
@@ -102,6 +104,8 @@ def chosen_arms(config: Config) -> dict[str, ArmConfig]:
     if any(arm.regularized for arm in chosen.values()) and not any(value > 0 for value in config.sweep.lambdas):
         raise InputError("an ablation compares lambda 0 with larger ones: give sweep.lambdas a value above 0")
     for name, arm in chosen.items():
+        if arm.baseline == "scenes" and config.protocol.scenes is None:
+            raise InputError(f"the arm '{name}' needs the scene of every image: set protocol.scenes")
         if arm.ensemble and not _has_draws_to_join(config):
             raise InputError(
                 f"the arm '{name}' joins the label draws of a fold: set protocol.folds, and sweep.split_seeds so that "

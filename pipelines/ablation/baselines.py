@@ -16,7 +16,7 @@ from grmp_core.datasets.labelled_set import LabelledSet
 from grmp_core.errors import ImageError, InputError
 from grmp_core.evaluation.brisque import brisque_features
 from grmp_core.evaluation.kernel_regression import kernel_regression
-from grmp_core.evaluation.ridge import residual_ridge, ridge
+from grmp_core.evaluation.ridge import residual_ridge, ridge, scene_ridge
 from grmp_core.imaging.decoding import ImageLimits, image_bytes, read_image
 from grmp_core.imaging.views import ViewConfig, scoring_views, whole_grid
 from grmp_core.model.backbone import load_backbone
@@ -64,8 +64,10 @@ def baseline_predictions(
     values = {name: np.stack([measured[i][name] for i in good]) for name in known}
     values |= {name: np.asarray(target.score_range.to_mos(values[name])) for name in _QUALITIES if name in values}
     weights = None if target.weights is None else target.weights[good]
-    images = _Images(np.array([target.image_paths[i] for i in good]), target.mos[good], values, weights)
     protocol = target_protocol(config, target).take(good)
+    paths = np.array([target.image_paths[i] for i in good])
+    scenes = None if protocol.scenes is None else np.array(protocol.scenes)
+    images = _Images(paths, target.mos[good], values, weights, scenes)
     frames = []
     trials = plan_trials(config, protocol)  # one a lambda; the labels are the same for all of them
     for shots, budget, seed in dict.fromkeys((t.shots, t.budget, t.split_seed) for t in trials):
@@ -91,6 +93,8 @@ class _Images:
     values: dict[str, np.ndarray]
     weights: np.ndarray | None
     """Of the labels in training; null where all count alike."""
+    scenes: np.ndarray | None
+    """Null where the protocol has none."""
 
     def predict(self, baseline: str, labelled: np.ndarray, test: np.ndarray) -> np.ndarray:
         """-> predictions for the images `test`, on the scale of `mos`."""
@@ -103,6 +107,9 @@ class _Images:
             weights = None if self.weights is None else self.weights[labelled]
             known = (pooled[labelled], base[labelled], self.mos[labelled])
             return residual_ridge(*known, pooled[test], base[test], weights)
+        if baseline == "scenes" and self.scenes is not None:
+            known = (pooled[labelled], base[labelled], self.mos[labelled])
+            return scene_ridge(*known, self.scenes[labelled], pooled[test], base[test])
         if baseline == "kernel":
             return kernel_regression(pooled[labelled], self.mos[labelled], pooled[test])
         features = self.values[_BRISQUE] if baseline == _BRISQUE else pooled

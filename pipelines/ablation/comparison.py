@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,10 +27,17 @@ class Comparison:
     rival: str
     shots: int
     result: PairedDifference
+    within: PairedDifference | None = None
+    """Of SRCC within scenes; null where there are none."""
 
 
 def compare(
-    predictions: pd.DataFrame, groups: Mapping[str, str], method: str, rivals: Sequence[str], folds: int
+    predictions: pd.DataFrame,
+    groups: Mapping[str, str],
+    method: str,
+    rivals: Sequence[str],
+    folds: int,
+    scene_of: Mapping[str, str] | None = None,
 ) -> list[Comparison]:
     """The arm against each rival at each number of labels, on the label draws that both finished.
 
@@ -37,6 +45,7 @@ def compare(
         predictions: rows as of `predictions.PREDICTIONS`.
         groups: image path -> group; images of one are drawn together.
         folds: `protocol.folds`; 0: every split is taken as a fold of its own.
+        scene_of: image path -> scene; null: nothing is compared within scenes.
 
     Returns:
         Nothing where the arm or a rival did not run.
@@ -49,13 +58,22 @@ def compare(
         pair = predictions[predictions["method"].isin((method, rival))]
         for shots, of_shots in pair.groupby("shots"):
             parts = _folds_of(of_shots, groups, method, rival, folds)
-            if parts:
-                comparisons.append(Comparison(method, rival, int(shots), paired_difference(parts)))
+            if not parts:
+                continue
+            inside = None
+            if scene_of is not None:
+                inside = paired_difference(_folds_of(of_shots, groups, method, rival, folds, scene_of))
+            comparisons.append(Comparison(method, rival, int(shots), paired_difference(parts), inside))
     return comparisons
 
 
 def _folds_of(
-    pair: pd.DataFrame, groups: Mapping[str, str], method: str, rival: str, folds: int
+    pair: pd.DataFrame,
+    groups: Mapping[str, str],
+    method: str,
+    rival: str,
+    folds: int,
+    scene_of: Mapping[str, str] | None = None,
 ) -> list[FoldPredictions]:
     wide = pair.pivot_table(index="image_path", columns=["split_seed", "method"], values="predicted", observed=True)
     mos = pair.drop_duplicates("image_path").set_index("image_path")["mos"]
@@ -72,6 +90,7 @@ def _folds_of(
                 mos_N=mos[test.index].to_numpy(),
                 method_DN=np.stack([test[seed, method] for seed in members]),
                 rival_DN=np.stack([test[seed, rival] for seed in members]),
+                scenes_N=None if scene_of is None else np.array([scene_of[path] for path in test.index]),
             )
         )
     return parts
@@ -92,16 +111,19 @@ def comparison_table(comparisons: Sequence[Comparison], corrected_with: Sequence
     columns = ["method", "rival", "shots", "difference", "low", "high", "p", "draws", "images"]
     frame = pd.DataFrame(rows, columns=columns)
     corrected = holm(np.array([*frame["p"], *others], dtype=float))
-    return frame.assign(p_holm=corrected[: len(frame)], family=len(corrected))
+    frame = frame.assign(p_holm=corrected[: len(frame)], family=len(corrected))
+    for part in ("difference", "low", "high"):
+        frame[f"{part}_within"] = [getattr(c.within, part, math.nan) for c in comparisons]
+    return frame
 
 
-def medians_text(results: pd.DataFrame) -> str:
-    """Table of arms by number of labels: median test SRCC over the splits, with quartiles."""
-    medians = method_medians(results)
+def medians_text(results: pd.DataFrame, metric: str = "srcc", title: str = "median test SRCC [quartiles]") -> str:
+    """Table of arms by number of labels: median of the metric over the splits, with quartiles."""
+    medians = method_medians(results, metric)
     rows = []
     for method, group in medians.groupby("method", sort=False):
         cells = {f"{row.shots} shots": f"{row.median:.3f} [{row.q1:.3f}, {row.q3:.3f}]" for row in group.itertuples()}
-        rows.append({"median test SRCC [quartiles]": method, **cells})
+        rows.append({title: method, **cells})
     return table(rows)
 
 
@@ -117,6 +139,7 @@ def comparisons_text(comparisons: pd.DataFrame) -> str:
             "mean difference [95 %]": f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
             "p": row.p,
             "p (Holm)": row.p_holm,
+            **_within_cell(row),
         }
         for row in comparisons.itertuples()
     ]
@@ -125,3 +148,9 @@ def comparisons_text(comparisons: pd.DataFrame) -> str:
         f"{table(rows)}\nbootstrap over test images by group and over {first['draws']} label draws; p one-sided, "
         f"corrected over {first['family']} hypotheses"
     )
+
+
+def _within_cell(row: Any) -> dict[str, str]:
+    if math.isnan(row.difference_within):
+        return {}
+    return {"within scenes [95 %]": f"{row.difference_within:+.3f} [{row.low_within:+.3f}, {row.high_within:+.3f}]"}

@@ -72,10 +72,11 @@ class SweepConfig(Settings):
 class ArmConfig(Settings):
     """One method of a comparison."""
 
-    baseline: Literal["no label", "liqe prompts", "brisque", "features", "residual", "kernel"] | None = None
+    baseline: Literal["no label", "liqe prompts", "brisque", "features", "residual", "scenes", "kernel"] | None = None
     """Without adaptation. Two that read no label: the backbone's own score by an antonym pair, and by LIQE's joint
     prompts of scene, distortion and grade. Ridge regression on BRISQUE's statistics, on the backbone's features, or on
-    these for what the score without a label leaves; kernel regression on the features. null: adaptation."""
+    these for what the score without a label leaves, also with the scene (protocol.scenes) as a covariate; kernel
+    regression on the features. null: adaptation."""
     start: Text = "random"
     """Prompts that adaptation starts from: `random`, or a name of ablate.pretrained."""
     regularized: bool = False

@@ -31,9 +31,9 @@ def cells(trials: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def method_medians(results: pd.DataFrame) -> pd.DataFrame:
-    """Rows with method, shots, split_seed, srcc -> median, q1, q3 and n of every method and shots, as they come."""
-    groups = results.groupby(["method", "shots"], sort=False)["srcc"]
+def method_medians(results: pd.DataFrame, metric: str = "srcc") -> pd.DataFrame:
+    """Rows with method, shots, split_seed, metric -> median, q1, q3 and n of every method and shots, as they come."""
+    groups = results.groupby(["method", "shots"], sort=False)[metric]
     summary = groups.quantile([0.5, 0.25, 0.75]).unstack()
     summary.columns = pd.Index(["median", "q1", "q3"])
     return summary.assign(n=groups.count()).reset_index()

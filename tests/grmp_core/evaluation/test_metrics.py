@@ -11,7 +11,17 @@ from scipy import stats
 
 from grmp_core.errors import InputError
 from grmp_core.evaluation import metrics
-from grmp_core.evaluation.metrics import FitWarning, bootstrap_interval, evaluate, fit_logistic, krcc, plcc, rmse, srcc
+from grmp_core.evaluation.metrics import (
+    FitWarning,
+    bootstrap_interval,
+    evaluate,
+    fit_logistic,
+    krcc,
+    plcc,
+    rmse,
+    srcc,
+    within_srcc,
+)
 
 PAIRS = st.lists(st.tuples(st.integers(-20, 20), st.integers(-20, 20)), min_size=3, max_size=40)
 
@@ -286,3 +296,29 @@ def test_wilcoxon() -> None:
     assert metrics.wilcoxon_paired(a, b) == (expected.statistic, expected.pvalue)
     assert metrics.wilcoxon_paired(b, a).p_value == metrics.wilcoxon_paired(a, b).p_value
     assert metrics.wilcoxon_paired(a, a) == (0.0, 1.0)
+
+
+def test_within_scenes_is_the_weighted_mean_of_scipys() -> None:
+    rng = np.random.default_rng(5)
+    scenes = np.repeat(["a", "b", "c"], [12, 8, 4])  # c is too small to count
+    quality = rng.normal(size=24)
+    predicted = quality + rng.normal(size=24)
+    parts = [stats.spearmanr(predicted[rows], quality[rows]).statistic for rows in (slice(0, 12), slice(12, 20))]
+    assert within_srcc(predicted, quality, scenes) == pytest.approx((12 * parts[0] + 8 * parts[1]) / 20)
+
+
+def test_what_tells_scenes_apart_earns_nothing_within_them() -> None:
+    scenes = np.repeat([0, 1], 10)
+    quality = np.arange(20.0)
+    predicted = 100 * scenes - quality  # the scenes in their right order, all else turned around
+    assert srcc(predicted, quality) > 0
+    assert within_srcc(predicted, quality, scenes) == pytest.approx(-1)
+
+
+def test_scenes_without_enough_or_with_constant_images_are_left_out() -> None:
+    scenes = np.repeat([0, 1], [6, 3])
+    assert math.isnan(within_srcc(np.ones(9), np.arange(9.0), scenes))
+    mixed = np.r_[np.arange(6.0), 5.0, 4.0, 3.0]
+    assert within_srcc(mixed, np.arange(9.0), scenes) == pytest.approx(1)
+    with pytest.raises(InputError, match="give one each"):
+        within_srcc(mixed, mixed, scenes[:4])

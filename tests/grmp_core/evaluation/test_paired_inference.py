@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from grmp_core.errors import InputError
+from grmp_core.evaluation.metrics import within_srcc
 from grmp_core.evaluation.paired_inference import FoldPredictions, paired_difference
 
 
@@ -65,3 +68,15 @@ def test_nothing_to_compare_is_refused():
     one = FoldPredictions(np.zeros(4), np.arange(4.0), np.ones((1, 4)), np.ones((1, 4)))
     with pytest.raises(InputError, match="fewer than two groups"):
         paired_difference([one])
+
+
+def test_within_scenes_the_difference_is_that_of_the_metric():
+    plain = made_up(np.random.default_rng(3), 0.5, 1.0)
+    scenes = np.repeat(["a", "b", "c"], [30, 26, 4])
+    found = paired_difference([dataclasses.replace(plain, scenes_N=scenes)], resamples=50)
+    expected = [
+        within_srcc(a, plain.mos_N, scenes) - within_srcc(b, plain.mos_N, scenes)
+        for a, b in zip(plain.method_DN, plain.rival_DN, strict=True)
+    ]
+    assert found.difference == pytest.approx(np.mean(expected))
+    assert found.low < found.difference < found.high

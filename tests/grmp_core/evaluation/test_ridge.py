@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.linear_model import Ridge
 
 from grmp_core.errors import InputError
-from grmp_core.evaluation.ridge import STRENGTHS, fit_ridge, probe_srcc, residual_ridge, ridge
+from grmp_core.evaluation.ridge import STRENGTHS, fit_ridge, probe_srcc, residual_ridge, ridge, scene_ridge
 
 
 def problem(rows: int, features: int, seed: int, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -119,3 +120,30 @@ def test_equal_weights_change_nothing():
     features, base, target = rng.normal(size=(30, 4)), rng.uniform(size=30), rng.uniform(size=30)
     given = (features[:20], base[:20], target[:20], features[20:], base[20:])
     np.testing.assert_allclose(residual_ridge(*given, np.ones(20)), residual_ridge(*given), rtol=1e-9)
+
+
+def test_covariates_are_least_squares_of_what_the_features_leave():
+    """The rows of a joint problem: features with scikit-learn's penalty, scenes and base without one."""
+    rng = np.random.default_rng(11)
+    features, base, scenes = rng.normal(size=(60, 3)), rng.uniform(size=60), np.repeat(["beach", "night", "town"], 20)
+    target = features @ [1.0, -2.0, 0.5] + 3 * base + 5 * (scenes == "night") + 0.1 * rng.normal(size=60)
+    new, new_base = rng.normal(size=(30, 3)), rng.uniform(size=30)
+    found = scene_ridge(features, base, target, scenes, new, new_base)
+    truth = new @ [1.0, -2.0, 0.5] + 3 * new_base + 5 / 3  # the mean of the scenes' effects
+    np.testing.assert_allclose(found, truth, atol=0.3)
+    shifted = scene_ridge(features, base, target + 100 * (scenes == "beach"), scenes, new, new_base)
+    np.testing.assert_allclose(shifted, found + 100 / 3, atol=1e-6)  # a scene's own level moves no order
+
+
+def test_a_scene_that_goes_with_quality_misleads_ridge_and_not_its_covariate():
+    """A feature tells the scene alone: the good pictures are of one scene where they have labels, of both elsewhere."""
+    rng = np.random.default_rng(12)
+    good = np.repeat([1.0, 0.0], 40)
+    damage = rng.normal(size=80) + 5 * good
+    features = np.stack([5 * good + 0.1 * rng.normal(size=80), damage + rng.normal(size=80)], axis=1)
+    scene, quality = rng.integers(2, size=200), rng.normal(size=200)
+    new = np.stack([5 * scene + 0.1 * rng.normal(size=200), quality + rng.normal(size=200)], axis=1)
+    flat, new_flat = np.zeros(80), np.zeros(200)
+    plain = stats.spearmanr(residual_ridge(features, flat, damage, new, new_flat), quality).statistic
+    known = stats.spearmanr(scene_ridge(features, flat, damage, good, new, new_flat), quality).statistic
+    assert known > plain + 0.1

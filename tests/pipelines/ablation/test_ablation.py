@@ -13,6 +13,7 @@ import pytest
 from grmp_core.distortions import get
 from grmp_core.errors import InputError
 from grmp_core.evaluation.paired_inference import PairedDifference
+from grmp_core.evaluation.protocol import ProtocolConfig
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.learning.settings import AdaptConfig
 from grmp_core.model.bundle import write_bundle
@@ -20,13 +21,14 @@ from grmp_core.procedural import scenes
 from grmp_core.storage import locate
 from pipelines.ablation import ablation_run, arms, baselines
 from pipelines.ablation.ablation_run import run_ablation
-from pipelines.ablation.comparison import Comparison, comparison_table
+from pipelines.ablation.comparison import Comparison, compare, comparison_table, comparisons_text
 from pipelines.ablation.plan import Plan
-from pipelines.ablation.predictions import results_of
+from pipelines.ablation.predictions import WITHIN, results_of
 from pipelines.configuration.labels import TargetConfig
 from pipelines.configuration.schema import Config
 from pipelines.configuration.sweeping import AblateConfig, ArmConfig, SweepConfig
 from pipelines.few_shot.labelled_target import load_target
+from pipelines.few_shot.target_protocol import target_protocol
 from pipelines.results.statistics import best_by_validation, method_medians
 
 
@@ -107,6 +109,32 @@ def test_baselines_see_the_images_of_the_sweep(tmp_path, monkeypatch):
     assert list(srcc.index) == list(arms.BASELINES)
     assert srcc["BRISQUE ridge"] > 0.7  # the pictures differ in noise alone
     assert np.isfinite(srcc).all()
+
+
+def test_scenes_bring_a_covariate_and_a_second_table(tmp_path, monkeypatch):
+    """Without Ray: pooled features that are the score itself."""
+    config = small_config(tmp_path, noisy_folder(tmp_path / "target", count=40))
+    named = {"scene ridge": ArmConfig(baseline="scenes")}
+    ablate = dataclasses.replace(config.ablate, define=named, arms=("scene ridge",))
+    with pytest.raises(InputError, match="'scene ridge' needs the scene of every image"):
+        arms.chosen_arms(dataclasses.replace(config, ablate=ablate))
+    table = pd.DataFrame({"image": [f"{i}.png" for i in range(40)], "scene": ["in", "out"] * 20})
+    table.to_csv(tmp_path / "scenes.csv", index=False)
+    config = dataclasses.replace(config, protocol=ProtocolConfig(scenes=str(tmp_path / "scenes.csv"), folds=2))
+    target = load_target(config.target)
+    nothing = {"error": "", "unfit": "", "brisque": None, "liqe prompts": None, "no_label": 0.5}
+    known = [{"row": i, **nothing, "pooled": np.array([mos, 0.0])} for i, mos in enumerate(target.mos)]
+    monkeypatch.setattr(baselines, "_measure", lambda *_: known)
+    chosen = {name: arms.standard_arms(config)[name] for name in ("no label", "scene ridge")}
+    predictions, _ = baselines.baseline_predictions(config, target, chosen)
+    scene_of = dict(zip(target.image_paths, target_protocol(config, target).scenes, strict=True))
+    results = results_of(predictions, scene_of).set_index("method")
+    assert results.loc["scene ridge", ["srcc", WITHIN]].tolist() == pytest.approx([1, 1])
+    groups = {path: path for path in target.image_paths}
+    found = compare(predictions, groups, "scene ridge", ["no label"], folds=2, scene_of=scene_of)
+    (row,) = comparison_table(found, []).to_dict("records")
+    assert (row["difference"], row["difference_within"]) == pytest.approx((1, 1))  # a constant has SRCC 0
+    assert "within scenes [95 %]" in comparisons_text(comparison_table(found, []))
 
 
 def test_every_arm_is_in_one_sweep_and_equal_settings_share_it(tmp_path):
