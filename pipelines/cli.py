@@ -35,6 +35,7 @@ COMMANDS = {
     "ablate": Command(
         "compare the parts of the method and baselines on one target", ("ablate", "protocol", "sweep", "target")
     ),
+    "cross": Command("test the models of one set's sweep on others: a matrix", ("cross",)),
     "continual": Command("learn from labelled sets that arrive one after the other", ("continual", "adapt", "views")),
     "evaluate": Command("compare a model's scores with human ones: SRCC, PLCC, KRCC, RMSE", ("score", "target")),
     "import_official": Command("make a model of a checkpoint of the published code", ("import_official",)),

@@ -25,7 +25,7 @@ from pipelines.configuration.models import CardConfig, ExportConfig, ImportConfi
 from pipelines.configuration.pretraining import PretrainConfig, PreviewConfig, SynthesizeConfig
 from pipelines.configuration.scoring import CompareConfig, ExplainConfig, ScoreConfig, ThresholdConfig, VideoConfig
 from pipelines.configuration.serving import DriftConfig, ServeConfig
-from pipelines.configuration.sweeping import AblateConfig, ReportConfig, SweepConfig
+from pipelines.configuration.sweeping import AblateConfig, CrossConfig, ReportConfig, SweepConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,7 @@ class Config(Settings):
     distil: DistilConfig = field(default_factory=DistilConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     ablate: AblateConfig = field(default_factory=AblateConfig)
+    cross: CrossConfig = field(default_factory=CrossConfig)
     continual: ContinualConfig = field(default_factory=ContinualConfig)
     import_official: ImportConfig = field(default_factory=ImportConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

@@ -110,6 +110,16 @@ class AblateConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CrossConfig(Settings):
+    """Models of one labelled set tested on others."""
+
+    sweeps: tuple[PathText, ...] = ()
+    """Outputs of `grmp sweep`, one a set. An arm of `grmp ablate` is one, too: <output>/ablation/<arm>."""
+    shots: Annotated[int, Ge(1)] | None = None
+    """Number of labels of the models; null: the largest that all sweeps have."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportConfig(Settings):
     """Report of a sweep."""
 

@@ -55,6 +55,8 @@ class EncodedTarget:
     image_path: tuple[str, ...]
     image_ids: tuple[str, ...]
     reference_ids: tuple[str, ...]
+    perceptual_hashes: np.ndarray
+    """(N,) uint64, as `near_duplicates` compares them."""
     mos: np.ndarray
     quality: np.ndarray
     row: np.ndarray
@@ -148,6 +150,7 @@ def _of_entry(
         image_path=tuple(paths),
         image_ids=tuple(images[row]["image_id"] for row in order),
         reference_ids=tuple(columns["reference_id"][row] for row in order),
+        perceptual_hashes=hashes,
         mos=np.array([columns["mos"][row] for row in order]),
         quality=np.array([columns["quality"][row] for row in order]),
         row=np.array(order, dtype=np.int64),

@@ -14,7 +14,6 @@ from grmp_core.confidence.unlike import has_domain
 from grmp_core.errors import ImageError
 from grmp_core.imaging.decoding import decode_image, image_bytes, image_id
 from grmp_core.imaging.views import scoring_views, training_views, whole_grid
-from grmp_core.inspection.leaks import training_hashes
 from grmp_core.inspection.near_duplicates import hash_of
 from grmp_core.learning.labelled_views import Prefix, encode_views
 from grmp_core.model.bundle import Bundle
@@ -65,7 +64,6 @@ class Encoder:
         self.config, self.parts = config, parts
         self.model = process_model(self.config, start, compute_device(self.config.sweep.gpus_per_trial))
         self.deep = has_domain(config.backbone.name, start.backbone_sha256)
-        self.with_hashes = training_hashes(config.backbone.name, config.backbone.checkpoint) is not None
         tokens = [f"{name}_{i}" for i in range(len(parts)) for name in ("train_tokens", "score_tokens")]
         self.names = ("image_id", "perceptual_hash", "teacher_logits", "statistics", *tokens)
 
@@ -98,7 +96,7 @@ class Encoder:
             tokens[f"score_tokens_{i}"] = array_of(encoded.score_tokens_NGTD[i][0], half)
         return {
             "image_id": image_id(data),
-            "perceptual_hash": f"{hash_of(image) if self.with_hashes else 0:x}",  # no integer: Arrow's have a sign
+            "perceptual_hash": f"{hash_of(image):x}",  # no integer: Arrow's have a sign
             "teacher_logits": array_of(encoded.teacher_logits_NVS[0]),
             "statistics": encoded.statistics_NF[0].cpu().numpy(),
             **tokens,

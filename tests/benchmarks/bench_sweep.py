@@ -59,6 +59,7 @@ def encode_plainly(config: Config) -> tuple[EncodedTarget, float]:
         image_path=tuple(columns["image_path"]),
         image_ids=tuple(output["image_id"]),
         reference_ids=references,
+        perceptual_hashes=np.array([int(value, 16) for value in output["perceptual_hash"]], dtype=np.uint64),
         mos=np.array(columns["mos"]),
         quality=quality,
         row=np.arange(len(quality)),

@@ -70,6 +70,7 @@ def encode(config: Config, start: Bundle, name: str, folder: Path) -> EncodedSet
         image_path=ids,
         image_ids=ids,
         reference_ids=ids,
+        perceptual_hashes=np.zeros(COUNT, dtype=np.uint64),
         mos=np.asarray(scale.to_mos(quality)),
         quality=quality,
         row=np.arange(COUNT),
