@@ -24,7 +24,7 @@ from grmp_core.explain.settings import MapConfig, ReasonConfig
 from grmp_core.explain.tool_choice import CleanRanges, choose_tool, read_ranges
 from grmp_core.imaging.views import Pixels, scoring_views
 from grmp_core.model.features import image_features
-from grmp_core.model.quality_model import Predictor
+from grmp_core.model.predictor import Predictor
 from grmp_core.model.scorer import ImageViews, Scorer
 
 DIGITS = 3

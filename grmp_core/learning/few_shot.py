@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
-from scipy.special import expit
 from torch import Tensor
 
 from grmp_core.continual.pair_losses import pair_distillation_loss
 from grmp_core.errors import NonFiniteLossError
 from grmp_core.evaluation.splits import validation_folds
+from grmp_core.learning.calibration import fit_calibration
 from grmp_core.learning.cross_fitting import best_epoch, cross_fitted, held_out_srcc
 from grmp_core.learning.gradient_projection import regularize
 from grmp_core.learning.labelled_views import LabelledViews, TokenRows
@@ -32,8 +31,6 @@ from grmp_core.seeds import generator_of, seed_of
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 """(fit, held-out) rows of every fold."""
-_PRIOR = 1e-3
-"""Weight of the calibration's prior, against a mean cross-entropy."""
 
 
 @dataclass(frozen=True)
@@ -160,24 +157,6 @@ def calibrated_start(model: QualityModel, start: Parameters, views: LabelledView
     margin_N = torch.logit(quality_N.double()).cpu().numpy()
     scale, offset = fit_calibration(margin_N, views.quality_N.double().cpu().numpy())
     return {**start, CALIBRATION: torch.tensor([scale, offset], dtype=torch.float32, device=model.device)}
-
-
-def fit_calibration(margin_N: np.ndarray, quality_N: np.ndarray) -> tuple[float, float]:
-    """(scale, offset) with the least cross-entropy of sigmoid(scale * margin + offset) against the qualities in [0, 1].
-
-    Platt's scaling (1999) with soft labels. The scale stays in [.1, 10], so that no label turns the order around, and a
-    weak prior holds it at 1 where labels are few.
-    """
-
-    def loss(ab: np.ndarray) -> tuple[float, np.ndarray]:
-        logit_N = ab[0] * margin_N + ab[1]
-        residual_N = expit(logit_N) - quality_N
-        value = np.mean(np.logaddexp(0, logit_N) - quality_N * logit_N) + _PRIOR * (ab[0] - 1) ** 2
-        slope = np.mean(residual_N * margin_N) + 2 * _PRIOR * (ab[0] - 1)
-        return float(value), np.array([slope, residual_N.mean()])
-
-    fit = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=[(0.1, 10), (-10, 10)])
-    return float(fit.x[0]), float(fit.x[1])
 
 
 def folds_of(config: AdaptConfig, reference_ids: Sequence[str], seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

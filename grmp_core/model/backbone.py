@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from grmp_core.errors import InputError
+from grmp_core.model.blocks import fuse_activations
 from grmp_core.model.nano_trunk import SIZES, cut_weights  # to import it is to make the trunks known to timm
 from grmp_core.model.settings import EMBEDDED, BackboneConfig
 from grmp_core.model.torchscript_archive import is_torchscript, read_tensors
-from grmp_core.model.towers import fuse_activations
 
 _ASSETS = Path(str(resources.files("grmp_core"))) / "assets"
 for _name in SIZES:  # to import this module is to make them known to open_clip

@@ -24,7 +24,8 @@ from grmp_core.identity import Identity, digest_of
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model.backbone import Backbone, load_backbone
 from grmp_core.model.ensemble import WEIGHTS, EnsemblePredictor, separated
-from grmp_core.model.quality_model import Parameters, Predictor, QualityModel
+from grmp_core.model.predictor import Predictor
+from grmp_core.model.quality_model import Parameters, QualityModel
 from grmp_core.model.settings import BackboneConfig, HeadConfig, PromptConfig
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import Location

@@ -15,7 +15,8 @@ from torch import Tensor
 from grmp_core.continual import gate as gating
 from grmp_core.continual.gate import Gate
 from grmp_core.errors import InputError
-from grmp_core.model.quality_model import Parameters, Predictor
+from grmp_core.model.predictor import Predictor
+from grmp_core.model.quality_model import Parameters
 
 _PREFIX = "ensemble."
 WEIGHTS = f"{_PREFIX}weights_M"

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from grmp_core.model.backbone import Backbone
-from grmp_core.model.towers import open_vision_tower
+from grmp_core.model.vision_tower import open_vision_tower
 
 
 def normalize(images_BHWC: Tensor, mean: Tensor, std: Tensor) -> Tensor:

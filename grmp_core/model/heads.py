@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from grmp_core.errors import InputError
 from grmp_core.model.settings import HeadConfig
-from grmp_core.model.towers import VisionTower
+from grmp_core.model.vision_tower import VisionTower
 
 _QUERY_STD = 0.5
 _DENOISING_WEIGHT = 0.1

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from grmp_core.errors import InputError
 from grmp_core.model.settings import PromptConfig
-from grmp_core.model.towers import TextTower, VisionTower
+from grmp_core.model.text_tower import TextTower
+from grmp_core.model.vision_tower import VisionTower
 
 PAPER_VISUAL_TOKENS = 100
 PAPER_WIDTH = 768

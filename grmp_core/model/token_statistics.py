@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from grmp_core.model.towers import VisionTower
+from grmp_core.model.vision_tower import VisionTower
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from torch import Tensor
 from grmp_core.model.backbone import Backbone
 from grmp_core.model.features import image_features
 from grmp_core.model.prompts import PromptConfig
-from grmp_core.model.towers import open_text_tower
+from grmp_core.model.text_tower import open_text_tower
 
 _SENTENCES_AT_ONCE = 64
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from grmp_core.errors import InputError
 from grmp_core.model.nano_stem import LiteTokens, folded_state
 from grmp_core.model.nano_trunk import MODEL_CONFIG
-from grmp_core.model.towers import open_text_tower, open_vision_tower
+from grmp_core.model.text_tower import open_text_tower
+from grmp_core.model.vision_tower import open_vision_tower
 from grmp_core.nano.teacher import normalize_clip
 
 _FROZEN_STEM = ("first.", "stages.0.", "stages.1.0.")

@@ -15,7 +15,7 @@ from grmp_core.imaging.views import ViewConfig, scoring_views, whole_grid
 from grmp_core.model.backbone import Backbone
 from grmp_core.model.features import normalize
 from grmp_core.model.token_statistics import token_statistics
-from grmp_core.model.towers import open_vision_tower
+from grmp_core.model.vision_tower import open_vision_tower
 from grmp_core.nano.crops import apply_parts
 from grmp_core.nano.material import RATED, Material
 from grmp_core.nano.sentences import TYPES

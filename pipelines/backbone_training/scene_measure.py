@@ -30,7 +30,7 @@ from grmp_core.imaging.views import ViewConfig, scoring_views
 from grmp_core.model.backbone import Backbone
 from grmp_core.model.features import normalize
 from grmp_core.model.scene_words import SCENES
-from grmp_core.model.towers import open_vision_tower
+from grmp_core.model.vision_tower import open_vision_tower
 from grmp_core.model.zero_shot import caption_logits
 from grmp_core.nano.captions import scene_captions
 from grmp_core.nano.photo_store import PhotoStore

@@ -29,9 +29,9 @@ from grmp_core.learning.losses import quality_loss
 from grmp_core.learning.meta_pretraining import FunctionalAdam, inner_loop
 from grmp_core.learning.settings import AdaptConfig, MetaConfig, QgrConfig
 from grmp_core.model.backbone import OPENAI_MEAN, OPENAI_STD, Backbone
+from grmp_core.model.blocks import fuse_activations
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.model.settings import BackboneConfig, PromptConfig, TrainableConfig
-from grmp_core.model.towers import fuse_activations
 from tests.reference import PlainModel, plain_adaptation_gradients, split_prompts
 
 NAME = "ViT-B-16-quickgelu"

@@ -33,7 +33,7 @@ from grmp_core.evaluation.ridge import residual_ridge
 from grmp_core.model.backbone import Backbone, load_backbone
 from grmp_core.model.bundle import DESCRIPTION, read_bundle
 from grmp_core.model.settings import EMBEDDED, BackboneConfig
-from grmp_core.model.towers import open_vision_tower
+from grmp_core.model.vision_tower import open_vision_tower
 from grmp_core.model.zero_shot import zero_shot_quality
 from grmp_core.nano.material import RATED, read_material
 from grmp_core.nano.photo_store import PhotoStore

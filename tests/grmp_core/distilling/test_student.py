@@ -9,7 +9,7 @@ from grmp_core.distilling.student import Learner, bundle_size, check_smaller, ne
 from grmp_core.errors import InputError
 from grmp_core.model.bundle import read_bundle
 from grmp_core.model.ensemble import joined
-from grmp_core.model.quality_model import Predictor
+from grmp_core.model.predictor import Predictor
 from grmp_core.storage import locate
 
 

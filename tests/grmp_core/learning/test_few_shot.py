@@ -16,7 +16,6 @@ from grmp_core.learning.few_shot import (
     adapt,
     adaptation_step,
     calibrated_start,
-    fit_calibration,
     predict_quality,
     train,
     validate,
@@ -26,7 +25,8 @@ from grmp_core.learning.gradient_projection import regularize
 from grmp_core.learning.labelled_views import prepare_views
 from grmp_core.learning.losses import quality_loss
 from grmp_core.learning.settings import AdaptConfig, QgrConfig
-from grmp_core.model.quality_model import CALIBRATION, Predictor, QualityModel
+from grmp_core.model.predictor import Predictor
+from grmp_core.model.quality_model import CALIBRATION, QualityModel
 from grmp_core.model.settings import PromptConfig, TrainableConfig
 from tests.reference import PlainModel, plain_adaptation_gradients, split_prompts
 
@@ -230,15 +230,6 @@ def test_a_prediction_that_is_not_finite_ends_the_validation(make_backbone):
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(InputError):
         AdaptConfig(**bad)
-
-
-def test_the_calibration_that_made_the_labels_is_found():
-    margins = np.random.default_rng(0).normal(size=40)
-    quality = 1 / (1 + np.exp(-(2 * margins + 0.5)))
-    scale, offset = fit_calibration(margins, quality)
-    assert (scale, offset) == pytest.approx((2, 0.5), abs=0.05)  # the prior pulls a little
-    assert fit_calibration(margins, 1 - quality)[0] == pytest.approx(0.1)  # never turned around
-    assert fit_calibration(np.zeros(3), np.full(3, 0.7))[1] == pytest.approx(np.log(0.7 / 0.3), abs=1e-3)
 
 
 def test_a_calibrated_adaptation_starts_at_the_labels_mean_and_keeps_the_order(make_backbone):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from grmp_core.errors import InputError
-from grmp_core.model.quality_model import Predictor, QualityModel
+from grmp_core.model.predictor import Predictor
+from grmp_core.model.quality_model import QualityModel
 from grmp_core.model.settings import PromptConfig, TrainableConfig
 
 COUPLED = PromptConfig(visual_tokens=5, coupled=True)

@@ -13,7 +13,7 @@ from grmp_core.model.backbone import Backbone, load_backbone
 from grmp_core.model.features import image_features, normalize
 from grmp_core.model.prompts import VisualPrompt, num_visual_tokens
 from grmp_core.model.settings import BackboneConfig, PromptConfig
-from grmp_core.model.towers import open_vision_tower
+from grmp_core.model.vision_tower import open_vision_tower
 from grmp_core.model.zero_shot import zero_shot_quality
 from grmp_core.nano.captions import FIDELITY_PAIRS
 from grmp_core.nano.crops import apply_parts

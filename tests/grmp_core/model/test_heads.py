@@ -18,7 +18,7 @@ from grmp_core.model.differentiable import ImageQuality
 from grmp_core.model.heads import Denoiser
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.model.settings import HeadConfig, PromptConfig, TrainableConfig
-from grmp_core.model.towers import open_vision_tower
+from grmp_core.model.vision_tower import open_vision_tower
 from grmp_core.storage import locate
 
 PROMPTS = PromptConfig(visual_tokens=2)

@@ -10,7 +10,8 @@ from grmp_core.learning.few_shot import AdaptationBatch, adapt, adaptation_step
 from grmp_core.learning.labelled_views import LabelledViews, prepare_views
 from grmp_core.learning.settings import AdaptConfig, QgrConfig
 from grmp_core.model.low_rank import DOWN, UP, initial_pairs, merged
-from grmp_core.model.quality_model import Predictor, QualityModel
+from grmp_core.model.predictor import Predictor
+from grmp_core.model.quality_model import QualityModel
 from grmp_core.model.settings import PromptConfig, TrainableConfig
 
 WHOLE = TrainableConfig(vision_blocks=2, text_blocks=1)

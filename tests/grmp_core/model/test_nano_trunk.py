@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from grmp_core.model.backbone import Backbone
+from grmp_core.model.blocks import run_block, run_block_by_insertion
 from grmp_core.model.nano_trunk import BLOCKS, MODEL_CONFIG, WIDTH
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.model.settings import BackboneConfig, PromptConfig, TrainableConfig
-from grmp_core.model.towers import TimmVisionTower, open_vision_tower, run_block, run_block_by_insertion
+from grmp_core.model.vision_tower import TimmVisionTower, open_vision_tower
 
 MAX_BYTES = 24 * 2**20
 

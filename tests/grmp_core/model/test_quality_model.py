@@ -6,12 +6,15 @@ import pytest
 import torch
 
 from grmp_core.errors import InputError
-from grmp_core.model import towers
+from grmp_core.model import blocks, vision_tower
+from grmp_core.model.blocks import run_block_by_insertion
+from grmp_core.model.predictor import Predictor
 from grmp_core.model.prompts import TextPrompt, num_visual_tokens
-from grmp_core.model.quality_model import Predictor, QualityModel, unit
+from grmp_core.model.quality_model import QualityModel, unit
 from grmp_core.model.scene_words import SCENES
 from grmp_core.model.settings import HeadConfig, PromptConfig, TrainableConfig
-from grmp_core.model.towers import open_text_tower, open_vision_tower, run_block_by_insertion
+from grmp_core.model.text_tower import open_text_tower
+from grmp_core.model.vision_tower import open_vision_tower
 
 TRANSFORMERS = [
     "tiny-quickgelu",
@@ -67,7 +70,7 @@ def test_prompts_as_keys_and_values_equal_prompts_inserted_as_tokens(name, make_
         return logits, torch.autograd.grad(logits[:, 0].sum(), list(leaves.values()))
 
     fast_logits, fast_gradients = outcome()
-    monkeypatch.setattr(towers, "run_block", run_block_by_insertion)
+    monkeypatch.setattr(vision_tower, "run_block", run_block_by_insertion)
     plain_logits, plain_gradients = outcome()
     torch.testing.assert_close(fast_logits, plain_logits, atol=1e-5, rtol=1e-5)
     for fast, plain in zip(fast_gradients, plain_gradients, strict=True):
@@ -77,13 +80,13 @@ def test_prompts_as_keys_and_values_equal_prompts_inserted_as_tokens(name, make_
 
 def test_token_counts_per_block(make_backbone, monkeypatch):
     counts = []
-    plain = towers.attend
+    plain = blocks.attend
 
     def counting(query, key, value, mask=None):
         counts.append((query.shape[-2], key.shape[-2]))
         return plain(query, key, value, mask)
 
-    monkeypatch.setattr(towers, "attend", counting)
+    monkeypatch.setattr(blocks, "attend", counting)
     model = model_of(make_backbone())
     model.predict(model.prompt_parameters(), views(model))
     assert counts[:3] == [(17, 17 + 5)] * 3  # 1 class + 16 patch tokens look at themselves and at 5 prompt tokens

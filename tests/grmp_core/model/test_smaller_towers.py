@@ -14,7 +14,7 @@ from grmp_core.model.nano_stages import StemCut
 from grmp_core.model.nano_stem import LiteTokens
 from grmp_core.model.nano_trunk import SIZES, model_config
 from grmp_core.model.settings import EMBEDDED, BackboneConfig
-from grmp_core.model.towers import open_vision_tower
+from grmp_core.model.vision_tower import open_vision_tower
 
 SMALLER = [name for name in SIZES if name != EMBEDDED]
 
