@@ -5,12 +5,15 @@ from importlib import resources
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.metrics import recall_score
 
 from grmp_core.errors import InputError
 from grmp_core.evaluation.scene_map import (
+    TEMPERATURES,
     SceneMap,
     ScenePhoto,
+    _temperature,
     class_features,
     halves,
     read_scene_table,
@@ -114,3 +117,22 @@ def test_class_features_are_the_logits_up_to_a_constant():
     classes = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(class_features(classes), logits - logits.mean(axis=1, keepdims=True), atol=1e-9)
     assert np.isfinite(class_features(np.eye(20, dtype=np.float16))).all()
+
+
+def test_the_temperature_makes_probabilities_of_exaggerated_ones():
+    """Labels drawn by known probabilities, the logits then tripled."""
+    rng = np.random.default_rng(4)
+    logits = rng.normal(size=(4000, 5))
+    truth = np.array([rng.choice(5, p=p) for p in softmax(logits, axis=1)])
+    assert _temperature(softmax(3 * logits, axis=1), truth) == pytest.approx(3, rel=0.1)
+    assert _temperature(softmax(logits / 2, axis=1), truth) == pytest.approx(0.5, rel=0.1)
+
+
+def test_scenes_that_are_told_apart_without_an_error_have_probabilities_too():
+    scenes = np.repeat(np.arange(3), 20)
+    fitted = SceneMap(100.0 * np.eye(9)[scenes], scenes)
+    assert fitted.temperature == pytest.approx(TEMPERATURES[0], rel=0.05)
+    probabilities = fitted.probabilities(100.0 * np.eye(9)[:3])
+    assert np.isfinite(probabilities).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert probabilities.argmax(axis=1).tolist() == [0, 1, 2]
