@@ -20,6 +20,7 @@ __all__ = [
     "distortions_of",
     "load",
     "originals_of",
+    "score_range_of",
 ]
 
 DATASETS: tuple[str, ...] = (*published(), "table")
@@ -38,6 +39,8 @@ def load(
     score_max: float | None = None,
     higher_is_better: bool | None = None,
     image_folder: str | None = None,
+    deviation_column: str | None = None,
+    votes: str | None = None,
     max_reject_fraction: float = 0.0,
 ) -> LabelledSet:
     """Load a labelled set by name from where it was downloaded to.
@@ -52,9 +55,10 @@ def load(
             one; an empty text: none.
         score_min, score_max: the scale of a `table`'s scores; both or neither. Neither takes the observed range.
         higher_is_better: False where a `table` holds difference scores; null: True, but for a column called dmos it has
-            to be given.
+            to be given, unless originals among the images tell (`load_table`).
         image_folder: folder that the image names of a `table` are relative to, itself relative to the table's folder;
             null: the table's folder.
+        deviation_column, votes: of a `table`, as of `load_table`.
         max_reject_fraction: share of the label rows, in [0, 1], that may be left out and listed (no image, no number,
             a score outside the scale); with more, loading is refused.
 
@@ -80,11 +84,6 @@ def load(
         raise InputError(f"dataset {name}: no path; give the file or folder of the labelled images")
     if name != "table":
         return load_described(name, read_description(published()[name]), path, max_reject_fraction)
-    if (score_min is None) != (score_max is None):
-        raise InputError("score range: give both score_min and score_max, or neither")
-    score_range = None
-    if score_min is not None and score_max is not None:
-        score_range = ScoreRange(mos_min=score_min, mos_max=score_max)
     return load_table(
         path,
         max_reject_fraction,
@@ -92,10 +91,19 @@ def load(
         score_column=score_column,
         reference_column=reference_column,
         weight_column=weight_column,
-        score_range=score_range,
+        score_range=score_range_of(score_min, score_max),
+        deviation_column=deviation_column,
+        votes=votes,
         higher_is_better=higher_is_better,
         image_folder=image_folder,
     )
+
+
+def score_range_of(score_min: float | None, score_max: float | None) -> ScoreRange | None:
+    """The scale between two given ends; null where neither is given. InputError where one is."""
+    if (score_min is None) != (score_max is None):
+        raise InputError("score range: give both score_min and score_max, or neither")
+    return None if score_min is None or score_max is None else ScoreRange(mos_min=score_min, mos_max=score_max)
 
 
 def distortions_of(name: str) -> tuple[str, ...]:

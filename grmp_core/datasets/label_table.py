@@ -9,9 +9,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from grmp_core.datasets.difference_scores import direction_of, weighted_by_deviation
 from grmp_core.datasets.image_names import ImageNames
 from grmp_core.datasets.labelled_set import LabelledSet, LabelRow, build, relative
-from grmp_core.datasets.tables import READABLE_SUFFIXES, TABLE_SUFFIXES, LabelTable, open_table, with_points
+from grmp_core.datasets.tables import READABLE_SUFFIXES, TABLE_SUFFIXES, LabelTable, Row, open_table, with_points
 from grmp_core.datasets.usual_names import IMAGE_NAMES, SCORE_NAMES, WEIGHT_NAME, recognize
 from grmp_core.errors import InputError
 from grmp_core.score_range import ScoreRange
@@ -29,6 +30,8 @@ def load_table(
     score_range: ScoreRange | None = None,
     higher_is_better: bool | None = None,
     image_folder: str | None = None,
+    deviation_column: str | None = None,
+    votes: str | None = None,
 ) -> LabelledSet:
     """Load a table, or a folder that holds exactly one; `tables` says in which forms.
 
@@ -37,47 +40,46 @@ def load_table(
     that folder). `ImageNames` says which names stand for a file that is spelled differently; `notes` of the set counts
     them. Without `reference_column` every image is its own reference, except that local files with equal bytes share
     one, so that no split has the same photo on both sides. Without `weight_column` a column called weight is taken; an
-    empty text takes none.
+    empty text takes none. `deviation_column` has the standard deviation of the votes for an image, `votes` their number
+    (a column, or one number for all): labels then count by `weighted_by_deviation`.
 
     Raises:
         InputError: no label file, several of them, a missing column, a column of difference scores whose direction is
-            not given, no such image folder, or what `labelled_set.build` refuses.
+            not known (`direction_of`), deviations without votes, or with weights beside them, no such image folder, or
+            what `labelled_set.build` refuses.
     """
-    label_file = _find_label_file(locate(path))
+    label_file = find_label_file(locate(path))
     root = label_file.parent
-    named = [name for name in (image_column, score_column, reference_column, weight_column) if name]
+    certainty = _columns_of_certainty(deviation_column, votes, weight_column)
+    named = [name for name in (image_column, score_column, reference_column, weight_column, *certainty) if name]
     table = open_table(label_file, needed=named)
     image_column, score_column, notes = _chosen_columns(table, image_column, score_column)
-    if higher_is_better is None and "dmos" in score_column.lower():
-        raise InputError(
-            f"{table.uri}: {score_column!r} may hold differences, where a large one is a bad image; set "
-            "target.higher_is_better to false if so, else to true"
-        )
-    higher_is_better = higher_is_better is not False
-    if score_range is not None:
-        score_range = replace(score_range, higher_is_better=higher_is_better)
-    if weight_column is None and WEIGHT_NAME in table.columns:
+    if weight_column is None and not deviation_column and WEIGHT_NAME in table.columns:
         weight_column = WEIGHT_NAME
     if weight_column:
         notes.append(f"labels count in training by the column {weight_column!r}")
-    columns = [image_column, score_column, *(name for name in (reference_column, weight_column) if name)]
+    columns = [image_column, score_column, *(name for name in (reference_column, weight_column) if name), *certainty]
     images = ImageNames(_find_image_folder(root, image_folder))
     read = list(table.rows(columns))
-    scores, comma = with_points([values[1] for _, values in read], label_file.name)
-    rows = [
-        replace(
-            _to_row(where, values[0], score, values[2:3] if reference_column else (), root, images, label_file.uri),
-            weight=("" if values[-1] is None else values[-1]) if weight_column else None,
-        )
-        for (where, values), score in zip(read, scores, strict=True)
-    ]
+    rows, comma = _rows_of(read, root, images, label_file, bool(reference_column), bool(weight_column))
+    higher_is_better, told = direction_of(
+        table.uri, score_column, rows, higher_is_better, with_references=bool(reference_column)
+    )
+    notes += told
+    if score_range is not None:
+        score_range = replace(score_range, higher_is_better=higher_is_better)
+    if deviation_column:
+        deviations, _ = with_points([values[-len(certainty)] for _, values in read], label_file.name)
+        counts = [values[-1] if len(certainty) == 2 else votes for _, values in read]
+        rows = weighted_by_deviation(rows, deviations, counts)
+        notes.append(f"labels count in training by their certainty, from {deviation_column!r} and {votes} votes")
     usable = [row for row in rows if not row.problem]
     if not any(images.exists(row.image_path) for row in usable):
         _hint_at_subfolder(root, images, usable)
     notes += [comma] if comma else []
     notes += images.notes
     if reference_column is None and images.folder.is_local:
-        rows, equal = _join_equal_files(rows)
+        rows, equal = join_equal_files(rows)
         notes += equal
     elif reference_column is None:
         notes.append("images of an object store are not compared: equal files count as different references")
@@ -93,6 +95,23 @@ def load_table(
     )
 
 
+def _columns_of_certainty(deviation: str | None, votes: str | None, weight: str | None) -> list[str]:
+    """The columns that have the standard deviation and, where that is no number for all, how many have voted."""
+    if not deviation and not votes:
+        return []
+    if not deviation or not votes:
+        raise InputError(
+            "a label is as certain as the standard deviation of its votes and their number say: set both "
+            "target.deviation_column and target.votes (a column, or one number for all)"
+        )
+    if weight:
+        raise InputError(
+            f"target.weight_column {weight!r} and target.deviation_column {deviation!r} both weigh the labels; leave "
+            "one out"
+        )
+    return [deviation] if votes.isdecimal() else [deviation, votes]
+
+
 def _chosen_columns(
     table: LabelTable, image_column: str | None, score_column: str | None
 ) -> tuple[str, str, list[str]]:
@@ -105,7 +124,8 @@ def _chosen_columns(
     return image, score, notes
 
 
-def _find_label_file(location: Location) -> Location:
+def find_label_file(location: Location) -> Location:
+    """The table at a place: itself, or the only one of a folder. InputError where there is none, or several."""
     is_label_file = location.name.lower().endswith(READABLE_SUFFIXES)
     is_folder = os.path.isdir(location.path) if location.is_local else not is_label_file
     if location.is_local and not os.path.exists(location.path):
@@ -151,6 +171,20 @@ def _hint_at_subfolder(root: Location, images: ImageNames, rows: list[LabelRow])
             )
 
 
+def _rows_of(
+    read: Sequence[Row], root: Location, images: ImageNames, label_file: Location, has_reference: bool, has_weight: bool
+) -> tuple[list[LabelRow], str | None]:
+    """Rows of a table whose values are image, score, the reference and the weight where there are such, and others; and
+    what is to be said of the scores."""
+    scores, comma = with_points([values[1] for _, values in read], label_file.name)
+    rows = []
+    for (where, values), score in zip(read, scores, strict=True):
+        row = _to_row(where, values[0], score, values[2:3] if has_reference else (), root, images, label_file.uri)
+        weight = values[2 + has_reference] if has_weight else None
+        rows.append(replace(row, weight="" if has_weight and weight is None else weight))
+    return rows, comma
+
+
 def _to_row(
     where: str,
     image: object,
@@ -169,7 +203,8 @@ def _to_row(
     return LabelRow(where, image_path, score, str(reference[0]) if reference else relative(image_path, root.uri))
 
 
-def _join_equal_files(rows: list[LabelRow]) -> tuple[list[LabelRow], list[str]]:
+def join_equal_files(rows: list[LabelRow]) -> tuple[list[LabelRow], list[str]]:
+    """Rows, of which files with the same bytes share one reference; and what is to be said of them."""
     by_size: dict[int, list[str]] = defaultdict(list)
     for path in {row.image_path for row in rows if os.path.isfile(row.image_path)}:
         by_size[os.path.getsize(path)].append(path)

@@ -192,7 +192,7 @@ def _sort_out(
     usable: list[tuple[LabelRow, float]] = []
     rejected: list[Reject] = []
     for row in rows:
-        score, problem = _parse_score(row.score, score_range)
+        score, problem = parse_score(row.score, score_range)
         if row.problem:
             problem = row.problem
         elif not problem and row.weight is not None and not _weight(row.weight) > 0:
@@ -206,7 +206,8 @@ def _sort_out(
     return usable, rejected
 
 
-def _parse_score(value: object, score_range: ScoreRange | None) -> tuple[float, str]:
+def parse_score(value: object, score_range: ScoreRange | None) -> tuple[float, str]:
+    """A score as a number, and what is wrong with it: empty where nothing is, else the number is NaN."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return math.nan, "the score is empty"
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal | np.number):
@@ -224,7 +225,7 @@ def _parse_score(value: object, score_range: ScoreRange | None) -> tuple[float, 
 
 def _weight(value: object) -> float:
     """NaN for what is no finite number."""
-    number, _ = _parse_score(value, None)
+    number, _ = parse_score(value, None)
     return number
 
 

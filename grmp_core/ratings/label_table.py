@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from grmp_core.datasets.certainty import reliabilities
 from grmp_core.errors import InputError
-from grmp_core.ratings.grades import grades_of, kept_by_screening, mean_opinion
+from grmp_core.ratings.differences import differences_of
+from grmp_core.ratings.grades import Grades, grades_of, kept_by_screening, mean_opinion
 from grmp_core.ratings.pairs import fit_pairs, pairs_of, scale_to_grades
 from grmp_core.ratings.rater_model import fit_rater_model
 from grmp_core.ratings.vote_log import Vote
@@ -26,6 +28,7 @@ class ImageLabel:
 
     image: str
     mos: float
+    """Or the difference to a reference, which is higher for a worse image."""
     stderr: float
     """Standard error; NaN where it is not known."""
     votes: int
@@ -59,20 +62,25 @@ class Labels:
     rows: tuple[ImageLabel, ...]
     raters: tuple[RaterSummary, ...]
     notes: tuple[str, ...]
+    score: Literal["mos", "dmos"] = "mos"
+    """`dmos`: labels are differences, higher is worse."""
 
 
-def labels_of(votes: Sequence[Vote], method: Method = "mean") -> Labels:
+def labels_of(votes: Sequence[Vote], method: Method = "mean", reference_of: Mapping[str, str] | None = None) -> Labels:
     """Labels from all votes of a log.
 
     Grades become labels by `method`: the mean; the mean without raters who fail BT.500's screening; or the rater
     model's quality. Pairs become strengths; where there are grades, too, images with pairs alone are put on their scale
-    and images with grades keep these.
+    and images with grades keep these. With `reference_of` (image -> its reference) labels are differences (DMOS).
 
     Raises:
-        InputError: no votes, or what `fit_pairs`, `scale_to_grades` and `fit_rater_model` refuse.
+        InputError: no votes, or what `fit_pairs`, `scale_to_grades`, `fit_rater_model` and `differences_of` refuse;
+            pairs, or the method `model`, with references.
     """
     if not votes:
         raise InputError("there are no votes; rate some images first")
+    if reference_of is not None:
+        return _labels_of_differences(votes, method, reference_of)
     rows, notes = _labels_of_grades(votes, method)
     pairs = pairs_of(votes)
     if pairs.images:
@@ -100,29 +108,61 @@ def _labels_of_grades(votes: Sequence[Vote], method: Method) -> tuple[list[Image
     grades = grades_of(votes)
     if not grades.images:
         return [], []
-    values_IR, notes = grades.values_IR, []
-    if method == "screened":
-        kept_R = kept_by_screening(values_IR)
-        values_IR = values_IR[:, kept_R]
-        failed = [rater for rater, kept in zip(grades.raters, kept_R, strict=True) if not kept]
-        if failed:
-            notes.append(f"left out by the screening of BT.500: {', '.join(failed)}")
-    opinion = mean_opinion(values_IR)
-    mos_I, stderr_I = opinion.mos_I, opinion.stderr_I
-    variance_I = pooled_variance(values_IR) / np.maximum(opinion.votes_I, 1)
+    values_IR, notes = _screened(grades, method)
     if method == "model":
         model = fit_rater_model(grades)
-        mos_I, stderr_I = model.quality_I, model.stderr_I
-        variance_I = stderr_I**2
-    columns = (grades.images, mos_I.tolist(), stderr_I.tolist(), opinion.votes_I.tolist(), variance_I.tolist())
-    rows = [
+        votes_I = np.sum(~np.isnan(values_IR), axis=1)
+        return _rows(grades.images, model.quality_I, model.stderr_I, votes_I, model.stderr_I**2), notes
+    rows = _mean_rows(grades.images, values_IR)
+    if len(rows) < len(grades.images):
+        notes.append(f"{len(grades.images) - len(rows)} images have no vote of a rater who passes, and no label")
+    return rows, notes
+
+
+def _labels_of_differences(votes: Sequence[Vote], method: Method, reference_of: Mapping[str, str]) -> Labels:
+    if method == "model":
+        raise InputError("differences have no bias of raters that a model could take away; take rate.labels=mean")
+    if pairs_of(votes).images:
+        raise InputError("there are pairs among the votes, and differences to references are of grades; leave one out")
+    grades = grades_of(votes)
+    values_IR, notes = _screened(grades, method)
+    images, differences_IR = differences_of(replace(grades, values_IR=values_IR), reference_of)
+    rows = _mean_rows(images, differences_IR)
+    originals = {reference_of[image] for image in images}
+    notes.append(
+        f"labels are differences to {len(originals)} references (DMOS), 0 where an image is as good, higher is worse"
+    )
+    if without := len(set(grades.images) - originals) - len(rows):
+        notes.append(f"{without} images have no rater who has graded their reference, too, and no label")
+    return Labels(rows=tuple(rows), raters=summarize_raters(votes), notes=tuple(notes), score="dmos")
+
+
+def _screened(grades: Grades, method: Method) -> tuple[np.ndarray, list[str]]:
+    """The grades, with `screened` of those raters alone who pass."""
+    if method != "screened":
+        return grades.values_IR, []
+    kept_R = kept_by_screening(grades.values_IR)
+    failed = [rater for rater, kept in zip(grades.raters, kept_R, strict=True) if not kept]
+    notes = [f"left out by the screening of BT.500: {', '.join(failed)}"] if failed else []
+    return grades.values_IR[:, kept_R], notes
+
+
+def _mean_rows(images: Sequence[str], values_IR: np.ndarray) -> list[ImageLabel]:
+    opinion = mean_opinion(values_IR)
+    variance_I = pooled_variance(values_IR) / np.maximum(opinion.votes_I, 1)
+    return _rows(images, opinion.mos_I, opinion.stderr_I, opinion.votes_I, variance_I)
+
+
+def _rows(
+    images: Sequence[str], mos_I: np.ndarray, stderr_I: np.ndarray, votes_I: np.ndarray, variance_I: np.ndarray
+) -> list[ImageLabel]:
+    """Rows of the images that have votes."""
+    columns = (images, mos_I.tolist(), stderr_I.tolist(), votes_I.tolist(), variance_I.tolist())
+    return [
         ImageLabel(image=image, mos=mos, stderr=stderr, votes=count, variance=variance)
         for image, mos, stderr, count, variance in zip(*columns, strict=True)
         if count
     ]
-    if len(rows) < len(grades.images):
-        notes.append(f"{len(grades.images) - len(rows)} images have no vote of a rater who passes, and no label")
-    return rows, notes
 
 
 def summarize_raters(votes: Sequence[Vote]) -> tuple[RaterSummary, ...]:
@@ -188,26 +228,18 @@ def pooled_variance(values_IR: np.ndarray) -> float:
 
 
 def weights_of(rows: Sequence[ImageLabel]) -> np.ndarray | None:
-    """How much each label counts in training, in (0, 1]: its reliability, the share of its variance that is no error.
-
-    Null where that is the same for all labels, or of one of them nobody knows.
-    """
-    variance_N = np.array([row.variance for row in rows])
-    if len(rows) < 2 or np.isnan(variance_N).any() or np.ptp(variance_N) <= 1e-9 * variance_N.max():
-        return None
-    whole = float(np.var([row.mos for row in rows]))
-    signal = max(whole - float(variance_N.mean()), 0.1 * whole)
-    return signal / (signal + variance_N) if signal > 0 else None
+    """How much each label counts in training: `reliabilities`."""
+    return reliabilities(np.array([row.mos for row in rows]), np.array([row.variance for row in rows]))
 
 
-def to_csv(rows: Sequence[ImageLabel]) -> str:
-    """Columns image, mos, stderr, votes, and weight where labels differ in it, sorted by image; an unknown standard
+def to_csv(rows: Sequence[ImageLabel], score: str = "mos") -> str:
+    """Columns image, `score`, stderr, votes, and weight where labels differ in it, sorted by image; an unknown standard
     error is empty."""
     rows = sorted(rows, key=lambda row: row.image)
     weight_N = weights_of(rows)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["image", "mos", "stderr", "votes", *([] if weight_N is None else ["weight"])])
+    writer.writerow(["image", score, "stderr", "votes", *([] if weight_N is None else ["weight"])])
     for i, row in enumerate(rows):
         stderr = "" if np.isnan(row.stderr) else f"{row.stderr:.6g}"
         weight = [] if weight_N is None else [f"{weight_N[i]:.4g}"]

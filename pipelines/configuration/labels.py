@@ -16,7 +16,8 @@ class TargetConfig(Settings):
     """The labelled images to adapt to and to test on."""
 
     dataset: Text = "table"
-    """`table`: a table with an image and a score column (CSV, TSV, Parquet, JSON lines, Excel). A published set as
+    """`table`: a table with an image and a score column (CSV, TSV, Parquet, JSON lines, Excel), or votes: the log of
+    `grmp rate`, or a table of rankings (rater, ranking, image, rank). A published set as
     downloaded: agiqa3k, biq2021, csiq, flive, kadid10k, koniq10k, live, live_realigned, livec, pipal, spaq, tid2013,
     uhd_iqa. Or the .yaml file that describes a set of yours."""
     path: PathText | None = None
@@ -40,6 +41,17 @@ class TargetConfig(Settings):
     score_max: float | None = None
     """Largest score of a `table`'s scale, with `score_min`; null: the largest that occurs in the whole table, test rows
     included. Published: in the labelled images, and in the test images by themselves."""
+    votes: Text | None = None
+    """Of a `table` with `deviation_column`: how many people each score is the mean of, a column, or one number for
+    all."""
+    deviation_column: Text | None = None
+    """Column of a `table` with the standard deviation of the votes for an image: labels count in training by their
+    certainty, of which `votes` is the other half. null: none."""
+    vote_labels: Literal["mean", "screened", "model"] = "mean"
+    """How grades of a vote log become labels, as `rate.labels` says."""
+    vote_references: PathText | None = None
+    """Table with the columns image and reference, beside a vote log: labels are differences to the graded reference
+    (DMOS), and images of one reference are never split between training and test."""
     higher_is_better: bool | None = None
     """false: scores of a `table` are differences (DMOS), where a large one is a bad image. null: true, but of a column
     whose name says dmos it has to be said."""
@@ -104,6 +116,9 @@ class RateConfig(Settings):
     labels: Literal["mean", "screened", "model"] = "mean"
     """How grades become labels. `mean`: of all raters. `screened`: without those who fail the screening of ITU-R
     BT.500. `model`: biases of the raters taken away, consistent ones weigh more (after ITU-T P.913)."""
+    references: PathText | None = None
+    """Table with the columns image and reference, both as seen from the folder: the labels of `export` are differences
+    to the graded reference (DMOS)."""
     import_file: PathText | None = None
     """JSON export of Label Studio, or a table of rankings (rater, ranking, image, rank), whose votes are added to the
     log; no page is served."""

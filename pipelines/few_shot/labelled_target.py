@@ -13,6 +13,7 @@ from grmp_core.datasets.rejects import refuse_too_many
 from grmp_core.errors import InputError
 from grmp_core.inspection.leaks import leaked, training_hashes
 from grmp_core.model.backbone import BackboneConfig
+from grmp_core.ratings.rated_set import load_votes, votes_file
 from pipelines.configuration.labels import TargetConfig
 from pipelines.runtime.console import say
 
@@ -24,7 +25,7 @@ def load_target(config: TargetConfig) -> LabelledSet:
     """
     if not config.path and not is_description(config.dataset):
         raise InputError("target.path is not set: give the folder or file of the labelled images (target.dataset, too)")
-    labelled = datasets.load(
+    labelled = _load_votes(config) or datasets.load(
         config.dataset,
         config.path,
         image_column=config.image_column,
@@ -35,6 +36,8 @@ def load_target(config: TargetConfig) -> LabelledSet:
         score_max=config.score_max,
         higher_is_better=config.higher_is_better,
         image_folder=config.image_folder,
+        deviation_column=config.deviation_column,
+        votes=config.votes,
         max_reject_fraction=config.max_reject_fraction,
     )
     for note in labelled.notes:
@@ -43,6 +46,30 @@ def load_target(config: TargetConfig) -> LabelledSet:
         first = labelled.rejected[0]
         say(f"target: {len(labelled.rejected)} label rows left out; the first: {first.reason} ({first.path})")
     return labelled
+
+
+def _load_votes(config: TargetConfig) -> LabelledSet | None:
+    """Labels of the vote log or the rankings that a configuration names; null where it names something else."""
+    is_table = config.dataset == "table" and not (config.image_column or config.score_column)
+    file = votes_file(config.path) if is_table and config.path else None
+    if file is None:
+        if config.vote_references or config.vote_labels != "mean":
+            raise InputError(f"target.vote_references and target.vote_labels are of a vote log; {config.path} is none")
+        return None
+    if config.reference_column or config.deviation_column or config.votes:
+        raise InputError(f"{file} has votes: target.reference_column, deviation_column and votes are of a table")
+    if config.higher_is_better is not None and config.higher_is_better == bool(config.vote_references):
+        is_other = "differences, where higher is worse" if config.vote_references else "votes, where higher is better"
+        raise InputError(f"{file} gives {is_other}: leave target.higher_is_better out")
+    return load_votes(
+        file,
+        config.max_reject_fraction,
+        method=config.vote_labels,
+        score_range=datasets.score_range_of(config.score_min, config.score_max),
+        image_folder=config.image_folder,
+        use_weights=config.weight_column != "",
+        references=config.vote_references,
+    )
 
 
 def bad_rows(target: LabelledSet) -> tuple[dict[str, str], ...]:

@@ -2,13 +2,14 @@
 
 Images are encoded in the folder's random order, so those encoded so far are a random sample of the folder at any time.
 The plan is made anew whenever they have doubled, and when enough new labels came in; before the first plan the order is
-the folder's.
+the folder's, and the page says so. The work of a step does not grow with the folder, and features stay on disk.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from grmp_core.errors import InputError
@@ -30,6 +31,8 @@ NEW_LABELS = 5
 """Labels more since the last plan that make a new one."""
 _BATCH = 4
 _SECONDS_BETWEEN_LOOKS = 1.0
+_HEAD_START_S = 10.0
+"""So long, at most, the folder is read and the first images are shown before torch is loaded, which takes a core."""
 
 
 class PlannedOrder:
@@ -39,12 +42,20 @@ class PlannedOrder:
         """votes: all votes so far, without those taken back."""
         self.keys: tuple[str, ...] = ()
         """Keys of images, best first; none before the first plan."""
-        self.advice = ""
-        """The stop rule in a sentence, empty before the first plan."""
+        self.advice = _before_first_plan(0)
+        """The stop rule in a sentence, or how far the first plan is."""
         self._config, self._pool, self._votes = config, pool, votes
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="planned-order", daemon=True)
-        self._encoded: dict[str, CachedImage] = {}
+        self._encoded: set[str] = set()
+        """Paths that have been looked at."""
+        self._usable: list[CachedImage] = []
+        self._missing: list[str] = []
+        """Paths to look at, the next one last."""
+        self._missing_of: tuple[int, tuple[int, str]] | None = None
+        """Size of the folder, and the votes, behind `_missing`."""
+        self._has_gaps = False
+        """Whether another process, which has the cache, had not encoded some of them yet."""
         self._planned_with = (0, -NEW_LABELS)
         self._is_enough = False
         self._labels: dict[str, float] = {}
@@ -61,6 +72,11 @@ class PlannedOrder:
             self._thread.join()
 
     def _run(self) -> None:
+        until = time.monotonic() + _HEAD_START_S
+        while not self._pool.is_complete and time.monotonic() < until:
+            self._stopped.wait(_SECONDS_BETWEEN_LOOKS / 10)
+            if self._stopped.is_set():
+                return
         from pipelines.planning.encoder import Encoder  # the page is there before torch is
         from pipelines.planning.feature_cache import FeatureCache
 
@@ -74,7 +90,7 @@ class PlannedOrder:
             finally:
                 cache.close()
         except (InputError, OSError) as error:
-            self.keys, self.advice = (), ""
+            self.keys, self.advice = (), "random order: images cannot be planned"
             say(f"rate: images come in random order from here: {error}")
 
     def step(self, encoder: Encoder, cache: FeatureCache) -> bool:
@@ -83,18 +99,19 @@ class PlannedOrder:
         from pipelines.planning.image_plan import plan_images
 
         labels = self._current_labels()
-        sample = self._pool.order[: self._config.next.sample or None]
-        wanted = dict.fromkeys(path for path in labels if self._pool.path(key_of(path)) is not None)
-        wanted |= dict.fromkeys(self._pool.path(key) or "" for key in sample)
-        missing = [path for path in wanted if path not in self._encoded]
-        batch = missing[:_BATCH]
+        self._list_missing(labels)
+        batch = [self._missing.pop() for _ in range(min(_BATCH, len(self._missing)))]
         found = list(encode_files(encoder, cache, self._pool.folder, batch, workers=1))
-        self._encoded |= {image.path: image for image in found}
-        usable = [image for image in self._encoded.values() if not image.problem]
-        is_all = self._pool.is_complete and len(missing) <= len(batch)
+        self._has_gaps |= len(found) < len(batch)
+        self._encoded |= {image.path for image in found}
+        self._usable += [image for image in found if not image.problem]
+        usable = self._usable
+        is_all = self._pool.is_complete and not self._missing
         images_before, labels_before = self._planned_with
         has_grown = len(usable) >= max(FIRST_PLAN, 2 * images_before) or (is_all and len(usable) > images_before)
         has_learned = images_before > 0 and len(labels) >= labels_before + NEW_LABELS
+        if not images_before:
+            self.advice = _before_first_plan(len(usable))
         if usable and (has_grown or has_learned):
             self._planned_with = len(usable), len(labels)
             plan = plan_images(
@@ -112,6 +129,17 @@ class PlannedOrder:
             self._is_enough = plan.is_enough
         return bool(found)
 
+    def _list_missing(self, labels: Mapping[str, float]) -> None:
+        """Rated images first, then the folder's sample; made again where folder or votes are others than before."""
+        state = len(self._pool), self._labels_of
+        if self._missing_of == state and (self._missing or not self._has_gaps):
+            return
+        sample = self._pool.order[: self._config.next.sample or None]
+        wanted = dict.fromkeys(path for path in labels if self._pool.path(key_of(path)) is not None)
+        wanted |= dict.fromkeys(self._pool.path(key) or "" for key in sample)
+        self._missing = [path for path in wanted if path not in self._encoded][::-1]
+        self._missing_of, self._has_gaps = state, False
+
     def _current_labels(self) -> dict[str, float]:
         """Labels by path, computed again where the votes are others than the last time."""
         votes = self._votes()
@@ -120,3 +148,7 @@ class PlannedOrder:
             rows = labels_of(votes, self._config.rate.labels).rows if votes else ()
             self._labels_of, self._labels = state, {row.image: row.mos for row in rows}
         return self._labels
+
+
+def _before_first_plan(encoded: int) -> str:
+    return f"any order at first: {min(encoded, FIRST_PLAN)} of {FIRST_PLAN} images encoded"

@@ -8,9 +8,11 @@ from typing import Any
 
 from grmp_core.errors import InputError
 from grmp_core.imaging.decoding import image_bytes, image_id
+from grmp_core.ratings.differences import read_references
 from grmp_core.ratings.label_studio import read_label_studio
 from grmp_core.ratings.label_table import RaterSummary, labels_of, to_csv
 from grmp_core.ratings.rankings import read_rankings
+from grmp_core.ratings.rated_set import current_votes
 from grmp_core.ratings.vote_log import VoteLog, read_log
 from grmp_core.storage import locate
 from pipelines.configuration.labels import RateConfig
@@ -63,29 +65,27 @@ class Imported:
 def export_labels(config: RateConfig) -> Export:
     """Write the labels table of a folder's votes, also while the page is served.
 
-    Image paths are as seen from the table. Raises InputError as `read_log` and `labels_of` do, and when it cannot be
-    written.
+    Image paths are as seen from the table. Raises InputError as `read_log`, `labels_of` and `read_references` do, and
+    when it cannot be written.
     """
     log, output = log_path(config), config.export or ""
     if not output.endswith(".csv"):
         raise InputError(f"rate.export {output}: name a .csv file")
     history = read_log(log)
-    rated = dict.fromkeys(image for vote in history.votes for image in vote.images)
-    ids = {image: known for vote in history.votes for image, known in zip(vote.images, vote.image_ids, strict=True)}
-    files = {image: os.path.join(config.folder or "", image) for image in rated}
-    gone = tuple(image for image in rated if not os.path.isfile(files[image]))
-    there = [image for image in rated if image not in set(gone)]
-    changed = tuple(image for image in there if ids[image] not in (None, image_id(image_bytes(files[image]))))
-    left_out = {*gone, *changed}
-    labels = labels_of([vote for vote in history.votes if not left_out & set(vote.images)], config.labels)
+    found = current_votes(history.votes, config.folder or "")
+    references = None if config.references is None else read_references(config.references)
+    labels = labels_of(found.votes, config.labels, references)
     folder = os.path.dirname(os.path.abspath(output))
-    rows = [replace(row, image=os.path.relpath(files[row.image], folder)) for row in labels.rows]
-    locate(os.path.abspath(output)).write_bytes(to_csv(rows).encode("utf-8", "surrogateescape"))
+    rows = [
+        replace(row, image=os.path.relpath(os.path.join(config.folder or "", row.image), folder)) for row in labels.rows
+    ]
+    text = to_csv(rows, labels.score)
+    locate(os.path.abspath(output)).write_bytes(text.encode("utf-8", "surrogateescape"))
     return Export(
         table=output,
         images=len(rows),
-        gone=gone,
-        changed=changed,
+        gone=found.gone,
+        changed=found.changed,
         raters=labels.raters,
         notes=(*history.notes, *labels.notes),
     )

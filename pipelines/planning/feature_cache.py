@@ -23,7 +23,7 @@ from grmp_core.strict_json import json_text
 _INDEX, _FEATURES, _LOCK = "index.jsonl", "features.f16", "lock"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CachedImage:
     """A line of the index."""
 

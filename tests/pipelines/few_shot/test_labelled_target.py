@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from grmp_core.datasets import DATASETS
 from grmp_core.errors import InputError
+from grmp_core.imaging.decoding import id_of_file
 from grmp_core.inspection.leaks import training_hashes
 from grmp_core.inspection.near_duplicates import hash_of
 from grmp_core.model.backbone import BackboneConfig
 from grmp_core.procedural import scenes
+from grmp_core.ratings.vote_log import VoteLog
+from grmp_core.score_range import ScoreRange
 from pipelines.configuration.field_help import field_docs
 from pipelines.configuration.labels import TargetConfig
 from pipelines.configuration.loading import load_config
 from pipelines.few_shot.labelled_target import bad_rows, check_leaks, check_rejects, load_target
+from pipelines.few_shot.target_protocol import target_protocol
+from tests.grmp_core.ratings.votes import grade
+from tests.pipelines.labelling.folders import write_images
 
 
 @pytest.fixture
@@ -81,3 +89,25 @@ def test_the_help_names_every_data_set():
     doc = field_docs(TargetConfig)["dataset"]
     listed = doc.partition("downloaded: ")[2].partition(". Or")[0].split(", ")
     assert sorted(listed) == sorted(name for name in DATASETS if name not in ("table", "kadis700k"))
+
+
+def test_a_sweep_reads_votes_as_they_are(tmp_path, capsys):
+    """The log of `grmp rate`, by its name or the folder's; settings that are of tables are refused."""
+    folder = write_images(tmp_path, [f"{i}.png" for i in range(5)])
+    log = VoteLog(str(folder / "votes.jsonl"))
+    votes = [grade(rater, f"{i}.png", 1 + (i + r) % 5) for i in range(5) for r, rater in enumerate("AB")]
+    log.append([replace(vote, image_ids=(id_of_file(str(folder / vote.images[0])),)) for vote in votes])
+    log.close()
+    for path in (log.path, folder):
+        target = load_target(load_config(None, [f"target.path={path}"]).target)
+        assert target.mos.tolist() == [1.5, 2.5, 3.5, 4.5, 3.0]
+        assert target.score_range == ScoreRange(mos_min=1, mos_max=5)
+        assert "target: 5 labels from 10 votes of 2 raters" in capsys.readouterr().err
+    protocol = target_protocol(load_config(None, [f"target.path={log.path}"]), target)
+    assert len(protocol.splits.takes_part) == 5
+    for setting in ("higher_is_better=false", "reference_column=scene", "deviation_column=sd"):
+        with pytest.raises(InputError, match=r"votes"):
+            load_target(load_config(None, [f"target.path={log.path}", f"target.{setting}"]).target)
+    (folder / "labels.csv").write_text("image,mos\n0.png,1\n1.png,2\n")
+    with pytest.raises(InputError, match="are of a vote log"):
+        load_target(load_config(None, [f"target.path={folder / 'labels.csv'}", "target.vote_labels=model"]).target)

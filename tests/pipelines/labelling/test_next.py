@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from grmp_core.errors import InputError
 from grmp_core.imaging.decoding import decode_image
 from grmp_core.ratings.vote_log import Vote, VoteLog
 from pipelines import cli
@@ -18,10 +20,11 @@ from pipelines.labelling.image_pool import ImagePool
 from pipelines.labelling.planned_order import FIRST_PLAN, NEW_LABELS, PlannedOrder
 from pipelines.labelling.questions import WINDOW
 from pipelines.labelling.rating_session import RatingSession
+from pipelines.planning import encoder as planning_encoder
 from pipelines.planning.encoder import Encoder, encode_files
 from pipelines.planning.feature_cache import FeatureCache
 from tests.grmp_core.ratings.votes import grade
-from tests.pipelines.labelling.folders import write_images
+from tests.pipelines.labelling.folders import write_image, write_images
 
 NAMES = [f"{i:02}.png" for i in range(60)]
 
@@ -109,9 +112,11 @@ def test_the_page_follows_the_plan_and_plans_again_after_votes(folder: Path):
     order = session.plan = PlannedOrder(config, pool, lambda: votes)
     encoder, cache = MeanColours(), FeatureCache(str(folder / ".cache"), "mean-colours", 3)
     assert not order.step(encoder, cache)  # type: ignore[arg-type]  # the folder is not read yet
-    assert session.question("Ann").advice == ""
     pool.scan()
     while not order.keys:
+        images = session.question("Ann").images  # the folder's own order meanwhile, and the page says so
+        assert images[0] in pool.order[:WINDOW]
+        assert session.question("Ann").advice == f"any order at first: {encoder.encoded} of {FIRST_PLAN} images encoded"
         assert order.step(encoder, cache)  # type: ignore[arg-type]
     assert FIRST_PLAN <= encoder.encoded < len(NAMES)
     assert len(order.keys) == WINDOW
@@ -129,6 +134,52 @@ def test_the_page_follows_the_plan_and_plans_again_after_votes(folder: Path):
     assert f"{NEW_LABELS} labels" in session.question("Ann").advice
     cache.close()
     log.close()
+
+
+def test_the_work_of_a_step_does_not_grow_with_the_folder(folder: Path):
+    """What is missing is listed when the folder or the votes are others, not for every four images."""
+
+    class Counted(ImagePool):
+        listed = 0
+
+        @property
+        def order(self) -> list[str]:
+            self.listed += 1
+            return super().order
+
+    pool, votes = Counted(str(folder)), []
+    pool.scan()
+    order = PlannedOrder(Config(rate=RateConfig(folder=str(folder))), pool, lambda: votes)
+    encoder, cache = MeanColours(), FeatureCache(str(folder / ".cache"), "mean-colours", 3)
+    pool.listed = 0
+    while order.step(encoder, cache):  # type: ignore[arg-type]
+        pass
+    assert (encoder.encoded, pool.listed) == (len(NAMES), 1)
+    votes.append(grade("Ann", NAMES[0], 3))
+    write_image(folder / "new.png", 99)
+    pool.scan()
+    pool.listed = 0
+    assert order.step(encoder, cache)  # type: ignore[arg-type]
+    assert (encoder.encoded, pool.listed) == (len(NAMES) + 1, 1)
+    cache.close()
+
+
+def test_the_model_waits_until_the_folder_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    asked_for = threading.Event()
+
+    def absent(config: Config) -> None:
+        asked_for.set()
+        raise InputError("there is no such backbone")
+
+    monkeypatch.setattr(planning_encoder, "Encoder", absent)
+    pool = ImagePool(str(folder))
+    order = PlannedOrder(Config(rate=RateConfig(folder=str(folder))), pool, list)
+    order.start()
+    assert not asked_for.wait(0.5)
+    pool.scan()
+    assert asked_for.wait(60)
+    order.stop()
+    assert order.advice == "random order: images cannot be planned"
 
 
 def test_the_encoder_gives_the_features_and_score_of_the_ablation(tmp_path: Path):

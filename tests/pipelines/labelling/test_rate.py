@@ -50,6 +50,16 @@ def test_export_writes_a_target_and_tells_what_it_leaves_out(tmp_path: Path, cap
     assert sorted(target.mos) == [3.5, 4.5]
 
 
+def test_export_of_differences_is_a_target_that_falls(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = with_votes(write_images(tmp_path / "photos", ["a.png", "sub/ü.png"]))
+    (tmp_path / "references.csv").write_text("image,reference\na.png,sub/ü.png\n")
+    output = tmp_path / "labels.csv"
+    references = f"rate.references={tmp_path / 'references.csv'}"
+    assert cli.main(["rate", str(folder), "--export", str(output), "--set", references]) == 0
+    assert "labels are differences to 1 references (DMOS)" in capsys.readouterr().out
+    assert output.read_text().splitlines() == ["image,dmos,stderr,votes", "photos/a.png,1,1,2"]  # 4 - 2 and 5 - 5
+
+
 def test_import_adds_each_vote_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = write_images(tmp_path / "photos", ["a.png", "one/b.png", "two/b.png"])
     result = {"type": "rating", "to_name": "image", "value": {"rating": 4}}
