@@ -34,7 +34,7 @@ docs: $(READY)
 
 dist: $(READY)
 	rm -rf dist
-	$(BIN)/uv build --quiet
+	$(BIN)/uv build --quiet --build-constraints constraints.txt
 	$(BIN)/uvx --quiet twine check --strict dist/*
 
 bench: $(READY)
@@ -48,10 +48,7 @@ bench: $(READY)
 
 pictures: demo
 	$(BIN)/python docs/make_sharpened.py docs/pictures/sharpened.jpg
-	mkdir -p runs/pictures
-	cp -r runs/demo/pretrain runs/pictures/
-	$(BIN)/grmp sweep --config docs/pictures.yaml
-	$(BIN)/python docs/make_pictures.py runs/pictures/sweep/report.html docs/pictures/report.png
+	$(BIN)/python docs/make_pictures.py runs/demo/sweep/report.html docs/pictures/report.png
 	$(BIN)/python docs/make_diagram.py README.md docs/pictures/way.svg
 	$(BIN)/python docs/make_rating_picture.py docs/pictures/rating.png
 	$(BIN)/python docs/make_explaining_picture.py docs/pictures/explain.jpg
@@ -60,7 +57,7 @@ pictures: demo
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[test,docs]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --build-constraints constraints.txt --editable '.[test,docs]'
 	touch $(READY)
 
 clean:

@@ -65,6 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
         return OK if arguments else BAD_INPUT
+    if arguments[0] == "--version":
+        from pipelines.runtime.provenance import own_version
+
+        print(own_version())
+        return OK
     name, rest = arguments[0].replace("-", "_"), arguments[1:]
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
@@ -139,6 +144,7 @@ def _overview() -> str:
     return "\n".join(
         [
             "usage: grmp COMMAND [--config ray_config.yaml] [--set section.key=value] [--json]",
+            "       grmp --version",
             "",
             *lines,
             "",

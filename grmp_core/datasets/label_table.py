@@ -1,4 +1,4 @@
-"""Any labelled folder: a table (CSV, TSV, Parquet, JSON lines, Excel) with one row an image."""
+"""Any labelled folder: a table (CSV, TSV, Parquet, JSON lines, Excel) with one row per image."""
 
 from __future__ import annotations
 

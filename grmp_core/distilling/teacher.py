@@ -87,7 +87,7 @@ def _loaded(entry: EntryPoint) -> Teacher:
 
 
 def scores_of(teacher: Teacher, images: list[np.ndarray]) -> list[float]:
-    """One finite score a picture. TeacherError where the teacher raises, or gives another number or a NaN."""
+    """One finite score per picture. TeacherError where the teacher raises, or gives another number or a NaN."""
     try:
         scores = [float(score) for score in teacher(images)]
     except TeacherError as error:

@@ -82,7 +82,7 @@ def distort(image_HW3: np.ndarray, name: str, level: float = 3, seed: int = 0) -
 
 
 def draw_composition(rng: np.random.Generator, max_parts: int = MAX_PARTS) -> tuple[tuple[str, float], ...]:
-    """1 to `max_parts` distortions of different groups in random order, each at a severity even in [1, 5]."""
+    """1 to `max_parts` distortions of different groups in random order, each at a severity drawn evenly from [1, 5]."""
     if not 1 <= max_parts <= MAX_PARTS:
         raise InputError(f"max_parts {max_parts}: use 1..{MAX_PARTS}")
     by_group: dict[str, list[str]] = {}

@@ -93,7 +93,7 @@ def scene_ridge(
 def probe_srcc(
     features_ND: np.ndarray, quality_N: np.ndarray, reference_ids: Sequence[str], shots: int, num_splits: int = 10
 ) -> np.ndarray:
-    """(num_splits,) test SRCC of ridge regression on `shots` labelled images, one value a split."""
+    """(num_splits,) test SRCC of ridge regression on `shots` labelled images, one value per split."""
     values = []
     for seed in range(num_splits):
         parts = split(reference_ids, seed)

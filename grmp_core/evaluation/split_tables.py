@@ -1,7 +1,7 @@
 """Splits that are given instead of drawn: the official one of a published set, or those of a file that others use, too.
 
-A split file is a CSV with a line an image: `image` (its path as seen from the set's folder) and a column a split, each
-with `train`, `validation`, `test`, or nothing for an image that takes no part. `split_7` is the split of seed 7,
+A split file is a CSV with a line per image: `image` (its path as seen from the set's folder) and a column per split,
+each with `train`, `validation`, `test`, or nothing for an image that takes no part. `split_7` is the split of seed 7,
 `official` the one that all seeds share.
 """
 

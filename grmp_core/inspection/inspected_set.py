@@ -42,7 +42,7 @@ class InspectedSet:
     joined_ids: tuple[str, ...]
     """(N,) references, where those of near-duplicates are one."""
     frame: pd.DataFrame
-    """A row an image that can be read: name, path, mos, quality, part, and its `ImageFacts`."""
+    """A row per image that can be read: name, path, mos, quality, part, and its `ImageFacts`."""
 
 
 def inspect_set(target: LabelledSet, facts: pd.DataFrame, training: TrainingPhotos) -> InspectedSet:

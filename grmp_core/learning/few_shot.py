@@ -3,7 +3,7 @@
 The epoch to stop at is chosen inside the labelled budget (held-out folds); the model that is kept is then trained on
 all of it for that long. The published code picks the epoch on the test images.
 
-Shapes: N images, V training views an image, G scoring views an image, T tokens, D width, S scenes.
+Shapes: N images, V training views per image, G scoring views per image, T tokens, D width, S scenes.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ def quality_loss(logits_BK: Tensor, quality_B: Tensor, weight_B: Tensor | None =
     The published code has the same loss as a binary cross-entropy on softmax(logits)[0].
 
     Args:
-        logits_BK: K = 2 logits an image.
+        logits_BK: K = 2 logits per image.
         quality_B: in [0, 1].
         weight_B: how much an image counts, above 0; null: all alike. A weight of 2 is the image twice.
     """

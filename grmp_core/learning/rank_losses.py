@@ -24,7 +24,7 @@ def meta_loss(logits_BK: Tensor, quality_B: Tensor, kind: MetaLoss = "cross_entr
     rising severity, as `episode_plan` draws them for it; the last reference may lack its most severe rows.
 
     Args:
-        logits_BK: K = 2 logits an image; the first class phrase is the good one.
+        logits_BK: K = 2 logits per image; the first class phrase is the good one.
         quality_B: in [0, 1].
     """
     if kind == "cross_entropy":

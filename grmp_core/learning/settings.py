@@ -41,7 +41,7 @@ class AdaptConfig(Settings):
     """Passes over the labelled images at most; how many are used is chosen by validation. Published: up to 2000, the
     best by test score."""
     batch_size: Annotated[int, Ge(1)] = 16
-    """Labelled images a step. Published: 192."""
+    """Labelled images per step. Published: 192."""
     lr: Annotated[float, Ge(0)] = 1e-3
     """Learning rate of SGD without momentum, constant; it suits one backbone only, so presets set it. Published: the
     same to begin with, times .3 where the test score no longer rises, until below 5e-7."""

@@ -36,7 +36,7 @@ class ImageQuality(nn.Module):
     does not depend on what else is in the batch, within 1e-5.
 
     The weights are frozen; gradients flow to the images. The module is always in evaluation mode. `.to(device)` moves
-    it; its type is the bundle's precision and stays. An image may have one size a batch.
+    it; its type is the bundle's precision and stays. All images of a batch have the same size.
     """
 
     text_MKE: Tensor

@@ -1,6 +1,6 @@
 """The learned prompts: words before the class phrase, and tokens inside the image tower.
 
-Shapes: K class phrases, M context tokens, N text tokens, V visual tokens a block, L blocks, D width of a tower.
+Shapes: K class phrases, M context tokens, N text tokens, V visual tokens per block, L blocks, D width of a tower.
 """
 
 from __future__ import annotations

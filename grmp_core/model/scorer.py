@@ -88,7 +88,7 @@ class Scorer:
     ) -> None:
         """limits: of the images; colour profiles are applied where the bundle says so.
         batch_size: views in a forward pass, at most; an image with more takes several.
-        score_grid: views a side whose quality is averaged; 0: as many as the bundle was adapted with. With another
+        score_grid: views per side whose quality is averaged; 0: as many as the bundle was adapted with. With another
             number there are no intervals, which were measured with that one.
         trust: coverage of the intervals and share of unlike images; null: the defaults.
         """

@@ -52,9 +52,9 @@ class PromptConfig(Settings):
     phrases: tuple[str, str] = ("high quality.", "low quality.")
     """The class phrases; the first one is the good end of the scale."""
     visual_tokens: Annotated[int, Ge(-1)] = -1
-    """V, learned tokens a block of the image tower. -1: 100 scaled by width / 768, 0: none."""
+    """V, learned tokens per block of the image tower. -1: 100 scaled by width / 768, 0: none."""
     coupled: bool = False
-    """Visual prompts get a share of the text context, by a linear map a block that is learned with them and begins at
+    """Visual prompts get a share of the text context, by a linear map per block that is learned with them and begins at
     zero (after MaPLe). Adapting the text context then moves the image tower from its first block on, and costs as much
     as `adapt.trainable.visual_prompts`."""
     prompt_norm: bool = False

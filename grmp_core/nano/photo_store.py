@@ -1,6 +1,6 @@
 """Decoded photos in one flat file, mapped into memory: training reads crops of them without decoding anything.
 
-A store is a folder with `pixels.bin` (uint8 RGB, photo after photo) and `index.json` (a row a photo, in file order).
+A store is a folder with `pixels.bin` (uint8 RGB, photo after photo) and `index.json` (a row per photo, in file order).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """grmp-nano as it is trained: few rows of the token table, the stem's features standardized, its early part frozen.
 
 Shapes: B images, K sentences, E joint embedding, M placeholder tokens, D text width, C token numbers of a sentence,
-U token numbers in use, V visual prompt tokens a block, L blocks.
+U token numbers in use, V visual prompt tokens per block, L blocks.
 """
 
 from __future__ import annotations

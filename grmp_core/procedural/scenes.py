@@ -15,6 +15,8 @@ from grmp_core.procedural.canvas import Canvas, Material, ball, rectangle, slope
 
 MIN_SIDE_PX = 64
 """Of a picture that is drawn."""
+KINDS = ("landscape", "leaves", "street", "still life")
+"""Kinds of scene; the image of a seed is of kind `KINDS[seed % 4]`."""
 _EARTH = (0.06, 0.09, 0.12, 0.17, 0.22, 0.28, 0.33)
 # Warm hues twice, as in photos; magenta is rare.
 _ALL_HUES = (0.0, 0.03, 0.06, 0.08, 0.1, 0.13, 0.17, 0.25, 0.33, 0.42, 0.5, 0.55, 0.6, 0.64, 0.7, 0.78, 0.92)
@@ -33,8 +35,8 @@ def reference(seed: int, height_px: int = 384, width_px: int = 512) -> np.ndarra
         raise InputError(f"reference: seed {seed} must be 0 or more, {width_px}x{height_px} at least {MIN_SIDE_PX} px")
     rng = np.random.default_rng([seed, 0x6772])
     canvas = Canvas(rng, height_px, width_px)
-    scenes = (_landscape, _leaves_scene, _street, _still_life)
-    scenes[seed % len(scenes)](canvas)
+    draw_by_kind = (_landscape, _leaves_scene, _street, _still_life)
+    draw_by_kind[seed % len(KINDS)](canvas)
     return canvas.render()
 
 

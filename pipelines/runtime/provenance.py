@@ -76,6 +76,12 @@ def git_commit() -> str | None:
         return None  # no git program, or no commit yet
 
 
+def own_version() -> str:
+    """The installed version; of a source tree with its commit, since its files may be newer than its installation."""
+    commit = git_commit()
+    return f"grmp-iqa {versions()['grmp-iqa']}" + (f" (source tree at {commit})" if commit else "")
+
+
 def versions() -> dict[str, str]:
     """Python and the packages that decide about results."""
     installed = {"python": platform.python_version()}

@@ -6,6 +6,7 @@ import argparse
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from pipelines import cli, report, score
 from pipelines.cli import COMMANDS, main
 from pipelines.configuration.loading import load_config
 from pipelines.configuration.problems import MOVED
+from pipelines.runtime.provenance import git_commit
 from pipelines.scoring.target_evaluation import Evaluation
 
 
@@ -36,6 +38,13 @@ def test_no_command_shows_all_of_them(capsys):
     assert main([]) == 2
     shown = capsys.readouterr().out
     assert all(name in shown for name in COMMANDS)
+
+
+def test_version_is_that_of_the_package_and_of_the_commit(capsys):
+    assert main(["--version"]) == 0
+    shown = capsys.readouterr().out.strip()
+    commit = git_commit()
+    assert shown == f"grmp-iqa {version('grmp-iqa')}" + (f" (source tree at {commit})" if commit else "")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], [], ["swep"]])
