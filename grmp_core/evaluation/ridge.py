@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import ArrayLike
+from scipy.linalg import null_space
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -70,24 +71,27 @@ def scene_ridge(
     """-> (M,) predictions: ridge regression with the scene and the score without a label (`base`) as covariates.
 
     Where the labelled pictures of one scene are better than those of another, the scene explains that and the features
-    need not. Covariates are not shrunk (Frisch and Waugh 1933: they are projected out of features and target first).
-    Predictions have the mean effect of the scenes, since a test picture's quality does not go with its scene.
-    InputError for fewer than two images.
+    need not. Covariates are not shrunk: features and target are projected onto what is orthogonal to them (Frisch and
+    Waugh 1933), in coordinates that are independent, so that leave-one-out stays honest. Predictions have the mean
+    effect of the scenes, since a test picture's quality does not go with its scene.
+
+    InputError for fewer images than the covariates and two more.
     """
-    features_ND = np.asarray(train_ND, dtype=np.float64)
+    scaler = StandardScaler().fit(np.asarray(train_ND, dtype=np.float64))
+    features_ND = scaler.transform(train_ND)
     scene_NS = OneHotEncoder(sparse_output=False).fit_transform(np.asarray(scenes_N).reshape(-1, 1))
     covariates_NC = np.column_stack([base_N, scene_NS])
-
-    def coefficients(values: np.ndarray) -> np.ndarray:
-        return np.linalg.lstsq(covariates_NC, values, rcond=None)[0]
-
-    pipeline = fit_ridge(
-        features_ND - covariates_NC @ coefficients(features_ND), target_N - covariates_NC @ coefficients(target_N)
-    )
-    from_features_N = pipeline.predict(features_ND)
-    slope, *effects = coefficients(target_N - from_features_N)
+    free_NF = null_space(covariates_NC.T)
+    if free_NF.shape[1] < 2:
+        raise InputError(
+            f"scene ridge: {len(target_N)} labelled images of {scene_NS.shape[1]} scenes leave nothing for the "
+            "features; label more"
+        )
+    model = RidgeCV(alphas=STRENGTHS, fit_intercept=False).fit(free_NF.T @ features_ND, free_NF.T @ target_N)
+    left_N = target_N - features_ND @ model.coef_
+    slope, *effects = np.linalg.lstsq(covariates_NC, left_N, rcond=None)[0]
     offset = float(np.mean(scene_NS @ np.array(effects)))
-    return pipeline.predict(np.asarray(test_MD, dtype=np.float64)) + slope * np.asarray(base_M) + offset
+    return scaler.transform(np.asarray(test_MD, dtype=np.float64)) @ model.coef_ + slope * np.asarray(base_M) + offset
 
 
 def probe_srcc(

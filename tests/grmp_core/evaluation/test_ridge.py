@@ -122,17 +122,33 @@ def test_equal_weights_change_nothing():
     np.testing.assert_allclose(residual_ridge(*given, np.ones(20)), residual_ridge(*given), rtol=1e-9)
 
 
-def test_covariates_are_least_squares_of_what_the_features_leave():
-    """The rows of a joint problem: features with scikit-learn's penalty, scenes and base without one."""
+def test_covariates_are_not_shrunk_and_features_are(monkeypatch):
+    """Against the normal equations of the joint problem, at one strength."""
+    monkeypatch.setattr("grmp_core.evaluation.ridge.STRENGTHS", [3.0])
     rng = np.random.default_rng(11)
-    features, base, scenes = rng.normal(size=(60, 3)), rng.uniform(size=60), np.repeat(["beach", "night", "town"], 20)
-    target = features @ [1.0, -2.0, 0.5] + 3 * base + 5 * (scenes == "night") + 0.1 * rng.normal(size=60)
-    new, new_base = rng.normal(size=(30, 3)), rng.uniform(size=30)
-    found = scene_ridge(features, base, target, scenes, new, new_base)
-    truth = new @ [1.0, -2.0, 0.5] + 3 * new_base + 5 / 3  # the mean of the scenes' effects
-    np.testing.assert_allclose(found, truth, atol=0.3)
+    features, base, scenes = rng.normal(size=(30, 40)), rng.uniform(size=30), np.repeat(["beach", "night", "town"], 10)
+    target, new, new_base = rng.normal(size=30) + (scenes == "night"), rng.normal(size=(7, 40)), rng.uniform(size=7)
+    middle, spread = features.mean(axis=0), features.std(axis=0)
+    x = np.column_stack([(features - middle) / spread, base, *(scenes == name for name in ("beach", "night", "town"))])
+    solved = np.linalg.solve(x.T @ x + np.diag([3.0] * 40 + [0.0] * 4), x.T @ target)
+    expected = (new - middle) / spread @ solved[:40] + solved[40] * new_base + solved[41:].mean()
+    np.testing.assert_allclose(scene_ridge(features, base, target, scenes, new, new_base), expected, atol=1e-8)
     shifted = scene_ridge(features, base, target + 100 * (scenes == "beach"), scenes, new, new_base)
-    np.testing.assert_allclose(shifted, found + 100 / 3, atol=1e-6)  # a scene's own level moves no order
+    np.testing.assert_allclose(shifted, expected + 100 / 3, atol=1e-6)  # a scene's own level moves no order
+
+
+def test_features_that_say_nothing_are_shrunk_away_beside_scenes_too():
+    """Pairs of a scene: what is left of one is the other's with the sign turned, which fools a plain leave-one-out."""
+    rng = np.random.default_rng(13)
+    scenes, base = np.repeat(np.arange(15), 2), rng.normal(size=30)
+    given = rng.normal(size=(30, 200)), base, base + rng.normal(size=30), scenes
+    found = scene_ridge(*given, rng.normal(size=(50, 200)), np.zeros(50))
+    assert found.std() < 0.5  # noise of deviation 1, followed closely, would give about 1
+
+
+def test_labels_that_the_scenes_use_up_are_refused():
+    with pytest.raises(InputError, match="4 labelled images of 3 scenes leave nothing"):
+        scene_ridge(np.ones((4, 2)), np.arange(4.0), np.arange(4.0), list("abbc"), np.ones((1, 2)), np.ones(1))
 
 
 def test_a_scene_that_goes_with_quality_misleads_ridge_and_not_its_covariate():
