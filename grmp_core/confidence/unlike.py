@@ -23,6 +23,8 @@ from grmp_core.confidence.evidence import Evidence
 
 EARLY_DIMENSIONS, LATE_DIMENSIONS = 16, 32
 """Principal components kept of each space."""
+UNIT_QUANTILE = 0.95
+"""Of known distances: it is at distance 1."""
 _ASSET = "{}.domain.safetensors"
 _TINY = 1e-9
 
@@ -155,7 +157,9 @@ class Likeness:
         self._known = len(known_H2) > 1
         if self._known:
             self._middle_2 = np.median(known_H2, axis=0)
-            self._reach_2 = np.maximum(np.quantile(known_H2, 1 - share, axis=0) - self._middle_2, _TINY)
+            self._reach_2 = self._reach(known_H2, share)
+            self._unit_2 = self._reach(known_H2, 1 - UNIT_QUANTILE)
+            self._other_M2 = other_M2
             thresholds = [_exceeded_by(self._joined(each), share) for each in (known_H2, other_M2) if len(each)]
             self._threshold = max(thresholds)
 
@@ -164,17 +168,37 @@ class Likeness:
         """False where there is nothing to compare with: no domain, and labelled images of one reference."""
         return self._known
 
+    @property
+    def labelled_distances(self) -> np.ndarray:
+        """`distance` of the labelled images, each from the others and from known photos; (at most M,), sorted."""
+        return np.sort(self._in_units(self._other_M2, self._unit_2))
+
     def excess(self, statistics_NF: np.ndarray) -> np.ndarray:
         """(N,) distance beyond the threshold, in units of the spread of known distances; an image is unlike above 0."""
+        return self.look(statistics_NF)[0]
+
+    def distance(self, statistics_NF: np.ndarray) -> np.ndarray:
+        """(N,) distance, whatever `share` is: 0 for the middle of known images, 1 where 5 % of them are farther."""
+        return self.look(statistics_NF)[1]
+
+    def look(self, statistics_NF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`excess` and `distance`."""
         parts = _parts(np.asarray(statistics_NF, dtype=np.float64), self._early_size)
         distances = [
             _nearest(space(part), references)
             for space, part, references in zip(self._spaces, parts, self._references, strict=True)
         ]
-        return self._joined(np.stack(distances, axis=1)) - self._threshold
+        distances_N2 = np.stack(distances, axis=1)
+        return self._joined(distances_N2) - self._threshold, self._in_units(distances_N2, self._unit_2)
+
+    def _reach(self, known_H2: np.ndarray, share: float) -> np.ndarray:
+        return np.maximum(np.quantile(known_H2, 1 - share, axis=0) - self._middle_2, _TINY)
 
     def _joined(self, distances_N2: np.ndarray) -> np.ndarray:
-        return ((distances_N2 - self._middle_2) / self._reach_2).max(axis=1)
+        return self._in_units(distances_N2, self._reach_2)
+
+    def _in_units(self, distances_N2: np.ndarray, unit_2: np.ndarray) -> np.ndarray:
+        return ((distances_N2 - self._middle_2) / unit_2).max(axis=1)
 
 
 def _exceeded_by(values_N: np.ndarray, share: float) -> float:

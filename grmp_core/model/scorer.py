@@ -49,6 +49,8 @@ class Score:
     """Doubts about the pixels, as `decoding.DecodedImage` has them."""
     spread: float | None = None
     """Of an ensemble: standard deviation of its members' qualities, by weight."""
+    distance: float | None = None
+    """From the images that the model knows, as `Likeness.distance`; null where `unlike` is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,13 +137,15 @@ class Scorer:
         if image.views_GHW3 is None:
             return Score(math.nan, math.nan, error=image.error, notes=image.notes)
         batches = torch.from_numpy(image.views_GHW3).split(self.batch_size)
-        quality, unlike, spread = self._looked_at(batches)
+        quality, seen, spread = self._looked_at(batches)
+        unlike, distance = (None, None) if seen is None else (bool(seen[0] > 0), float(seen[1]))
         scale = self.bundle.score_range
         mos = math.nan if scale is None else float(scale.to_mos(quality))
-        return Score(quality, mos, *self._interval(quality), unlike, notes=image.notes, spread=spread)
+        ends = self._interval(quality)
+        return Score(quality, mos, *ends, unlike, notes=image.notes, spread=spread, distance=distance)
 
-    def _looked_at(self, batches: Sequence[torch.Tensor]) -> tuple[float, bool | None, float | None]:
-        """Mean quality of all views, whether they are unlike what is known, and the spread of an ensemble."""
+    def _looked_at(self, batches: Sequence[torch.Tensor]) -> tuple[float, tuple[float, float] | None, float | None]:
+        """Mean quality of all views, `Likeness.look` of them where there is one, and the spread of an ensemble."""
         predictor = self.predictor
         if isinstance(predictor, EnsemblePredictor):
             quality_M = torch.cat([predictor.each(batch) for batch in batches], dim=1).mean(dim=1)
@@ -151,7 +155,8 @@ class Scorer:
             return _mean([predictor(batch) for batch in batches]), None, None
         qualities, statistics = zip(*map(predictor.look, batches), strict=True)
         statistics_F = torch.cat(statistics).mean(dim=0).cpu().numpy()
-        return _mean(qualities), bool(self.likeness.excess(statistics_F[None])[0] > 0), None
+        (excess,), (distance,) = self.likeness.look(statistics_F[None])
+        return _mean(qualities), (excess, distance), None
 
     def _interval(self, quality: float) -> tuple[float | None, float | None, float | None, float | None]:
         """Low and high end in quality, low and high end in MOS; null where there is none."""

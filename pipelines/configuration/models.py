@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge
 
 from grmp_core.errors import InputError
 from grmp_core.settings import PathText, Settings, Text
@@ -21,6 +23,8 @@ class TrackingConfig(Settings):
     """MLflow tracking address; null: the environment's MLFLOW_TRACKING_URI, else a SQLite file in `output`."""
     experiment: Text = "grmp-iqa"
     """MLflow experiment that runs are logged to."""
+    system_metrics_s: Annotated[float, Ge(0)] = 30
+    """Seconds between looks at CPU, memory, disk, network and GPU of every node, of runs that last longer; 0: none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,10 +20,11 @@ class DriftConfig(Settings):
     scores: PathText | None = None
     """Table that `grmp score` wrote, .parquet or .csv."""
     reference: PathText | None = None
-    """Earlier table to compare with; null: the scores of the held-out images, noted when the model was registered, or
-    in the trial's folder beside a bundle of a sweep."""
+    """Earlier table to compare with; null: the scores of the held-out images and the distances of the labelled ones,
+    noted when the model was registered, or in the trial's folder of a sweep."""
     max_distance: Annotated[float, Ge(0), Le(1)] = 0.1
-    """Kolmogorov-Smirnov distance up to which scores have not drifted; above it they have, where p is below 0.01."""
+    """Kolmogorov-Smirnov distance up to which scores and distances have not drifted; above it they have, where p is
+    below 0.01."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,32 +11,32 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
-from grmp_core.distilling.student import PROMPTS, check_smaller, new_student, tower_size
+from grmp_core.distilling.student import check_smaller, new_student, tower_size
 from grmp_core.errors import ImageError, InputError
-from grmp_core.evaluation.metrics import srcc
 from grmp_core.identity import Identity, digest_of
 from grmp_core.imaging.decoding import id_of_file
 from grmp_core.imaging.listing import NotTaken
 from grmp_core.model.backbone import Backbone, load_backbone
-from grmp_core.model.bundle import LEARNED_FROM, Bundle, load_predictor, write_bundle
+from grmp_core.model.bundle import write_bundle
 from grmp_core.model.nano_trunk import SIZES
-from grmp_core.model.quality_model import Parameters
 from grmp_core.model.settings import BackboneConfig
-from grmp_core.score_range import ScoreRange
-from grmp_core.storage import Location
+from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
 from pipelines.distilling.image_views import ViewPlan, ViewReader
+from pipelines.distilling.student_bundle import agreement_of, scale_of, student_bundle
 from pipelines.distilling.teacher_scores import ScoredImages, scored_images
 from pipelines.distilling.teachers import TeacherSource, find_teacher
 from pipelines.distilling.training_loop import Lesson, learn_here, say_where, worker
 from pipelines.few_shot.labelled_target import bad_rows, check_rejects, load_target
 from pipelines.runtime.console import table
-from pipelines.runtime.provenance import output_folder, versions, write_manifest
+from pipelines.runtime.provenance import output_folder, write_manifest
 from pipelines.runtime.ray_session import ray_session
 from pipelines.scoring.image_tables import ImageInput
 from pipelines.scoring.inputs import find_images
+from pipelines.tracking.run_records import TEACHER, UNLABELLED
+from pipelines.tracking.system_metrics import system_metrics
+from pipelines.tracking.tracker import open_tracking
 from pipelines.training.checkpoints import read_checkpoint, state_folder
 from pipelines.training.workers import require_workers, train_on_workers
 
@@ -80,6 +80,8 @@ class Labelled(NamedTuple):
     """In [0, 1]."""
     left_out: tuple[dict[str, str], ...]
     """Path and reason of the rows that are left out."""
+    fingerprint: str | None = None
+    """Of the whole label table; null without one."""
 
 
 def distil_student(config: Config) -> Distillation:
@@ -90,6 +92,7 @@ def distil_student(config: Config) -> Distillation:
     started = time.time()
     if not config.distil.images:
         raise InputError("no images to learn from: name some without labels (grmp distil folder/ --teacher …)")
+    tracking = open_tracking(config)  # refuses an output without a store before any work is done
     source = find_teacher(config)
     backbone = load_student(config, source)
     plan = view_plan(config, source, backbone)
@@ -97,7 +100,9 @@ def distil_student(config: Config) -> Distillation:
     inputs = find_images(config.distil.images)
     with ray_session() if config.distil.workers else nullcontext():
         scored = scored_images(config, source, inputs.images, plan, output_folder(config, "distil") / "teacher-scores")
-        return teach(config, source, scored, labelled, plan, started, not_taken=inputs.not_taken)
+        result = teach(config, source, scored, labelled, plan, started, not_taken=inputs.not_taken)
+    tracking.log("distil", locate(result.bundle).parent)
+    return result
 
 
 def teach(
@@ -125,9 +130,10 @@ def teach(
         student=backbone.config,
     )
     identity = distilling_identity(config, source, backbone, scored, lesson)
-    state = _trained(config, lesson, identity, folder)
-    bundle = _bundle(config, source, backbone, state["learned"], scale, lesson)
-    agreement = _agreement(bundle, scored.images[:held_out], quality_NV[:held_out], plan)
+    with system_metrics(config, folder, identity.digest):
+        state = _trained(config, lesson, identity, folder)
+    bundle = student_bundle(config, source, backbone, state["learned"], scale, lesson)
+    agreement = agreement_of(bundle, scored.images[:held_out], quality_NV[:held_out], plan)
     bundle = dataclasses.replace(bundle, metrics={"teacher_srcc": agreement})
     write_bundle(folder / "bundle", bundle)
     (folder / "history.json").write_json({"history": state["history"]})
@@ -137,14 +143,24 @@ def teach(
         "distil",
         config,
         started,
-        inputs={"identity": identity.digest, "teacher": source.identity},
-        counts=counts | {"steps": state["step"], "scored_before": scored.scored_before},
+        inputs=_inputs(source, identity, scored, labelled),
+        counts=counts | {"steps": state["step"], "scored_before": scored.scored_before, "teacher_srcc": agreement},
         rejected=(*scored.rejected, *labelled.left_out),
         not_taken=[left.as_row() for left in not_taken],
     )
     sizes = (tower_size(backbone), source.size)
     seconds = time.time() - started
     return Distillation((folder / "bundle").uri, len(lesson.images), len(labelled.images), *sizes, agreement, seconds)
+
+
+def _inputs(source: TeacherSource, identity: Identity, scored: ScoredImages, labelled: Labelled) -> dict[str, Any]:
+    inputs: dict[str, Any] = {"identity": identity.digest, "teacher": source.identity}
+    inputs[UNLABELLED] = digest_of(*scored.image_ids)
+    if source.bundle is not None:
+        inputs[TEACHER] = source.bundle.digest
+    if labelled.fingerprint is not None:
+        inputs["target"] = labelled.fingerprint
+    return inputs
 
 
 def _trained(config: Config, lesson: Lesson, identity: Identity, folder: Location) -> dict[str, Any]:
@@ -209,17 +225,7 @@ def labelled_images(config: Config, plan: ViewPlan) -> Labelled:
             unreadable.append({"path": path, "reason": error.reason})
     check_rejects(config.target, len(target), unreadable, bad_rows(target))
     images = tuple(ImageInput.file(target.image_paths[row]) for row in kept)
-    return Labelled(images, target.quality[kept], (*bad_rows(target), *unreadable))
-
-
-def scale_of(source: TeacherSource, scored: ScoredImages) -> ScoreRange:
-    """From the teacher's scores to quality: a bundle gives quality; a plug-in's scale is the range that it has used."""
-    if source.bundle is not None:
-        return ScoreRange(mos_min=0, mos_max=1)
-    low, high = float(scored.scores_NV.min()), float(scored.scores_NV.max())
-    if low == high:
-        raise InputError(f"teacher {source.name} gave all {len(scored.images)} images the score {low:g}; see to it")
-    return ScoreRange(mos_min=low, mos_max=high)
+    return Labelled(images, target.quality[kept], (*bad_rows(target), *unreadable), target.fingerprint())
 
 
 def distilling_identity(
@@ -238,50 +244,3 @@ def distilling_identity(
     }
     about |= {"seed": config.seed, "precision": config.precision, "label_weight": lesson.label_weight}
     return Identity.of(parts | about | {"teacher": source.identity})
-
-
-def _bundle(
-    config: Config,
-    source: TeacherSource,
-    backbone: Backbone,
-    learned: Parameters,
-    scale: ScoreRange,
-    lesson: Lesson,
-) -> Bundle:
-    teacher, plan = source.bundle, lesson.plan
-    made = teacher.provenance if teacher is not None else {}
-    own = [id_of_file(image.path) for image in lesson.labelled]
-    seen = {name for name in (*own, *made.get(LEARNED_FROM, ())) if name is not None}
-    about: dict[str, Any] = {name: made[name] for name in ("target", "pretraining") if name in made}
-    if lesson.labelled:
-        about["target"] = config.target.dataset
-    return Bundle(
-        kind="model",
-        backbone=lesson.student,
-        backbone_sha256=backbone.weights_sha256,
-        prompts=PROMPTS,
-        views=plan.views,
-        precision=config.precision if teacher is None else teacher.precision,
-        parameters=learned,
-        colour_profiles=plan.limits.colour_profiles,
-        score_range=scale if teacher is None else teacher.score_range,
-        provenance={
-            **about,
-            "teacher": source.record(),
-            LEARNED_FROM: sorted(seen),
-            "unlabelled_images": len(lesson.images),
-            "label_weight": lesson.label_weight,
-            "steps": config.distil.steps,
-            "seed": config.seed,
-            "versions": versions(),
-        },
-    )
-
-
-def _agreement(bundle: Bundle, images: tuple[ImageInput, ...], quality_NV: np.ndarray, plan: ViewPlan) -> float:
-    """SRCC of the student's and the teacher's mean quality of the views of each image."""
-    if len(images) < 3:
-        return float("nan")
-    predictor, reader = load_predictor(bundle, "student"), ViewReader(plan)
-    predicted = [float(predictor(torch.from_numpy(reader.views_of(image))).mean()) for image in images]
-    return float(srcc(np.array(predicted), quality_NV.mean(axis=1)))

@@ -28,6 +28,8 @@ from pipelines.runtime.capacity import require_trial
 from pipelines.runtime.console import say, table
 from pipelines.runtime.provenance import output_folder, write_manifest
 from pipelines.runtime.ray_session import ray_session
+from pipelines.tracking.run_records import PROMPTS
+from pipelines.tracking.tracker import open_tracking
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def settings_of_sweep(config: Config, given: Sequence[str]) -> dict[str, Any]:
 def adapt_to_all_labels(config: Config) -> Adaptation:
     """Write the bundle `<output>/adapt/bundle`. Every label is used; lambda is adapt.qgr.strength."""
     started = time.time()
+    tracking = open_tracking(config)  # refuses an output without a store before any work is done
     folder = TrialFolder(output_folder(config, "adapt"))
     start = initial_prompts(config)
     target = load_target(config.target)
@@ -88,9 +91,10 @@ def adapt_to_all_labels(config: Config) -> Adaptation:
     write_bundle(folder.bundle, bundle)
     folder.write_history(result)
     rejected = (*bad_rows(target), *encoded.unreadable)
-    counts = {"images": len(encoded.mos), "epochs": result.epochs}
-    inputs = {"target": target.fingerprint()}
+    counts = {"images": len(encoded.mos), "epochs": result.epochs, "val_srcc": float(result.val_srcc)}
+    inputs = {"target": target.fingerprint(), PROMPTS: start.digest}
     write_manifest(folder.root, "adapt", config, started, inputs=inputs, counts=counts, rejected=rejected)
+    tracking.log("adapt", folder.root)
     return Adaptation(folder.bundle.uri, len(encoded.mos), result.epochs, result.val_srcc, time.time() - started)
 
 

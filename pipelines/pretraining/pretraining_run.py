@@ -25,6 +25,7 @@ from pipelines.runtime.ray_session import ray_session
 from pipelines.task_making.picture_quality import with_quality
 from pipelines.task_making.picture_sources import scan_references, task_names
 from pipelines.task_making.task_writer import store_identity
+from pipelines.tracking.system_metrics import system_metrics
 from pipelines.tracking.tracker import open_tracking
 from pipelines.training.checkpoints import state_folder
 
@@ -77,10 +78,12 @@ def pretrain_prompts(config: Config) -> Pretraining:
             say_where(reached)
         else:
             arguments = {"config": config, "source": source, "kept": kept.uri}
+            if config.pretrain.workers:
+                stack.enter_context(ray_session())
+            stack.enter_context(system_metrics(config, folder, identity.digest))
             if config.pretrain.workers == 0:
                 learn_here(arguments)
             else:
-                stack.enter_context(ray_session())
                 learn_on_workers(arguments, config, folder / "train" / f"{identity.digest}-{time.time_ns()}")
             reached = read_state(kept)
     if reached is None:
@@ -109,7 +112,7 @@ def pretrain_prompts(config: Config) -> Pretraining:
     counts = {"tasks": len(tasks), "outer_steps": state.step}
     inputs = {"identity": identity.digest, "tasks": data}
     write_manifest(folder, "pretrain", config, started, inputs=inputs, counts=counts, rejected=rejected)
-    tracking.log_pretrain(folder)
+    tracking.log("pretrain", folder)
     return Pretraining((folder / "bundle").uri, len(tasks), history, time.time() - started)
 
 

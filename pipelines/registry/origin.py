@@ -80,20 +80,33 @@ def _way_in_mlflow(name: str, config: Config) -> Way:
 
 
 def _way_of_run(client: MlflowClient, run_id: str) -> Way:
+    """The run, its parent, and then the runs of the logged models that they started from, each once."""
     way: Way = []
-    while run_id:
+    to_go, seen = [run_id], set[str]()
+    while to_go:
+        run_id = to_go.pop(0)
+        if run_id in seen:
+            continue
+        seen.add(run_id)
         try:
             run = client.get_run(run_id)
         except MlflowException:
-            return [*way, ("run", f"{run_id}, which was deleted")]
+            way.append(("run", f"{run_id}, which was deleted"))
+            continue
         way.append(("run", f"{run.info.run_name} ({run_id})"))
         tags = run.data.tags
         way += [(f"input {key.removeprefix(_INPUT)}", tags[key]) for key in sorted(tags) if key.startswith(_INPUT)]
-        inputs = run.inputs.dataset_inputs if run.inputs else []
-        way += [(f"data {used.dataset.name}", f"digest {used.dataset.digest}") for used in inputs]
+        data = [used.dataset for used in run.inputs.dataset_inputs] if run.inputs else []
+        way += [(f"data {one.name}", f"digest {one.digest}") for one in data]
         if "mlflow.source.git.commit" in tags:
             way.append(("code", tags["mlflow.source.git.commit"]))
-        run_id = tags.get("mlflow.parentRunId", "")
+        if "mlflow.parentRunId" in tags:
+            to_go.append(tags["mlflow.parentRunId"])
+        for used in run.inputs.model_inputs if run.inputs else []:
+            model = client.get_logged_model(used.model_id)
+            way.append(("started from", f"{model.model_type} {model.model_id}"))
+            if model.source_run_id:
+                to_go.append(model.source_run_id)
     return way
 
 

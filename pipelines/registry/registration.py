@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 
 from grmp_core.errors import InputError
 from grmp_core.model.bundle import Bundle, read_bundle, with_weights_at
+from grmp_core.model.scorer import likeness_of
 from grmp_core.storage import Location, locate
 from grmp_core.strict_json import json_text
 from pipelines.configuration.schema import Config
@@ -28,13 +29,14 @@ from pipelines.registry.model_card import model_card
 from pipelines.registry.split_ensemble import ensemble_of_splits
 from pipelines.results.sweep_folder import SweepFolder, TrialFolder
 from pipelines.scoring.model_lookup import resolve_model
-from pipelines.scoring.registered_models import REFERENCE_SCORES, as_current
+from pipelines.scoring.registered_models import REFERENCE_DISTANCES, REFERENCE_SCORES, as_current
+from pipelines.tracking.experiment import DIGEST
 from pipelines.tracking.store_check import OUTAGE, reason
 from pipelines.tracking.tracker import Tracker, open_tracking
 
 _CONTENT = "grmp.content"
-_NOTED_SCORES = 2000
-"""Scores of held-out images that a version notes for `grmp drift`, at most."""
+_NOTED_VALUES = 2000
+"""Scores, and distances, that a version notes for `grmp drift`, at most."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def _log(config: Config, tracker: Tracker, folder: Location, bundle: Bundle, con
         model = mlflow.initialize_logged_model(
             name="quality-model",
             source_run_id=None if run is None else run.info.run_id,
-            tags={_CONTENT: content},
+            tags={_CONTENT: content, DIGEST: bundle.digest},
             params=_params(bundle),
             model_type="quality-model",
         )
@@ -166,13 +168,20 @@ def _log(config: Config, tracker: Tracker, folder: Location, bundle: Bundle, con
         tracker.link_model(model.model_id, run, bundle.metrics)
     version = int(logged.registered_model_version)
     held_out = TrialFolder(folder.parent).read_predictions()
-    if held_out is not None:
-        scores = np.sort(held_out["quality"].to_numpy(float))
-        spread = scores[np.linspace(0, len(scores) - 1, min(len(scores), _NOTED_SCORES)).astype(int)]
-        noted = json_text([round(score, 5) for score in spread.tolist()])
-        tracker.client.set_model_version_tag(config.register.name, str(version), REFERENCE_SCORES, noted)
+    reference = {} if held_out is None else {REFERENCE_SCORES: held_out["quality"].to_numpy(float)}
+    likeness = None if bundle.evidence is None else likeness_of(bundle, bundle.evidence)
+    if likeness is not None:
+        reference[REFERENCE_DISTANCES] = likeness.labelled_distances
+    for tag, values in reference.items():
+        tracker.client.set_model_version_tag(config.register.name, str(version), tag, _noted(values))
     tracker.client.set_model_version_tag(config.register.name, str(version), _CONTENT, content)
     return version
+
+
+def _noted(values_N: np.ndarray) -> str:
+    """A distribution as a tag."""
+    kept = np.linspace(0, len(values_N) - 1, min(len(values_N), _NOTED_VALUES)).astype(int)
+    return json_text([round(value, 5) for value in np.sort(values_N)[kept].tolist()])
 
 
 def _params(bundle: Bundle) -> dict[str, str]:

@@ -87,7 +87,7 @@ class ServedModel(PythonModel):
 
 
 def _frame(scores: list[Score], index: pd.Index) -> pd.DataFrame:
-    names = [field.name for field in dataclasses.fields(Score) if field.name not in ("notes", "spread")]
+    names = [field.name for field in dataclasses.fields(Score) if field.name not in ("notes", "spread", "distance")]
     if any(score.spread is not None for score in scores):
         names.append("spread")
     columns: dict[str, list[Any]] = {name: [getattr(score, name) for score in scores] for name in names}

@@ -1,4 +1,4 @@
-"""`grmp drift`: whether the scores of new images are distributed as those at registration."""
+"""`grmp drift`: whether new images have scores, and distances from known images, as at registration."""
 
 from __future__ import annotations
 
@@ -13,18 +13,25 @@ import pandas as pd
 
 from grmp_core.errors import InputError
 from grmp_core.evaluation.drift import Drift, drift_of
-from grmp_core.storage import locate
+from grmp_core.model.bundle import DESCRIPTION, read_bundle
+from grmp_core.model.scorer import likeness_of
+from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
 from pipelines.results.sweep_folder import TrialFolder
 from pipelines.runtime.console import table
-from pipelines.scoring.registered_models import REFERENCE_SCORES, registered_tags
+from pipelines.scoring.registered_models import REFERENCE_DISTANCES, REFERENCE_SCORES, registered_tags
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DriftCheck:
     """Result of `grmp drift`."""
 
     drift: Drift
+    """Of the scores."""
+    distances: Drift | None
+    """Of the distances from the images that the model knows."""
+    no_distances: str | None
+    """Why they are not compared; null where they are."""
     without_score: int
     """Rows of the table that have an error in place of a score."""
     unlike: float | None
@@ -33,27 +40,47 @@ class DriftCheck:
     reference: str
 
     @property
-    def has_drifted(self) -> bool:
-        return self.drift.exceeds(self.max_distance)
+    def drifted(self) -> list[str]:
+        """The names of what has drifted."""
+        measured = {"scores": self.drift, "distances": self.distances}
+        return [name for name, one in measured.items() if one is not None and one.exceeds(self.max_distance)]
 
     @property
     def exit_code(self) -> int:
-        """1 where the scores have drifted, for a schedule to stop at."""
-        return int(self.has_drifted)
+        """1 where the scores or the distances have drifted, for a schedule to stop at."""
+        return int(bool(self.drifted))
 
     def as_json(self) -> dict[str, Any]:
         about = {"without_score": self.without_score, "unlike": self.unlike, "reference": self.reference}
-        return {"drifted": self.has_drifted, **dataclasses.asdict(self.drift), **about}
+        distances = None if self.distances is None else dataclasses.asdict(self.distances)
+        measured = {**dataclasses.asdict(self.drift), "distances": distances, "no_distances": self.no_distances}
+        return {"drifted": bool(self.drifted), **measured, **about}
 
     def as_text(self) -> str:
-        row = dataclasses.asdict(self.drift) | {"without_score": self.without_score, "unlike": self.unlike}
-        verdict = "the scores have drifted" if self.has_drifted else "no drift"
-        numbers = f"distance {self.drift.distance:.3f} from {self.reference}, {self.max_distance:g} is allowed"
-        return f"{table([row])}\n{verdict}: {numbers}"
+        about = {"without_score": self.without_score, "unlike": self.unlike}
+        rows = [{"of": "quality", **dataclasses.asdict(self.drift), **about}]
+        if self.distances is not None:
+            rows.append({"of": "distance", **dataclasses.asdict(self.distances)})
+        verdict = f"the {' and the '.join(self.drifted)} have drifted" if self.drifted else "no drift"
+        measured = [f"distance {self.drift.distance:.3f}"]
+        if self.distances is not None:
+            measured.append(f"{self.distances.distance:.3f} of the distances from known images")
+        numbers = f"{' and '.join(measured)} from {self.reference}, {self.max_distance:g} is allowed"
+        lines = [table(rows), f"{verdict}: {numbers}"]
+        return "\n".join([*lines, *([] if self.no_distances is None else [self.no_distances])])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reference:
+    quality_M: np.ndarray
+    distance_K: np.ndarray | None
+    """Null where it is not known."""
+    where: str
 
 
 def check_drift(config: Config) -> DriftCheck:
-    """Compare `drift.scores` with `drift.reference`, or with the scores noted when `score.model` was registered.
+    """Compare `drift.scores` with `drift.reference`, or with what was noted when `score.model` was registered: the
+    scores of its held-out images, and the distances of its labelled images from each other.
 
     InputError for a table without scores, and where there is nothing to compare with.
     """
@@ -61,26 +88,70 @@ def check_drift(config: Config) -> DriftCheck:
         raise InputError("nothing to compare: name a table that grmp score wrote (grmp drift scores.parquet)")
     scores = _read(config.drift.scores)
     good = scores[scores["error"].isna()] if "error" in scores else scores
-    reference, where = _reference(config)
+    reference = _reference(config)
     unlike = float(good["unlike"].mean()) if "unlike" in good and good["unlike"].notna().any() else None
-    drift = drift_of(_qualities(good, config.drift.scores), reference)
-    return DriftCheck(drift, len(scores) - len(good), unlike, config.drift.max_distance, where)
+    distances, no_distances = _compared(_distances(good), reference, config.drift.scores)
+    return DriftCheck(
+        drift=drift_of(_qualities(good, config.drift.scores), reference.quality_M),
+        distances=distances,
+        no_distances=no_distances,
+        without_score=len(scores) - len(good),
+        unlike=unlike,
+        max_distance=config.drift.max_distance,
+        reference=reference.where,
+    )
 
 
-def _reference(config: Config) -> tuple[np.ndarray, str]:
+def _compared(distance_N: np.ndarray | None, reference: _Reference, where: str) -> tuple[Drift | None, str | None]:
+    """Drift of the distances, or why there is none."""
+    if reference.distance_K is None:
+        return None, (
+            f"distances are not compared: {reference.where} come without any (from an earlier version, or a model that "
+            "marks no image as unlike)"
+        )
+    if distance_N is None:
+        return None, f"distances are not compared: {where} has none; score the images again with this version"
+    if min(len(distance_N), len(reference.distance_K)) < 2:
+        return None, "distances are not compared: two of each are needed"
+    return drift_of(distance_N, reference.distance_K), None
+
+
+def _reference(config: Config) -> _Reference:
     if config.drift.reference is not None:
-        return _qualities(_read(config.drift.reference), config.drift.reference), config.drift.reference
+        read = _read(config.drift.reference)
+        quality = _qualities(read, config.drift.reference)
+        return _Reference(quality_M=quality, distance_K=_distances(read), where=config.drift.reference)
     model = config.score.model or f"models:/{config.register.name}@champion"
     if model.startswith("models:"):
         name, tags = registered_tags(model, config)
-        noted = json.loads(tags.get(REFERENCE_SCORES, "null"))
-        if noted is not None:
-            return np.array(noted, float), f"the held-out images of {name}"
+        scores, distances = (_noted(tags.get(tag)) for tag in (REFERENCE_SCORES, REFERENCE_DISTANCES))
+        if scores is not None:
+            return _Reference(quality_M=scores, distance_K=distances, where=f"the held-out images of {name}")
     else:
         held_out = TrialFolder(locate(model).parent).read_predictions()
         if held_out is not None:
-            return held_out["quality"].to_numpy(float), f"the held-out images of {model}"
+            quality = held_out["quality"].to_numpy(float)
+            distances = _labelled_distances(locate(model))
+            return _Reference(quality_M=quality, distance_K=distances, where=f"the held-out images of {model}")
     raise InputError(f"model {model} has no scores of held-out images to compare with; set drift.reference to a table")
+
+
+def _noted(tag: str | None) -> np.ndarray | None:
+    return None if tag is None else np.array(json.loads(tag), float)
+
+
+def _labelled_distances(folder: Location) -> np.ndarray | None:
+    """Of a bundle's own labelled images; null where there is none, or it keeps no looks of them."""
+    if not (folder / DESCRIPTION).exists():
+        return None
+    bundle = read_bundle(folder)
+    likeness = None if bundle.evidence is None else likeness_of(bundle, bundle.evidence)
+    return None if likeness is None else likeness.labelled_distances
+
+
+def _distances(scores: pd.DataFrame) -> np.ndarray | None:
+    known = scores["distance"].dropna().to_numpy(float) if "distance" in scores else np.empty(0)
+    return known if len(known) else None
 
 
 def _read(path: str) -> pd.DataFrame:

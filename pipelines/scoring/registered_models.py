@@ -28,6 +28,8 @@ from pipelines.tracking.tracker import Tracker, open_tracking
 
 REFERENCE_SCORES = "grmp.reference_scores"
 """Tag of a registered version: the qualities of its held-out images, a sorted JSON list."""
+REFERENCE_DISTANCES = "grmp.reference_distances"
+"""Tag of a registered version: `Likeness.labelled_distances`, a sorted JSON list."""
 _MODEL_URI = re.compile(r"^models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))$")
 
 

@@ -18,7 +18,7 @@ from pipelines.configuration.schema import Config
 from pipelines.runtime.provenance import config_hash
 from pipelines.scoring.image_tables import ImageInput
 
-NUMBERS = ("quality", "mos_scale_score", "quality_low", "quality_high", "score_low", "score_high")
+NUMBERS = ("quality", "mos_scale_score", "quality_low", "quality_high", "score_low", "score_high", "distance")
 SCORES = pa.schema(
     {
         "image_path": pa.string(),
@@ -28,7 +28,7 @@ SCORES = pa.schema(
     }
 )
 """Columns of a scores file: the error is null where there is a score, the scores are null where there is an error.
-Intervals and `unlike` are null where the model keeps no held-out predictions."""
+Intervals, `unlike` and `distance` are null where the model keeps no held-out predictions."""
 SPREAD = pa.field("spread", pa.float64())
 """A further column of it, where the model is an ensemble."""
 SCORED = SCORES.append(pa.field("key", pa.string())).append(pa.field("notes", pa.list_(pa.string()))).append(SPREAD)

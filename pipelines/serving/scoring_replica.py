@@ -22,7 +22,7 @@ from pipelines.configuration.schema import Config
 from pipelines.runtime import metrics
 from pipelines.scoring.configured_scorer import configured_scorer
 from pipelines.scoring.model_lookup import open_model, resolve_model
-from pipelines.serving.answers import row_without_score
+from pipelines.serving.answers import Row, row_without_score
 
 LOGGER = logging.getLogger("ray.serve")
 _FAILURES_OF_A_SICK_REPLICA = 3
@@ -129,7 +129,7 @@ class ScoringReplica:
 
 def _row_of(score: Score, model: str) -> dict[str, Any]:
     """A Row without its name: the fields of a Score by their names."""
-    fields = {name: _or_null(value) for name, value in dataclasses.asdict(score).items()}
+    fields = {name: _or_null(value) for name, value in dataclasses.asdict(score).items() if name in Row.model_fields}
     return {**row_without_score("", ""), **fields, "model": None if score.error else model, "notes": list(score.notes)}
 
 

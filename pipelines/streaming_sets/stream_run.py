@@ -45,6 +45,7 @@ from pipelines.streaming_sets.stream_sets import (
 )
 from pipelines.streaming_sets.stream_step import Step, method_adaptation
 from pipelines.streaming_sets.workers import Workers, on_ray
+from pipelines.tracking.system_metrics import system_metrics
 from pipelines.tracking.tracker import open_tracking
 
 
@@ -90,7 +91,7 @@ def run_stream(config: Config, work_at: Callable[[Config], AbstractContextManage
     start = _start(config, sets)
     check_adaptation(config, start)
     tracker = open_tracking(config)
-    with work_at(config) as workers:
+    with work_at(config) as workers, system_metrics(config, folder.root, "stream"):
         encoded = _encoded(config, start, sets, workers)
         check_shared_images({one.name: store.image_ids for one, store in zip(sets, encoded, strict=True)})
         bundles = _learn_all(config, start, folder, sets, encoded, workers)
@@ -112,7 +113,7 @@ def run_stream(config: Config, work_at: Callable[[Config], AbstractContextManage
         srcc_TT=srcc_TT,
         choice_TM=choice_TM,
         metrics=metrics,
-        run_id=tracker.log_stream(folder.root),
+        run_id=tracker.log("stream", folder.root),
     )
 
 

@@ -33,6 +33,8 @@ from pipelines.sweeping.grid_run import run_grid
 from pipelines.sweeping.search import Searched, search
 from pipelines.sweeping.search_space import read_space
 from pipelines.sweeping.trial_pool import Runner
+from pipelines.tracking.run_records import PROMPTS
+from pipelines.tracking.system_metrics import system_metrics
 from pipelines.tracking.tracker import open_tracking
 
 
@@ -101,7 +103,7 @@ def run_sweep(config: Config, also: Sequence[Start] = ()) -> Sweep:
     if not config.sweep.shots and not config.sweep.ratios:
         say("sweep: neither sweep.shots nor sweep.ratios is set: every trial labels the whole training part (ratio 1)")
     searched = None
-    with ray_session():
+    with ray_session(), system_metrics(config, folder.root, identity.digest):
         require_trial(config, "a trial wants")
         runner = Runner(config, start, target, protocol, folder, identity, also)
         trials = check_plan(config, space, runner.protocol)  # without the images that cannot be read
@@ -115,6 +117,7 @@ def run_sweep(config: Config, also: Sequence[Start] = ()) -> Sweep:
     chosen = choose(results, None if searched is None else searched.settings)
     folder.write_results(results, chosen)
     inputs = {"identity": identity.digest, "target": target.fingerprint(), "prompts": start.provenance.get("tasks")}
+    inputs |= {PROMPTS: start.digest}
     counts = {"images": target.table.num_rows, "trials": len(trials), "failed": len(errors)}
     if searched is not None:
         inputs |= {"search": searched.text, "settings": searched.settings}
@@ -122,7 +125,7 @@ def run_sweep(config: Config, also: Sequence[Start] = ()) -> Sweep:
     rejected = (*bad_rows(target), *runner.unreadable)
     write_manifest(folder.root, "sweep", config, started, inputs=inputs, counts=counts, rejected=rejected)
     write_report(config)
-    tracking.log_sweep(folder.root)
+    tracking.log("sweep", folder.root)
     if len(errors) == len(trials):
         raise RuntimeError(f"all {len(trials)} trials failed; the first: {next(iter(errors.values()))}")
     return Sweep(results, chosen, folder.uri, searched)

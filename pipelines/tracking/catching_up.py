@@ -30,9 +30,8 @@ class Synced:
 def log_outbox(config: Config) -> Synced:
     """Log what is on the list of `output`, exactly once. What still cannot be logged stays on it."""
     tracker = open_tracking(config)
-    logs = {"sweep": tracker.log_sweep, "pretrain": tracker.log_pretrain, "stream": tracker.log_stream}
     runs = []
     for entry in tracker.pending():
-        run_id = logs[entry["kind"]](locate(entry["place"]))
+        run_id = tracker.log(entry["kind"], locate(entry["place"]))
         runs += [run_id] if run_id else []
     return Synced(tuple(runs), tuple(tracker.pending()))

@@ -12,7 +12,7 @@ FILE = "untracked.json"
 
 
 class Untracked:
-    """Entries are kind (`sweep`, `pretrain`, `stream`), place (the folder), reason, since_utc; a folder's latest."""
+    """Entries are kind (of `folder_contents.CONTENTS`), place (the folder), reason, since_utc; a folder's latest."""
 
     def __init__(self, output: Location) -> None:
         self._file = output / FILE

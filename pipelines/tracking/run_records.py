@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
-from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Run
 
-from grmp_core.storage import Location
 from grmp_core.strict_json import json_text
 from pipelines.results.statistics import cells
 from pipelines.results.sweep_folder import SweepResults
@@ -17,6 +16,11 @@ from pipelines.results.trial import METRICS
 
 Values = list[tuple[str, float | None, int]]
 """Name, value, step."""
+LABELS, UNLABELLED = "labels", "unlabelled"
+"""Contexts of data sets."""
+PROMPTS, TEACHER = "start_digest", "teacher_digest"
+"""Inputs in a manifest: digests of bundles."""
+_CONTEXT = "mlflow.data.context"
 _TRIAL_METRICS = (*METRICS, "val_srcc", "epochs", "seconds")
 _TRIAL_PARAMS = ("lambda", "shots", "budget", "data_ratio", "split_seed", "bundle")
 _NAME = re.compile(r"[\w.]+")
@@ -51,7 +55,8 @@ def trial_metrics(row: dict[str, Any], history: dict[str, Any]) -> Values:
     return values + [("epoch/val_srcc", score, int(epoch)) for epoch, score in history.get("val_srcc_by_epoch", ())]
 
 
-def pretrain_metrics(history: Sequence[dict[str, Any]]) -> Values:
+def history_metrics(history: Sequence[dict[str, Any]]) -> Values:
+    """The curves of a training by step."""
     return [
         (name, value, int(record["step"]))
         for record in history
@@ -61,20 +66,43 @@ def pretrain_metrics(history: Sequence[dict[str, Any]]) -> Values:
 
 
 def datasets(manifest: dict[str, Any]) -> list[DatasetInput]:
-    """Label table and task store of a command, by the fingerprints in its manifest; the context says which it is."""
+    """Label table, task store and unlabelled images of a command, by the fingerprints in its manifest; the context says
+    which it is."""
     config, inputs = manifest.get("config", {}), manifest.get("inputs", {})
     target, output = config.get("target", {}), config.get("output", "")
+    images = ", ".join(config.get("distil", {}).get("images", ()))
     known = {
-        "target": (str(target.get("dataset", "target")), str(target.get("path", "")), "labels"),
+        "target": (str(target.get("dataset", "target")), str(target.get("path", "")), LABELS),
         "tasks": ("tasks", f"{output}/tasks", "tasks"),
+        UNLABELLED: (UNLABELLED, text(images), UNLABELLED),
     }
     found = []
     for key, (name, uri, context) in known.items():
         if isinstance(inputs.get(key), str):
             source, digest = json_text({"uri": uri}), inputs[key][:_MAX_DIGEST]
             dataset = Dataset(name=name, digest=digest, source_type="grmp-iqa", source=source)
-            found.append(DatasetInput(dataset, tags=[InputTag("mlflow.data.context", context)]))
+            found.append(DatasetInput(dataset, tags=[InputTag(_CONTEXT, context)]))
     return found
+
+
+def datasets_by_context(run: Run) -> dict[str, Dataset]:
+    """The data that a run has used, the first of each context."""
+    found: dict[str, Dataset] = {}
+    for used in run.inputs.dataset_inputs if run.inputs else []:
+        contexts = [tag.value for tag in used.tags if tag.key == _CONTEXT]
+        found.setdefault(contexts[0] if contexts else "", used.dataset)
+    return found
+
+
+def measured_on(metric: str) -> str:
+    """Context of the data that a metric of a bundle is about."""
+    return UNLABELLED if metric == "teacher_srcc" else LABELS
+
+
+def started_from(manifest: dict[str, Any]) -> tuple[str, ...]:
+    """Digests of the bundles of prompts and teachers that a command began with."""
+    inputs = manifest.get("inputs", {})
+    return tuple(inputs[name] for name in (PROMPTS, TEACHER) if isinstance(inputs.get(name), str))
 
 
 def stream_metrics(manifest: dict[str, Any], srcc: pd.DataFrame) -> Values:
@@ -91,14 +119,10 @@ def stream_datasets(manifest: dict[str, Any]) -> list[DatasetInput]:
     return [
         DatasetInput(
             Dataset(name, digest[:_MAX_DIGEST], "grmp-iqa", json_text({"set": name})),
-            tags=[InputTag("mlflow.data.context", "labels")],
+            tags=[InputTag(_CONTEXT, LABELS)],
         )
         for name, digest in manifest.get("inputs", {}).items()
     ]
-
-
-def existing(folder: Location, names: Sequence[str]) -> list[tuple[Location, str]]:
-    return [(folder / name, "") for name in names if (folder / name).exists()]
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

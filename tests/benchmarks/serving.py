@@ -36,6 +36,7 @@ import requests
 import torch
 from mlflow import MlflowClient
 
+from cluster.processes import wait_until
 from grmp_core.model.bundle import write_bundle
 from grmp_core.model.scorer import Scorer
 from grmp_core.procedural import scenes
@@ -54,6 +55,7 @@ from pipelines.serving.server import serving
 from tests.benchmarks.hostile_requests import hostile_requests
 
 PICTURES, NAME = 16, "benchmark"
+MLFLOW_START_S = 300
 CORES = os.cpu_count() or 1
 
 
@@ -227,23 +229,32 @@ def alias_to(config: Config, version: int) -> None:
     MlflowClient(config.tracking.uri, config.tracking.uri).set_registered_model_alias(NAME, "champion", str(version))
 
 
+def answers(port: int) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/ping", timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
 @contextmanager
 def mlflow_server(config: Config, port: int) -> Iterator[str]:
+    """`mlflow models serve` of version 1; -> the address of its answers. RuntimeError with its log where it ends, or
+    does not answer within `MLFLOW_START_S`."""
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{NAME}/1", "--env-manager", "local"]
     command += ["-p", str(port), "--workers", str(CORES)]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": str(config.tracking.uri)}
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": str(config.tracking.uri),
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),  # of uvicorn
+        "UVICORN_TIMEOUT_WORKER_HEALTHCHECK": str(MLFLOW_START_S),  # 5 s kill a worker that still imports torch
+    }
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True) as server,
     ):
         try:
-            for _ in range(240):
-                try:
-                    if requests.get(f"http://127.0.0.1:{port}/ping", timeout=2).ok:
-                        break
-                except requests.RequestException:
-                    time.sleep(0.5)
-            else:
+            if not wait_until(lambda: server.poll() is not None or answers(port), MLFLOW_START_S) or server.poll():
                 log.seek(0)
                 raise RuntimeError(f"`mlflow models serve` does not answer: {log.read()[-2000:].decode()}")
             yield f"http://127.0.0.1:{port}/invocations"

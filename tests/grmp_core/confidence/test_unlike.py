@@ -9,6 +9,7 @@ from scipy.spatial.distance import cdist
 from grmp_core.confidence.evidence import MAX_STATISTICS, Evidence
 from grmp_core.confidence.unlike import Domain, Likeness, Space
 from grmp_core.errors import InputError
+from grmp_core.evaluation.drift import drift_of
 
 EARLY, LATE = 40, 60
 SHA = "ab" * 32
@@ -92,6 +93,40 @@ def test_a_larger_share_marks_more():
     given, new = evidence(looks(rng, 100)), looks(rng, 300)
     marked = [int((Likeness(given, None, share).excess(new) > 0).sum()) for share in (0.02, 0.1, 0.5)]
     assert marked[0] < marked[1] < marked[2]
+
+
+def test_distances_are_the_closed_form_of_scipy_s_and_do_not_depend_on_the_share():
+    """Without a domain: standardized statistics, nearest labelled image of each space, median 0 and 95 % quantile 1 of
+    what the labelled images have among themselves."""
+    rng = np.random.default_rng(10)
+    labelled, new = looks(rng, 40), looks(rng, 25)
+    given = evidence(labelled)
+    kept = given.statistics_MF.astype(np.float64)
+    own, found = [], []
+    for part in (slice(0, EARLY), slice(EARLY, None)):
+        mean, spread = kept[:, part].mean(axis=0), kept[:, part].std(axis=0)
+        points, others = ((of[:, part] - mean) / spread for of in (kept, new))
+        among = cdist(points, points)
+        np.fill_diagonal(among, np.inf)
+        own.append(among.min(axis=1))
+        found.append(cdist(others, points).min(axis=1))
+    middle, end = np.median(own, axis=1)[:, None], np.quantile(own, 0.95, axis=1)[:, None]
+    for share in (0.02, 0.05, 0.3):
+        likeness = Likeness(given, None, share)
+        np.testing.assert_allclose(likeness.distance(new), ((found - middle) / (end - middle)).max(axis=0), rtol=1e-6)
+        expected = np.sort(((np.array(own) - middle) / (end - middle)).max(axis=0))
+        np.testing.assert_allclose(likeness.labelled_distances, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("with_domain", [True, False])
+def test_distances_of_like_images_drift_seldom_from_those_of_the_labelled_ones(domain: Domain, with_domain: bool):
+    rng = np.random.default_rng(11)
+    alarms = 0
+    for _ in range(20):
+        likeness = Likeness(evidence(looks(rng, 100)), domain if with_domain else None, 0.05)
+        alarms += drift_of(likeness.distance(looks(rng, 200)), likeness.labelled_distances).exceeds(0.1)
+        assert drift_of(likeness.distance(looks(rng, 50, shift=5.0)), likeness.labelled_distances).exceeds(0.1)
+    assert alarms <= 2
 
 
 def test_one_reference_alone_tells_nothing():

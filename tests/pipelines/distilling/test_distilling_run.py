@@ -12,17 +12,19 @@ import torch
 from grmp_core.errors import InputError
 from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.imaging.views import ViewConfig
-from grmp_core.model.bundle import LEARNED_FROM, read_bundle
+from grmp_core.model.bundle import LEARNED_FROM, read_bundle, write_bundle
 from grmp_core.model.scorer import Scorer
 from grmp_core.storage import locate
 from pipelines.configuration.distilling import DistilConfig
 from pipelines.configuration.labels import TargetConfig
-from pipelines.configuration.models import CardConfig
+from pipelines.configuration.models import CardConfig, RegisterConfig, TrackingConfig
 from pipelines.configuration.schema import Config
-from pipelines.distilling import teacher_scores, training_loop
+from pipelines.distilling import distilling_run, teacher_scores, training_loop
 from pipelines.distilling.distilling_run import distil_student
 from pipelines.distilling.training_loop import image_numbers
 from pipelines.registry.origin import card_of
+from pipelines.registry.registration import register_model
+from pipelines.tracking.tracker import tracker_of
 from pipelines.training import checkpoints
 from tests.pipelines.distilling.plugins import install
 from tests.pipelines.workloads.small import write_png
@@ -40,7 +42,7 @@ def plugins(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture
-def config(tmp_path, checkpoints, plugins) -> Config:
+def config(tmp_path, checkpoints, plugins, mlflow_store, request) -> Config:
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     for i in range(IMAGES):
@@ -62,6 +64,7 @@ def config(tmp_path, checkpoints, plugins) -> Config:
             workers=0,
             checkpoint_every=1,
         ),
+        tracking=TrackingConfig(uri=mlflow_store.uri, experiment=request.node.name),
     )
 
 
@@ -128,6 +131,33 @@ def test_an_interrupted_run_goes_on_and_is_bit_for_bit_the_same(config, monkeypa
     assert "distil: goes on after step 2" in capsys.readouterr().err
     assert parameters.keys() == whole.keys()
     assert all(torch.equal(parameters[name], tensor) for name, tensor in whole.items())
+    tracker = tracker_of(config)
+    runs = {run.data.params["output"]: run for run in tracker.search("")}
+    assert len(runs) == len(tracker.search("")) == 2
+    ours, undisturbed = (runs[output].data for output in (config.output, f"{config.output}-whole"))
+    assert {**ours.metrics, "seconds": 0} == {**undisturbed.metrics, "seconds": 0}
+
+
+def test_from_a_registered_student_over_its_teacher_to_the_labels(config, unadapted_folder, tmp_path, monkeypatch):
+    """Teacher and student are registered; the card of the student names the unlabelled images and its own labels."""
+    monkeypatch.setattr(distilling_run, "HELD_OUT_SHARE", 0.5)  # of twelve images, enough for an SRCC
+    teacher_folder = tmp_path / "teacher" / "bundle"
+    teacher = read_bundle(locate(unadapted_folder))
+    write_bundle(locate(teacher_folder), dataclasses.replace(teacher, kind="model", provenance={"target": "kadid10k"}))
+    names = [f"{name} of {config.tracking.experiment}" for name in ("teacher", "student")]
+    register_model(dataclasses.replace(config, register=RegisterConfig(name=names[0], bundle=str(teacher_folder))))
+    taught = distil_student(changed(config, teacher=f"models:/{names[0]}@champion", steps=1))
+    done = register_model(dataclasses.replace(config, register=RegisterConfig(name=names[1], bundle=taught.bundle)))
+    card = card_of(dataclasses.replace(config, card=CardConfig(model=f"models:/{names[1]}/{done.version}")))
+    way = [(step, found.partition(" ")[0]) for step, found in card.way]
+    assert ("run", "distil") in way
+    assert ("started from", "quality-model") in way
+    assert {"data table", "data unlabelled", "input target", "input unlabelled"} <= {step for step, _ in way}
+    model = tracker_of(config).client.get_logged_model(dict(way)["logged model"])
+    unlabelled = next(found for step, found in card.way if step == "data unlabelled")
+    (measured,) = [metric for metric in model.metrics if metric.key == "teacher_srcc"]
+    assert measured.value == pytest.approx(taught.teacher_srcc)
+    assert f"digest {measured.dataset_digest}" == unlabelled
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_from_a_version_over_its_run_to_the_labels(registry, make_bundle, images
     experiment = TrackingConfig(uri=registry.config.tracking.uri, experiment="linked")
     config = dataclasses.replace(registry.config, tracking=experiment)
     tracker = open_tracking(config)
-    parent = tracker.log_sweep(locate(sweep))
+    parent = tracker.log("sweep", locate(sweep))
     (data,) = tracker.client.get_run(parent).inputs.dataset_inputs
     assert (data.dataset.digest, data.tags[0].value) == ("sha256:feed", "labels")
     section = RegisterConfig(name="linked", bundle=str(trial / "bundle"))

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from scipy import stats
 
 from grmp_core.storage import locate
 from pipelines import cli
 from pipelines.results.sweep_folder import TrialFolder
-from pipelines.scoring.registered_models import REFERENCE_SCORES
+from pipelines.scoring.registered_models import REFERENCE_DISTANCES, REFERENCE_SCORES
 
 
 @pytest.fixture
@@ -55,6 +56,38 @@ def test_scores_of_another_kind_of_image_are_told(files, capsys, mlflow_store):
     assert (found[0]["n"], found[0]["reference_n"], found[0]["without_score"]) == (200, 500, 10)
     assert found[1]["reference"] == "the held-out images of models:/drifting/1"
     assert (found[2]["distance"], found[2]["drifted"]) == (0, False)
+
+
+def test_distances_from_known_images_drift_by_themselves(files, capsys, mlflow_store):
+    """The scores stay, the images do not: the distance of the distances is SciPy's."""
+    folder, reference = files
+    rng = np.random.default_rng(1)
+    known, near, far = rng.normal(0, 1, 300), rng.normal(0, 1, 210), rng.normal(1, 1, 210)
+    for name, distance in (("near", near), ("far", far)):
+        pd.read_parquet(folder / "same.parquet").assign(distance=distance).to_parquet(folder / f"{name}.parquet")
+    client = MlflowClient(mlflow_store.uri, mlflow_store.uri)
+    client.create_registered_model("distant")
+    registry = ("--set", f"tracking.uri={mlflow_store.uri}", "--set", "register.name=distant")
+    version = client.create_model_version("distant", str(folder)).version
+    client.set_registered_model_alias("distant", "champion", version)
+    client.set_model_version_tag("distant", version, REFERENCE_SCORES, json.dumps(sorted(reference)))
+    code, text = run(capsys, folder / "far.parquet", *registry)
+    assert code == 0
+    assert "distances are not compared: the held-out images of models:/distant/1 come without any" in text
+    client.set_model_version_tag("distant", version, REFERENCE_DISTANCES, json.dumps(sorted(known)))
+    code, text = run(capsys, folder / "far.parquet", *registry)
+    assert code == 1
+    assert "the distances have drifted: distance 0." in text
+    code, text = run(capsys, folder / "far.parquet", "--json", *registry)
+    expected = stats.ks_2samp(far[:200], known, method="asymp")
+    found = json.loads(text)["distances"]
+    assert (found["distance"], found["p_value"]) == pytest.approx((expected.statistic, expected.pvalue))
+    assert (found["n"], found["reference_n"]) == (200, 300)
+    assert run(capsys, folder / "near.parquet", *registry)[0] == 0
+    code, text = run(capsys, folder / "same.parquet", *registry)
+    assert (code, "same.parquet has none; score the images again" in text) == (0, True)
+    code, text = run(capsys, folder / "far.parquet", "--reference", folder / "near.parquet")
+    assert (code, "the distances have drifted" in text) == (1, True)
 
 
 def test_what_cannot_be_compared_is_refused(files, capsys):

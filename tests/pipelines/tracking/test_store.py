@@ -105,7 +105,7 @@ def test_outputs_with_odd_names_have_a_store_and_files_each(mlflow_store, tmp_pa
         shutil.copy(Path(mlflow_store.output, "mlflow.db"), tmp_path / name)  # making the tables takes long
         sweep = write_sweep(tmp_path / name, **SMALL)
         tracker = open_tracking(config)
-        runs[name] = tracker.log_sweep(locate(sweep))
+        runs[name] = tracker.log("sweep", locate(sweep))
         assert runs[name]
         names = {file.path for file in open_tracking(config).client.list_artifacts(runs[name])}
         assert "results.csv" in names
@@ -188,7 +188,7 @@ def test_a_database_that_is_down_postpones_and_one_that_refuses_is_refused(tmp_p
     line = capsys.readouterr().err
     assert "no MLflow store answers at mysql+pymysql://user:***@127.0.0.1:9/runs (Connection refused)" in line
     sweep = write_sweep(tmp_path, **SMALL)
-    assert tracker.log_sweep(locate(sweep)) == ""
+    assert tracker.log("sweep", locate(sweep)) == ""
     assert [entry["kind"] for entry in tracker.pending()] == ["sweep"]
     with server(200) as port:
         text = refusal(tracked(tmp_path, f"mysql+pymysql://user:secret@127.0.0.1:{port}/runs"))

@@ -27,24 +27,19 @@ from sqlalchemy.exc import OperationalError
 from grmp_core.errors import InputError
 from grmp_core.storage import locate
 from pipelines.configuration.models import TrackingConfig
-from pipelines.configuration.schema import Config
 from pipelines.reporting.sweep_report import write_report
 from pipelines.results.sweep_folder import SweepFolder
 from pipelines.results.tables import search_frame
 from pipelines.results.trial import SettingResult
 from pipelines.tracking import catching_up, outbox
 from pipelines.tracking.catching_up import log_outbox
+from pipelines.tracking.run_writer import RunWriter
 from pipelines.tracking.tracker import Tracker, open_tracking, tracker_of
 from tests.pipelines.sweep_files import write_sweep
+from tests.pipelines.tracking.folders import write_pretraining
 
 SMALL = {"lambdas": (0,), "shots": (10,), "seeds": (0,), "n_test": 15, "images": False}
 FAILED = "lambda=1-shots=20-seed=0"
-
-
-@pytest.fixture
-def config(mlflow_store, tmp_path, request) -> Config:
-    """An output of its own and an experiment of its own in the shared store."""
-    return Config(output=str(tmp_path), tracking=TrackingConfig(uri=mlflow_store.uri, experiment=request.node.name))
 
 
 @pytest.fixture
@@ -64,7 +59,7 @@ def trials_of(tracker: Tracker, parent: str) -> dict[str, Run]:
 
 def test_trials_become_nested_runs_with_what_they_measured(config, sweep) -> None:
     tracker = open_tracking(config)
-    parent = tracker.log_sweep(locate(sweep))
+    parent = tracker.log("sweep", locate(sweep))
     trials = trials_of(tracker, parent)
     table = pd.read_parquet(sweep / "results.parquet").set_index("trial")
     assert set(trials) == set(table.index)
@@ -91,7 +86,7 @@ def test_settings_that_a_search_tried_become_nested_runs(config, sweep) -> None:
     ]
     SweepFolder(locate(sweep)).write_search(search_frame(tried, tried[0]))
     tracker = open_tracking(config)
-    trials = trials_of(tracker, tracker.log_sweep(locate(sweep)))
+    trials = trials_of(tracker, tracker.log("sweep", locate(sweep)))
     assert {"adapt.lr=0.1", "adapt.lr=0.9"} < set(trials)
     won, failed = trials["adapt.lr=0.1"], trials["adapt.lr=0.9"]
     assert won.data.params == {"adapt.lr": "0.1", "shots": "20", "split_seed": "0"}
@@ -99,13 +94,13 @@ def test_settings_that_a_search_tried_become_nested_runs(config, sweep) -> None:
     assert won.data.metrics["won"] == 1
     assert (failed.info.status, failed.data.tags["grmp.error"]) == ("FAILED", "is nan")
     before = {run.info.run_id for run in runs_of(tracker)}
-    tracker.log_sweep(locate(sweep))
+    tracker.log("sweep", locate(sweep))
     assert {run.info.run_id for run in runs_of(tracker)} == before
 
 
 def test_curves_are_logged_by_epoch(config, sweep) -> None:
     tracker = open_tracking(config)
-    run = trials_of(tracker, tracker.log_sweep(locate(sweep)))["lambda=1-shots=10-seed=0"]
+    run = trials_of(tracker, tracker.log("sweep", locate(sweep)))["lambda=1-shots=10-seed=0"]
     history = json.loads((sweep / "trials" / "lambda=1-shots=10-seed=0" / "history.json").read_text())
     for name in ("quality_loss", "semantic_loss", "angle_deg", "projected_share"):
         logged = tracker.client.get_metric_history(run.info.run_id, f"epoch/{name}")
@@ -117,7 +112,7 @@ def test_curves_are_logged_by_epoch(config, sweep) -> None:
 def test_parent_holds_configuration_commit_and_report(config, sweep) -> None:
     page = write_report(config)
     tracker = open_tracking(config)
-    parent = tracker.client.get_run(tracker.log_sweep(locate(sweep)))
+    parent = tracker.client.get_run(tracker.log("sweep", locate(sweep)))
     assert parent.data.params["adapt.lr"] == "0.001"
     assert parent.data.tags["mlflow.source.git.commit"].startswith("0123456789")
     assert parent.data.tags["grmp.input.target"] == "sha256:feed"
@@ -130,19 +125,19 @@ def test_parent_holds_configuration_commit_and_report(config, sweep) -> None:
 
 
 def test_logging_twice_changes_nothing(config, sweep) -> None:
-    parent = open_tracking(config).log_sweep(locate(sweep))
+    parent = open_tracking(config).log("sweep", locate(sweep))
     before = {run.info.run_id: run.info.end_time for run in runs_of(open_tracking(config))}
-    assert open_tracking(config).log_sweep(locate(sweep)) == parent
+    assert open_tracking(config).log("sweep", locate(sweep)) == parent
     assert {run.info.run_id: run.info.end_time for run in runs_of(open_tracking(config))} == before
     assert len(before) == 5
 
 
 def test_a_retried_trial_replaces_its_run_and_no_other(config, sweep, tmp_path) -> None:
     tracker = open_tracking(config)
-    parent = tracker.log_sweep(locate(sweep))
+    parent = tracker.log("sweep", locate(sweep))
     before = trials_of(tracker, parent)
     write_sweep(tmp_path, lambdas=(0, 1), shots=(10, 20), seeds=(0,), n_test=15, images=False)
-    assert tracker.log_sweep(locate(sweep)) == parent
+    assert tracker.log("sweep", locate(sweep)) == parent
     after = trials_of(tracker, parent)
     changed = {name for name in after if after[name].info.run_id != before[name].info.run_id}
     assert changed == {FAILED}
@@ -162,7 +157,7 @@ def test_death_in_the_middle_leaves_nothing_twice(config, sweep, monkeypatch, ca
         return log_batch(*args, **kwargs)
 
     monkeypatch.setattr(tracker.client, "log_batch", dying)
-    assert tracker.log_sweep(locate(sweep)) == ""
+    assert tracker.log("sweep", locate(sweep)) == ""
     (entry,) = tracker.pending()
     assert (entry["kind"], entry["place"]) == ("sweep", str(sweep))
     assert "connection refused" in entry["reason"]
@@ -196,10 +191,9 @@ def test_whatever_tracking_raises_after_the_work_is_a_line_and_an_entry(
     def fails(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(Tracker, "_create", fails)
+    monkeypatch.setattr(RunWriter, "_create", fails)
     folder = write_pretraining(tmp_path) if kind == "pretrain" else write_sweep(tmp_path, **SMALL)
-    log = tracker.log_pretrain if kind == "pretrain" else tracker.log_sweep
-    assert log(locate(folder)) == ""
+    assert tracker.log(kind, locate(folder)) == ""
     (entry,) = tracker.pending()
     assert (entry["kind"], entry["place"]) == (kind, str(folder))
     assert "\n" not in entry["reason"]
@@ -214,19 +208,19 @@ def test_a_killed_process_leaves_the_entry_behind(config, sweep, monkeypatch) ->
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tracker, "_log_sweep", killed)
+    monkeypatch.setattr(tracker, "_write", killed)
     with pytest.raises(KeyboardInterrupt):
-        tracker.log_sweep(locate(sweep))
+        tracker.log("sweep", locate(sweep))
     assert [entry["reason"] for entry in tracker.pending()] == ["logging was interrupted"]
 
 
 def test_a_list_that_cannot_be_written_is_told_and_nothing_else_is_lost(config, sweep, capsys, monkeypatch) -> None:
     (Path(config.output) / outbox.FILE).mkdir()
     tracker = open_tracking(config)
-    assert tracker.log_sweep(locate(sweep))
+    assert tracker.log("sweep", locate(sweep))
     assert "is logged, but stays on the list" in capsys.readouterr().err
-    monkeypatch.setattr(tracker, "_log_sweep", lambda _: 1 / 0)
-    assert tracker.log_sweep(locate(sweep)) == ""
+    monkeypatch.setattr(tracker, "_write", lambda *_: 1 / 0)
+    assert tracker.log("sweep", locate(sweep)) == ""
     assert "run the command again to log it (" in capsys.readouterr().err
 
 
@@ -240,23 +234,11 @@ def test_one_folder_that_is_gone_does_not_keep_others_from_being_logged(config, 
     assert entry["place"] == str(tmp_path / "gone")
 
 
-def write_pretraining(output: Path) -> Path:
-    folder = output / "pretrain"
-    (folder / "bundle").mkdir(parents=True)
-    (folder / "bundle" / "bundle.json").write_text("{}")
-    history = [{"step": k, "support_loss": 1 / k, "query_loss": 2 / k} for k in range(1, 4)]
-    (folder / "history.json").write_text(json.dumps({"history": history}))
-    settings = {"meta": {"outer_lr": 0.01}, "ablate": {"pretrained": {"25 tasks + 10": "there"}}}
-    manifest = {"config": settings, "git_commit": None, "inputs": {"tasks": ["a", "b"]}}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder
-
-
 def test_pretraining_is_one_run(config, tmp_path) -> None:
     folder = write_pretraining(tmp_path)
     tracker = open_tracking(config)
-    run = tracker.log_pretrain(locate(folder))
-    assert tracker.log_pretrain(locate(folder)) == run
+    run = tracker.log("pretrain", locate(folder))
+    assert tracker.log("pretrain", locate(folder)) == run
     assert len(runs_of(tracker)) == 1
     logged = tracker.client.get_metric_history(run, "query_loss")
     assert [(m.step, m.value) for m in logged] == [(1, 2.0), (2, 1.0), (3, pytest.approx(2 / 3))]
@@ -270,7 +252,7 @@ def test_deleted_experiment_is_told_before_the_work_and_after_it_only_postpones(
     tracker.client.delete_experiment(tracker.experiment_id)
     with pytest.raises(InputError, match="is deleted; restore it"):
         open_tracking(config)
-    assert tracker_of(config).log_sweep(locate(sweep)) == ""
+    assert tracker_of(config).log("sweep", locate(sweep)) == ""
     assert "is deleted" in tracker_of(config).pending()[0]["reason"]
 
 
@@ -304,7 +286,7 @@ def test_server_away_and_back_has_everything_once(config, sweep, tmp_path, mlflo
         port = probe.getsockname()[1]
     remote = TrackingConfig(uri=f"http://127.0.0.1:{port}", experiment="served")
     away = dataclasses.replace(config, tracking=remote)
-    assert open_tracking(away).log_sweep(locate(sweep)) == ""
+    assert open_tracking(away).log("sweep", locate(sweep)) == ""
     assert len(log_outbox(away).pending) == 1
     with server(mlflow_store.uri, tmp_path / "served", port):
         synced = log_outbox(away)
@@ -312,5 +294,5 @@ def test_server_away_and_back_has_everything_once(config, sweep, tmp_path, mlflo
         tracker = open_tracking(away)
         assert len(trials_of(tracker, synced.runs[0])) == 4
         assert "results.csv" in {item.path for item in tracker.client.list_artifacts(synced.runs[0])}
-    assert open_tracking(away).log_sweep(locate(sweep)) == ""
+    assert open_tracking(away).log("sweep", locate(sweep)) == ""
     assert len(open_tracking(away).pending()) == 1

@@ -15,8 +15,11 @@ from grmp_core.errors import InputError
 from grmp_core.model.bundle import LEARNED_FROM, read_bundle, write_bundle
 from grmp_core.procedural import scenes
 from grmp_core.storage import locate
+from pipelines.configuration.models import CardConfig, RegisterConfig
 from pipelines.configuration.scoring import ScoreConfig
 from pipelines.few_shot.adaptation_run import adapt_to_all_labels
+from pipelines.registry.origin import card_of
+from pipelines.registry.registration import register_model
 from pipelines.scoring.scoring_run import score_images
 from pipelines.scoring.target_evaluation import evaluate_target
 from pipelines.sweeping.sweep_run import run_sweep
@@ -41,6 +44,12 @@ def test_adapt_evaluate_and_score_go_together(config, output, prompts):
     assert pd.read_csv(output / "s.csv")["image_path"].tolist() == scored.scores["image_path"].tolist()
     assert scored.scores["mos_scale_score"].dropna().between(0, 10).all()
     assert len(read_bundle(locate(adapted.bundle)).evidence.predicted_N) == NUM_IMAGES
+    registered = register_model(dataclasses.replace(config, register=RegisterConfig(name="all", bundle=adapted.bundle)))
+    card = card_of(dataclasses.replace(config, card=CardConfig(model=f"models:/all/{registered.version}")))
+    way = [(step, found.partition(" ")[0]) for step, found in card.way]
+    assert [found for step, found in way if step == "run"] == ["adapt", "pretrain"]
+    assert ("started from", "prompts") in way
+    assert {"data table", "data tasks"} <= {step for step, _ in way}
     good = scored.scores[scored.scores["error"].isna()]
     assert (good["quality_low"] < good["quality_high"]).all()
     assert good["unlike"].isin([True, False]).all()

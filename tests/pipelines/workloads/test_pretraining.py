@@ -151,10 +151,16 @@ def test_the_last_checkpoint_is_read_and_one_before_it_stays(tmp_path):
     assert state.drifted["b"].tolist() == [0.0]
 
 
-def test_two_workers_and_a_killed_one_give_one_process_prompts(config, store, output, capfd):
-    longer = dataclasses.replace(config, meta=dataclasses.replace(config.meta, outer_steps=6))
-    prompts = read_bundle(locate(pretrain_prompts(moved(longer, output, "alone")).bundle)).parameters
-    spread = moved(longer, output, "killed", workers=2)
+@pytest.mark.parametrize(
+    "options",
+    [{}, pytest.param({"meta.loss": "msrcc", "prompts.coupled": True}, marks=pytest.mark.slow)],
+    ids=str,
+)
+def test_two_workers_and_a_killed_one_give_one_process_prompts(config, store, output, capfd, options):
+    longer = with_settings(config, {"meta.outer_steps": 6, **options})
+    prompts = read_bundle(locate(pretrain_prompts(moved(longer, output, f"alone{len(options)}")).bundle)).parameters
+    assert any("coupling" in name for name in prompts) == bool(options)
+    spread = moved(longer, output, f"killed{len(options)}", workers=2)
     killed: list[int] = []
     stop = threading.Event()
     thread = threading.Thread(target=kill_a_train_worker, args=(Path(spread.output) / "pretrain", killed, stop))
