@@ -96,7 +96,7 @@ def test_a_model_that_fails_is_no_image_s_error(score, mixed, monkeypatch):
     def fail(self, views):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("grmp_core.model.quality_model.Predictor.__call__", fail)
+    monkeypatch.setattr("grmp_core.model.predictor.Predictor.__call__", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         score(mixed[0])
 
