@@ -17,7 +17,9 @@ from grmp_core.imaging.decoding import id_of_file
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model.backbone import load_backbone
 from grmp_core.model.bundle import LEARNED_FROM, Bundle, read_bundle, write_bundle
+from grmp_core.model.differentiable import unadapted
 from grmp_core.model.scorer import Scorer
+from grmp_core.model.settings import BackboneConfig
 from grmp_core.procedural import scenes
 from grmp_core.storage import locate
 from pipelines.configuration.labels import TargetConfig
@@ -125,9 +127,12 @@ def test_cells_are_the_scores_that_users_get(outputs, start):
 
 
 @pytest.mark.ray
-def test_with_ray_the_matrix_is_the_same(outputs, ray_instance):
+def test_with_ray_the_matrix_is_the_same(tmp_path, ray_instance):
+    """With the embedded backbone, which Ray's workers know."""
+    start = unadapted(load_backbone(BackboneConfig()))
+    outputs = [write_trained(tmp_path, name, start, falling=name == "b") for name in "ab"]
+    found = run_cross(Config(output=f"{tmp_path}/ray", cross=CrossConfig(sweeps=tuple(outputs))))
     here = crossed(outputs)
-    found = run_cross(Config(output=f"{Path(outputs[0]).parent}/ray", cross=CrossConfig(sweeps=tuple(outputs))))
     pd.testing.assert_frame_equal(found.results, here.results)
     assert Path(found.folder, "cross.csv").read_text() == Path(here.folder, "cross.csv").read_text()
 
