@@ -10,10 +10,10 @@ export OMP_NUM_THREADS ?= 1
 demo: $(READY)
 	$(BIN)/grmp demo --set output=runs/demo
 
-# Tests that start Ray run beside the others; their output comes last.
+# Tests that start Ray run beside the others, with workers of the same priority; their output comes last.
 test: $(READY)
 	@mkdir -p build; \
-	$(BIN)/python -m pytest -m 'not slow and ray' > build/ray-tests.log 2>&1 & ray=$$!; \
+	RAY_worker_niceness=0 $(BIN)/python -m pytest -m 'not slow and ray' > build/ray-tests.log 2>&1 & ray=$$!; \
 	$(BIN)/python -m pytest -m 'not slow and not ray'; others=$$?; \
 	wait $$ray; ray=$$?; cat build/ray-tests.log; [ $$others = 0 ] && [ $$ray = 0 ]
 
