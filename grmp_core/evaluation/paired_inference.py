@@ -79,7 +79,8 @@ def paired_difference(folds: Sequence[FoldPredictions], seed: int = 0, resamples
 
 
 def _differences(fold: FoldPredictions, rows: np.ndarray) -> np.ndarray:
-    """(D,) SRCC of the method less that of the rival on the images `rows`; a constant prediction has SRCC 0."""
+    """(D,) SRCC of the method less that of the rival on the images `rows`; a constant prediction has SRCC 0,
+    and so has each without a scene of `MIN_SCENE_IMAGES` images where scenes count."""
     if fold.scenes_N is None:
         return _plain_differences(fold, rows)
     scenes = fold.scenes_N[rows]

@@ -67,6 +67,7 @@ def scene_ridge(
     scenes_N: ArrayLike,
     test_MD: np.ndarray,
     base_M: np.ndarray,
+    weight_N: np.ndarray | None = None,
 ) -> np.ndarray:
     """-> (M,) predictions: ridge regression with the scene and the score without a label (`base`) as covariates.
 
@@ -75,20 +76,22 @@ def scene_ridge(
     Waugh 1933), in coordinates that are independent, so that leave-one-out stays honest. Predictions have the mean
     effect of the scenes, since a test picture's quality does not go with its scene.
 
-    InputError for fewer images than the covariates and two more.
+    weight_N: as of `fit_ridge`. InputError for fewer images than the covariates and two more.
     """
     scaler = StandardScaler().fit(np.asarray(train_ND, dtype=np.float64))
     features_ND = scaler.transform(train_ND)
     scene_NS = OneHotEncoder(sparse_output=False).fit_transform(np.asarray(scenes_N).reshape(-1, 1))
-    covariates_NC = np.column_stack([base_N, scene_NS])
+    root_N1 = np.ones((len(target_N), 1)) if weight_N is None else np.sqrt(weight_N)[:, None]
+    covariates_NC = root_N1 * np.column_stack([base_N, scene_NS])
     free_NF = null_space(covariates_NC.T)
     if free_NF.shape[1] < 2:
         raise InputError(
             f"scene ridge: {len(target_N)} labelled images of {scene_NS.shape[1]} scenes leave nothing for the "
             "features; label more"
         )
-    model = RidgeCV(alphas=STRENGTHS, fit_intercept=False).fit(free_NF.T @ features_ND, free_NF.T @ target_N)
-    left_N = target_N - features_ND @ model.coef_
+    weighted_ND, weighted_N = root_N1 * features_ND, root_N1[:, 0] * target_N
+    model = RidgeCV(alphas=STRENGTHS, fit_intercept=False).fit(free_NF.T @ weighted_ND, free_NF.T @ weighted_N)
+    left_N = weighted_N - weighted_ND @ model.coef_
     slope, *effects = np.linalg.lstsq(covariates_NC, left_N, rcond=None)[0]
     offset = float(np.mean(scene_NS @ np.array(effects)))
     return scaler.transform(np.asarray(test_MD, dtype=np.float64)) @ model.coef_ + slope * np.asarray(base_M) + offset

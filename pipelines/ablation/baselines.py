@@ -103,17 +103,17 @@ class _Images:
             return base[test]
         if baseline == _LIQE:
             return self.values[_LIQE][test]
+        weights = None if self.weights is None else self.weights[labelled]
         if baseline == "residual":
-            weights = None if self.weights is None else self.weights[labelled]
             known = (pooled[labelled], base[labelled], self.mos[labelled])
             return residual_ridge(*known, pooled[test], base[test], weights)
         if baseline == "scenes" and self.scenes is not None:
             known = (pooled[labelled], base[labelled], self.mos[labelled])
-            return scene_ridge(*known, self.scenes[labelled], pooled[test], base[test])
+            return scene_ridge(*known, self.scenes[labelled], pooled[test], base[test], weights)
         if baseline == "kernel":
             return kernel_regression(pooled[labelled], self.mos[labelled], pooled[test])
         features = self.values[_BRISQUE] if baseline == _BRISQUE else pooled
-        return ridge(features[labelled], self.mos[labelled], features[test])
+        return ridge(features[labelled], self.mos[labelled], features[test], weights)
 
 
 def _measure(config: Config, paths: list[str], extra: Set[str]) -> list[dict[str, Any]]:

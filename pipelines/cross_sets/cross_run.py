@@ -11,10 +11,8 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import ray
 
@@ -23,6 +21,7 @@ from pipelines.configuration.schema import Config
 from pipelines.cross_sets.cross_test import CrossTest, test_models
 from pipelines.cross_sets.trained_sets import TrainedSet, common_shots, read_trained_sets
 from pipelines.few_shot.encoded_target import EncodedTarget, encode_target
+from pipelines.few_shot.labelled_target import bad_rows
 from pipelines.few_shot.starting_model import initial_prompts
 from pipelines.runtime.capacity import require_trial
 from pipelines.runtime.console import say, table
@@ -85,8 +84,9 @@ def run_cross(config: Config, *, here: bool = False) -> Cross:
     pairs = [(a, b) for a in sets for b in sets if a is not b]
     with nullcontext() if here else ray_session():
         if not here:
-            require_trial(sets[0].config, "testing a model wants")
-        tests = [_test_of(a, b, shots, seeds, here) for a, b in pairs]
+            for one in sets:
+                require_trial(one.config, "testing a model wants")
+        tests = [test for a in sets for test in _tests_of(a, [b for b in sets if b is not a], shots, seeds, here)]
         found = [test_models(test) for test in tests] if here else ray.get([_on_ray(test) for test in tests])
     for (a, b), measured in zip(pairs, found, strict=True):
         rows += [{"trained_on": a.name, "tested_on": b.name, **one} for one in measured]
@@ -97,7 +97,9 @@ def run_cross(config: Config, *, here: bool = False) -> Cross:
     (folder / "cross.md").write_bytes(cross.as_text().encode())
     inputs = {one.name: one.labelled.fingerprint() for one in sets}
     counts = {"splits": len(seeds), "left_out": int(results["left_out"].sum())}
-    write_manifest(folder, "cross", config, started, inputs=inputs, counts=counts)
+    rejected = [reject for one in sets for reject in bad_rows(one.labelled)]
+    rejected += {reject["path"]: reject for test in tests for reject in test.encoded.unreadable}.values()
+    write_manifest(folder, "cross", config, started, inputs=inputs, counts=counts, rejected=rejected)
     return cross
 
 
@@ -112,27 +114,34 @@ def _common_seeds(sets: Sequence[TrainedSet], shots: int) -> list[int]:
     return sorted(seeds)
 
 
-def _test_of(a: TrainedSet, b: TrainedSet, shots: int, seeds: Sequence[int], here: bool) -> CrossTest:
-    """The models of `a` on the test images of `b`, both encoded as the models want them."""
-    say(f"cross: models of {a.name} on {b.name}")
-    start = initial_prompts(dataclasses.replace(a.config, target=b.config.target))  # refuses prompts that know b
-    encode = partial(encode_target, here=True) if here else encode_target
-    gpus = 0.0 if here else a.config.sweep.gpus_per_trial
+def _tests_of(
+    a: TrainedSet, others: Sequence[TrainedSet], shots: int, seeds: Sequence[int], here: bool
+) -> list[CrossTest]:
+    """The models of `a` on the test images of each other set, all encoded as these models want them."""
+    for b in others:  # refuses prompts that know the scores of one, before anything is encoded
+        start = initial_prompts(dataclasses.replace(a.config, target=b.config.target))
 
     def encoded(one: TrainedSet) -> EncodedTarget:
-        config = dataclasses.replace(a.config, target=one.config.target)
-        return encode(config, one.labelled, start, one.protocol, gpus)
+        config, gpus = dataclasses.replace(a.config, target=one.config.target), a.config.sweep.gpus_per_trial
+        return encode_target(config, one.labelled, start, one.protocol, gpus, here=here)
 
-    learned = encoded(a)
-    known = {image_id: learned.perceptual_hashes[i] for i, image_id in enumerate(learned.image_ids)}
-    return CrossTest(
-        config=a.config,
-        start=start,
-        score_range=b.labelled.score_range,
-        encoded=encoded(b),
-        bundles={seed: a.bundle(shots, seed) for seed in seeds},
-        known_hashes={name: np.uint64(value) for name, value in known.items()},
-    )
+    own = encoded(a)
+    known = dict(zip(own.image_ids, own.perceptual_hashes, strict=True))
+    bundles = {seed: a.bundle(shots, seed) for seed in seeds}
+    tests = []
+    for b in others:
+        say(f"cross: models of {a.name} on {b.name}")
+        tests.append(
+            CrossTest(
+                config=a.config,
+                start=start,
+                score_range=b.labelled.score_range,
+                encoded=encoded(b),
+                bundles=bundles,
+                known_hashes=known,
+            )
+        )
+    return tests
 
 
 def _on_ray(test: CrossTest) -> Any:

@@ -22,7 +22,7 @@ from pipelines.few_shot.starting_model import compute_device, process_model
 
 @dataclass(frozen=True, kw_only=True)
 class CrossTest:
-    """What a worker needs; everything can be sent to another process."""
+    """The inputs of a worker; everything can be sent to another process."""
 
     config: Config
     """Of the sweep that made the models."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -90,6 +91,8 @@ class _Recorder:
         self._written = len(self.samples)
         self._samplers: dict[str, Any] = {}
         """By node: of this process, or an actor there."""
+        self._unanswered: Counter[str] = Counter(kept.get("unanswered", {}) if self.samples else {})
+        """Samples that a node did not give."""
 
     def run(self, ended: threading.Event, seconds: float) -> None:
         try:
@@ -97,8 +100,10 @@ class _Recorder:
                 self._take()
                 if len(self.samples) - self._written >= _SAMPLES_OF_A_WRITE * len(self._samplers):
                     self._write()
-            if len(self.samples) > self._written:
+            if len(self.samples) > self._written or self._unanswered:
                 self._write()
+            for node, count in self._unanswered.items():
+                say(f"tracking: {count} samples of system metrics are missing, {node} did not answer")
         except (InputError, OSError) as error:  # the command itself goes on
             say(f"tracking: no more system metrics, {self._file.uri} cannot be written: {one_line(error)}")
 
@@ -129,9 +134,9 @@ class _Recorder:
             try:
                 answered[name] = ray.get(answer, timeout=_PATIENCE_S)
             except RayError:  # the node is gone, or too busy for now
-                continue
+                self._unanswered[name] += 1
         return answered
 
     def _write(self) -> None:
-        self._file.write_json({"of": self._of, "samples": self.samples})
+        self._file.write_json({"of": self._of, "samples": self.samples, "unanswered": dict(self._unanswered)})
         self._written = len(self.samples)

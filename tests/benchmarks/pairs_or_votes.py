@@ -99,7 +99,7 @@ def _vote(rater: str, images: tuple[str, ...], value: float | str) -> Vote:
 
 @dataclass(frozen=True, kw_only=True)
 class Learner:
-    """What all draws share."""
+    """The data and settings that all draws share."""
 
     config: Config
     start: Bundle

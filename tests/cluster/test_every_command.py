@@ -103,7 +103,7 @@ def test_a_killed_driver_that_runs_again_gives_the_same_results(jobs: Jobs, name
 
 
 def copy_missing(needed: tuple[str, ...]) -> None:
-    """What earlier commands would have made, where they have not run here: each test stands for itself."""
+    """Copy the results of earlier commands where these have not run here: each test stands for itself."""
     alone, killed = locate(f"s3://jobs/{ALONE}"), locate(f"s3://jobs/{KILLED}")
     for file in alone.list(recursive=True):
         name = file.uri.removeprefix(f"{alone.uri}/")

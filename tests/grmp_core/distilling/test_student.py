@@ -1,4 +1,4 @@
-"""What a student computes and how it learns."""
+"""A student: its scores, and its learning."""
 
 from __future__ import annotations
 

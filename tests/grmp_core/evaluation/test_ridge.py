@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.linear_model import Ridge
+from sklearn.preprocessing import FunctionTransformer
 
 from grmp_core.errors import InputError
 from grmp_core.evaluation.ridge import STRENGTHS, fit_ridge, probe_srcc, residual_ridge, ridge, scene_ridge
@@ -163,3 +164,17 @@ def test_a_scene_that_goes_with_quality_misleads_ridge_and_not_its_covariate():
     plain = stats.spearmanr(residual_ridge(features, flat, damage, new, new_flat), quality).statistic
     known = stats.spearmanr(scene_ridge(features, flat, damage, good, new, new_flat), quality).statistic
     assert known > plain + 0.1
+
+
+def test_a_label_of_weight_two_counts_beside_scenes_as_two_labels_do(monkeypatch):
+    """At one strength, and with features that are standardized alike in both."""
+    monkeypatch.setattr("grmp_core.evaluation.ridge.STRENGTHS", [3.0])
+    monkeypatch.setattr("grmp_core.evaluation.ridge.StandardScaler", lambda: FunctionTransformer())
+    rng = np.random.default_rng(14)
+    features, base, scenes = rng.normal(size=(20, 6)), rng.uniform(size=20), np.repeat([0, 1], 10)
+    target, new, new_base = rng.normal(size=20), rng.normal(size=(5, 6)), rng.uniform(size=5)
+    twice = np.r_[np.arange(20), 3, 12]  # one of each scene, so that their mean effect stays
+    weight = np.bincount(twice).astype(float)
+    weighted = scene_ridge(features, base, target, scenes, new, new_base, weight)
+    doubled = scene_ridge(features[twice], base[twice], target[twice], scenes[twice], new, new_base)
+    np.testing.assert_allclose(weighted, doubled, atol=1e-9)

@@ -137,7 +137,7 @@ def test_the_page_follows_the_plan_and_plans_again_after_votes(folder: Path):
 
 
 def test_the_work_of_a_step_does_not_grow_with_the_folder(folder: Path):
-    """What is missing is listed when the folder or the votes are others, not for every four images."""
+    """Missing images are listed when the folder or the votes are others, not for every four images."""
 
     class Counted(ImagePool):
         listed = 0

@@ -1,4 +1,4 @@
-"""What does not make a stream is one clear line, before anything is encoded."""
+"""Sets that do not make a stream are one clear line, before anything is encoded."""
 
 from __future__ import annotations
 

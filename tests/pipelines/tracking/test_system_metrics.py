@@ -6,10 +6,12 @@ import dataclasses
 import json
 import socket
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import ray
+from ray.exceptions import GetTimeoutError
 
 from grmp_core.storage import locate
 from pipelines.configuration.models import TrackingConfig
@@ -36,7 +38,8 @@ def record_until(folder, config: Config, of: str, count: int) -> None:
                 time.sleep(0.02)
 
 
-def test_this_machine_without_ray_as_psutil_sees_it(tmp_path):
+def test_this_machine_without_ray_as_psutil_sees_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(recording.ray, "is_initialized", lambda: False)  # by an earlier test
     folder = locate(tmp_path)
     record_until(folder, sampled_each(0.02), "a", 3)
     samples = read_samples(folder)
@@ -100,6 +103,25 @@ def test_nodes_are_told_apart_in_the_run_and_no_point_comes_twice(mlflow_store, 
         assert [(m.step, m.timestamp, m.value) for m in logged] == [
             (k, 1000 * (k + 1), v) for k, v in enumerate(values)
         ]
+
+
+def test_a_node_that_does_not_answer_is_counted(tmp_path, monkeypatch, capsys):
+    def silent(*_, **__):
+        raise GetTimeoutError("busy")
+
+    actor = SimpleNamespace(sample=SimpleNamespace(remote=lambda: None))
+    made = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: actor))
+    node = {"NodeManagerAddress": "10.0.0.1", "NodeID": "a" * 56, "Alive": True}
+    replaced = {"is_initialized": lambda: True, "nodes": lambda: [node], "remote": lambda **_: lambda _: made}
+    for name, function in {**replaced, "get": silent}.items():
+        monkeypatch.setattr(recording.ray, name, function)
+    with system_metrics(sampled_each(0.01), locate(tmp_path), "a"):
+        time.sleep(0.2)
+    content = json.loads((tmp_path / FILE).read_text())
+    assert content["samples"] == []
+    missing = content["unanswered"]["10.0.0.1-aaaaaa"]
+    assert missing > 0
+    assert f"{missing} samples of system metrics are missing, 10.0.0.1-aaaaaa" in capsys.readouterr().err
 
 
 def test_an_actor_of_no_cpu_samples_a_node_of_ray(tmp_path, ray_instance):
