@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from grmp_core.evaluation.metrics import MIN_INTERVAL_IMAGES, merge_ties, srcc
+from grmp_core.evaluation.metrics import MIN_INTERVAL_IMAGES, srcc
+from grmp_core.evaluation.value_pairs import merge_ties
 from grmp_core.imaging.decoding import ImageLimits, id_of_file, picture_of
 from grmp_core.model.bundle import LEARNED_FROM, read_bundle
 from grmp_core.model.scorer import Scorer

@@ -13,7 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from grmp_core.evaluation.metrics import LogisticFit
+from grmp_core.evaluation.logistic_map import LogisticFit
 from pipelines.rendering.palette import ACCENT, INK, MUTED, PAPER, STYLE, WARM, new_axes
 from pipelines.results.labels_needed import LabelsNeeded
 

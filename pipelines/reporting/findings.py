@@ -9,14 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from grmp_core.evaluation.metrics import (
-    MIN_INTERVAL_IMAGES,
-    FitWarning,
-    LogisticFit,
-    bootstrap_interval,
-    fit_logistic,
-    srcc,
-)
+from grmp_core.evaluation.logistic_map import FitWarning, LogisticFit, fit_logistic
+from grmp_core.evaluation.metrics import MIN_INTERVAL_IMAGES, bootstrap_interval, srcc
 from grmp_core.imaging.decoding import ImageLimits
 from pipelines.configuration.sweeping import ReportConfig
 from pipelines.rendering.document import Block, Cell, Gallery, Note, Picture, Pictures, Section, Table, Text, Thumbnail

@@ -124,7 +124,7 @@ def test_what_a_worker_refuses_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err.strip() == "grmp report: fix it"
 
 
-@pytest.mark.filterwarnings("ignore::grmp_core.evaluation.metrics.FitWarning")
+@pytest.mark.filterwarnings("ignore::grmp_core.evaluation.logistic_map.FitWarning")
 def test_json_output_has_null_for_what_is_not_defined(monkeypatch, capsys):
     """Two pictures with the same score: no SRCC, no interval."""
     scores = evaluate([0.5, 0.5], [1.0, 2.0])

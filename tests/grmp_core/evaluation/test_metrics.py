@@ -1,7 +1,6 @@
 """Metrics against SciPy, closed forms and invariances."""
 
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -10,26 +9,21 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from grmp_core.errors import InputError
-from grmp_core.evaluation import metrics
 from grmp_core.evaluation.metrics import (
-    FitWarning,
+    MIN_INTERVAL_IMAGES,
     bootstrap_interval,
     evaluate,
-    fit_logistic,
     krcc,
     plcc,
     rmse,
     srcc,
+    wilcoxon_paired,
     within_srcc,
 )
+from grmp_core.evaluation.value_pairs import TIE_TOLERANCE, merge_ties
+from tests.grmp_core.evaluation.noisy_logistic import noisy_logistic
 
 PAIRS = st.lists(st.tuples(st.integers(-20, 20), st.integers(-20, 20)), min_size=3, max_size=40)
-
-
-def noisy_pair(n: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    x = rng.random(n)
-    return x, 20 + 60 / (1 + np.exp(-(x - 0.5) / 0.12)) + rng.normal(0, 4, n)
 
 
 @settings(max_examples=60, deadline=None)
@@ -110,22 +104,22 @@ def test_rank_correlations_ignore_order_and_rising_maps_of_rounded_values(spread
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60))
 def test_merged_ties_are_narrow_and_stay_as_they_are(values: list[float]) -> None:
     x = np.array(values)
-    merged = metrics.merge_ties(x)
-    assert np.all(np.abs(merged - x) <= metrics.TIE_TOLERANCE * np.maximum(np.abs(merged), np.abs(x)))
+    merged = merge_ties(x)
+    assert np.all(np.abs(merged - x) <= TIE_TOLERANCE * np.maximum(np.abs(merged), np.abs(x)))
     assert np.all(merged[np.argsort(x, kind="stable")][1:] >= merged[np.argsort(x, kind="stable")][:-1])
-    np.testing.assert_array_equal(metrics.merge_ties(merged), merged)
-    np.testing.assert_array_equal(metrics.merge_ties(x[::-1]), merged[::-1])
+    np.testing.assert_array_equal(merge_ties(merged), merged)
+    np.testing.assert_array_equal(merge_ties(x[::-1]), merged[::-1])
 
 
 def test_densely_lying_values_do_not_become_one_tie() -> None:
-    dense = 0.5 + np.arange(2000) * metrics.TIE_TOLERANCE / 8
-    assert len(np.unique(metrics.merge_ties(dense))) > 100
+    dense = 0.5 + np.arange(2000) * TIE_TOLERANCE / 8
+    assert len(np.unique(merge_ties(dense))) > 100
     assert srcc(dense, dense) == pytest.approx(1)
     assert srcc(dense, np.random.default_rng(0).permutation(dense)) == pytest.approx(0, abs=0.1)
 
 
 def test_plcc_ignores_linear_maps_only() -> None:
-    x, y = noisy_pair()
+    x, y = noisy_logistic()
     assert plcc(3 * x - 7, y) == pytest.approx(plcc(x, y), abs=1e-12)
     assert abs(plcc(np.exp(5 * x), y) - plcc(x, y)) > 0.01
 
@@ -140,75 +134,16 @@ def test_rmse_by_hand() -> None:
     assert math.isnan(rmse([], []))
 
 
-@pytest.mark.parametrize("parameters", [4, 5])
-@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e4])
-def test_fit_finds_the_curve_it_was_made_from(parameters: int, scale: float) -> None:
-    x = np.linspace(0, 1, 100) * scale
-    if parameters == 4:
-        y = 70 / (1 + np.exp(-(x / scale - 0.4) / 0.1)) + 15
-    else:
-        y = 50 * (0.5 - 1 / (1 + np.exp(8 * (x / scale - 0.5)))) + 10 * x / scale + 30
-    fit = fit_logistic(x, y, parameters)
-    assert fit.converged
-    assert len(fit.params) == parameters
-    np.testing.assert_allclose(fit(x), y, atol=1e-3)
-
-
-def test_four_parameters_mean_what_is_written() -> None:
-    x = np.linspace(-3, 5, 80)
-    y = (9 - 2) / (1 + np.exp(-(x - 1) / 0.5)) + 2
-    b1, b2, b3, b4 = fit_logistic(x, y).params
-    if b4 < 0:
-        b1, b2, b4 = b2, b1, -b4
-    assert (b1, b2, b3, b4) == pytest.approx((9, 2, 1, 0.5), abs=1e-4)
-
-
-def test_fit_follows_a_falling_score() -> None:
-    x, y = noisy_pair()
-    fit = fit_logistic(-x, y)
-    assert fit.converged
-    assert plcc(fit(-x), y) == pytest.approx(plcc(fit_logistic(x, y)(x), y), abs=1e-4)
-
-
-def test_fit_is_no_worse_than_the_line() -> None:
-    for seed in range(20):
-        x, y = np.random.default_rng(seed).normal(size=(2, 30))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FitWarning)
-            fit = fit_logistic(x, y)
-        slope, intercept = np.polyfit(x, y, 1)
-        assert rmse(fit(x), y) <= rmse(slope * x + intercept, y) * 1.001 + 1e-9
-
-
-@pytest.mark.parametrize("x", [[1.0, 2.0, 4.0], [5.0] * 10])
-def test_too_little_for_a_logistic_gives_the_line_and_says_so(x: list[float]) -> None:
-    y = np.arange(len(x)) * 2.0
-    with pytest.warns(FitWarning, match="straight line"):
-        fit = fit_logistic(x, y)
-    assert not fit.converged
-    expected = np.full(len(x), y.mean()) if np.ptp(x) == 0 else np.polyval(np.polyfit(x, y, 1), x)
-    np.testing.assert_allclose(fit(x), expected, atol=1e-9)
-
-
-def test_search_that_ends_nowhere_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, y = noisy_pair()
-    monkeypatch.setattr(metrics, "_MAX_EVALUATIONS", 3)
-    with pytest.warns(FitWarning):
-        scores = evaluate(x, y)
-    assert not scores.logistic_converged
-    assert scores.plcc_logistic == pytest.approx(scores.plcc, abs=1e-12)
-
-
 def test_evaluate_gives_every_metric() -> None:
-    x, y = noisy_pair()
+    x, y = noisy_logistic()
     scores = evaluate(x, y)
     assert (scores.srcc, scores.plcc, scores.krcc, scores.n) == (srcc(x, y), plcc(x, y), krcc(x, y), 200)
     assert scores.logistic_converged
     assert scores.plcc_logistic > scores.plcc
-    assert scores.rmse == pytest.approx(4, abs=0.5)  # the noise that noisy_pair puts in
+    assert scores.rmse == pytest.approx(4, abs=0.5)  # the noise that noisy_logistic puts in
 
 
-@pytest.mark.filterwarnings("ignore::grmp_core.evaluation.metrics.FitWarning")
+@pytest.mark.filterwarnings("ignore::grmp_core.evaluation.logistic_map.FitWarning")
 def test_undefined_is_nan() -> None:
     constant = evaluate([0.5] * 6, [1, 2, 3, 4, 5, 6])
     assert all(math.isnan(v) for v in (constant.srcc, constant.plcc, constant.plcc_logistic, constant.krcc))
@@ -227,10 +162,6 @@ def test_bad_input_is_named() -> None:
         evaluate([1, 2, 3], [1, math.nan, 3])
     with pytest.raises(InputError, match="first input"):
         srcc([1, math.inf], [1, 2])
-    with pytest.raises(InputError, match="4 or 5"):
-        fit_logistic([1, 2], [1, 2], parameters=3)
-    with pytest.raises(InputError, match="no values"):
-        fit_logistic([], [])
     with pytest.raises(InputError, match="confidence"):
         bootstrap_interval(srcc, [1, 2], [1, 2], confidence=1.0)
 
@@ -244,7 +175,7 @@ def test_bootstrap_matches_the_known_error_of_a_mean() -> None:
 
 @pytest.mark.parametrize("decimals", [0, 8], ids=["tied", "distinct"])
 def test_bootstrap_is_that_of_scipy(decimals: int) -> None:
-    x, y = (np.round(side, decimals) for side in noisy_pair(40))
+    x, y = (np.round(side, decimals) for side in noisy_logistic(40))
     expected = stats.bootstrap(
         (x, y), srcc, paired=True, vectorized=False, n_resamples=100, confidence_level=0.9, method="percentile",
         rng=np.random.default_rng(3),
@@ -263,7 +194,7 @@ def test_resamples_without_a_metric_are_left_out() -> None:
 
 
 def test_bootstrap_is_seeded_and_widens_with_confidence() -> None:
-    x, y = noisy_pair(60)
+    x, y = noisy_logistic(60)
     narrow = bootstrap_interval(srcc, x, y, confidence=0.5, n=200)
     wide = bootstrap_interval(srcc, x, y, confidence=0.99, n=200)
     assert narrow == bootstrap_interval(srcc, x, y, confidence=0.5, n=200)
@@ -273,7 +204,7 @@ def test_bootstrap_is_seeded_and_widens_with_confidence() -> None:
 
 
 def test_few_images_have_no_interval() -> None:
-    enough = metrics.MIN_INTERVAL_IMAGES
+    enough = MIN_INTERVAL_IMAGES
     assert bootstrap_interval(srcc, np.arange(enough), np.arange(enough)) == pytest.approx((1, 1))
     for n in (0, 1, 2, enough - 1):
         assert all(math.isnan(v) for v in bootstrap_interval(srcc, np.arange(n), np.arange(n)))
@@ -284,7 +215,7 @@ def test_the_interval_covers_the_true_value_from_the_fewest_images_on() -> None:
     true = 6 / math.pi * math.asin(correlation / 2)  # SRCC of normal pairs
     covered = 0
     for _ in range(60):
-        x, noise = rng.normal(size=(2, metrics.MIN_INTERVAL_IMAGES))
+        x, noise = rng.normal(size=(2, MIN_INTERVAL_IMAGES))
         low, high = bootstrap_interval(srcc, x, correlation * x + math.sqrt(1 - correlation**2) * noise, n=100)
         covered += low <= true <= high
     assert covered >= 54
@@ -293,9 +224,9 @@ def test_the_interval_covers_the_true_value_from_the_fewest_images_on() -> None:
 def test_wilcoxon() -> None:
     a, b = np.random.default_rng(0).normal([[0.8], [0.7]], 0.05, (2, 10))
     expected = stats.wilcoxon(a, b)
-    assert metrics.wilcoxon_paired(a, b) == (expected.statistic, expected.pvalue)
-    assert metrics.wilcoxon_paired(b, a).p_value == metrics.wilcoxon_paired(a, b).p_value
-    assert metrics.wilcoxon_paired(a, a) == (0.0, 1.0)
+    assert wilcoxon_paired(a, b) == (expected.statistic, expected.pvalue)
+    assert wilcoxon_paired(b, a).p_value == wilcoxon_paired(a, b).p_value
+    assert wilcoxon_paired(a, a) == (0.0, 1.0)
 
 
 def test_within_scenes_is_the_weighted_mean_of_scipys() -> None:

@@ -54,7 +54,7 @@ def config(make_bundle, images, tmp_path) -> Config:
     return Config(output=str(tmp_path / "run"), target=target, register=RegisterConfig(ensemble="splits"))
 
 
-@pytest.mark.filterwarnings("ignore::grmp_core.evaluation.metrics.FitWarning")  # the test images lie on a line
+@pytest.mark.filterwarnings("ignore::grmp_core.evaluation.logistic_map.FitWarning")  # the test images lie on a line
 def test_the_right_model_is_the_ensemble_and_it_is_tested_on_what_is_new_to_all(config, images, monkeypatch):
     place = ensemble_of_splits(config)
     bundle = read_bundle(place)
