@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import fnmatch
 import logging
 import os
-import re
 import shlex
 import sys
 import time
@@ -24,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cluster.upload import EXCLUDES, gitignore_pattern, special_files
 from grmp_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,11 +32,6 @@ T = TypeVar("T")
 OK, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 DEFAULT_TOKEN_FILE = "~/.ray/auth_token"  # noqa: S105  # a path; Ray's own default
-EXCLUDES = (
-    *(".git", ".venv", "venv", "build", "dist", "*.egg-info"),
-    *("runs", "mlruns", "mlartifacts", "*.db", "*.db-*", "*.log"),  # written to while they would be uploaded
-    *("__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"),
-)
 HANDED_ON = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 """Variables a job gets from here without being asked: where things are, never a secret."""
 PATIENCE_S = 60
@@ -111,36 +105,9 @@ def request_of(options: argparse.Namespace, command: Sequence[str], environment:
         token=find_token(options.token_file, environment),
         command=tuple(command),
         working_dir=working_dir,
-        excludes=(*EXCLUDES, *options.exclude, *(_exactly(path) for path in special)),
+        excludes=(*EXCLUDES, *options.exclude, *(gitignore_pattern(path) for path in special)),
         environment={**handed_on, **dict(_variable(text, environment) for text in options.env)},
     )
-
-
-def special_files(folder: Path, excludes: Sequence[str]) -> list[str]:
-    """Pipes, sockets and devices below `folder`, also by links: Ray would wait for ever to read one.
-
-    -> their paths below `folder`. Folders and files that a pattern of `excludes` leaves out by name are not looked at.
-    """
-    paths: list[str] = []
-    seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        folders[:] = [] if real in seen else [name for name in folders if not _is_excluded(name, excludes)]
-        for name in () if real in seen else files:
-            path = Path(parent, name)
-            if not _is_excluded(name, excludes) and path.exists() and not path.is_file():
-                paths.append(path.relative_to(folder).as_posix())
-        seen.add(real)
-    return sorted(paths)
-
-
-def _is_excluded(name: str, excludes: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in excludes)
-
-
-def _exactly(path: str) -> str:
-    """The pattern of .gitignore that this path alone matches."""
-    return "/" + re.sub(r"([\\*?\[\]!# ])", r"\\\1", path)
 
 
 def find_token(token_file: str | None, environment: Mapping[str, str]) -> str | None:

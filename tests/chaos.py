@@ -26,7 +26,7 @@ import torch
 import yaml
 
 from cluster import submit
-from cluster.local_cluster import ClusterError, LocalCluster
+from cluster.local_nodes import ClusterError, LocalCluster
 from cluster.processes import wait_until, with_descendants
 from grmp_core.errors import InputError
 from grmp_core.model.bundle import read_bundle

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.local_cluster import LocalCluster
+from cluster.local_nodes import LocalCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ["gaussian_blur", "white_noise"]

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from safetensors.numpy import load
 
-from cluster.local_cluster import LocalCluster
+from cluster.local_nodes import LocalCluster
 from grmp_core.procedural import scenes
 from grmp_core.storage import Location, locate
 from pipelines.cli import COMMANDS

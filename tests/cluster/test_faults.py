@@ -12,7 +12,7 @@ import pytest
 import requests
 import torch
 
-from cluster.local_cluster import LocalCluster
+from cluster.local_nodes import LocalCluster
 from cluster.processes import wait_until
 from grmp_core.model.bundle import read_bundle
 from grmp_core.storage import locate

@@ -13,7 +13,8 @@ from functools import partial
 import psutil
 import pytest
 
-from cluster.local_cluster import LocalCluster, main
+from cluster.local_cluster import main
+from cluster.local_nodes import LocalCluster
 from cluster.processes import Node, free_ports, wait_until
 from grmp_core.errors import InputError
 from tests.cluster.conftest import ROOT, TASKS, client_environment, output_of, submit_command, submitted
