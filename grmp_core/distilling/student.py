@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from grmp_core.errors import InputError
+from grmp_core.model.adapting_parts import CALIBRATION
 from grmp_core.model.backbone import Backbone
 from grmp_core.model.bundle import Bundle
 from grmp_core.model.ensemble import WEIGHTS
-from grmp_core.model.quality_model import CALIBRATION, Parameters, QualityModel
+from grmp_core.model.quality_model import Parameters, QualityModel
 from grmp_core.model.settings import PromptConfig
 
 PROMPTS = PromptConfig(context_tokens=0, visual_tokens=0)

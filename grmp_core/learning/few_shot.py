@@ -26,7 +26,8 @@ from grmp_core.learning.gradient_projection import regularize
 from grmp_core.learning.labelled_views import LabelledViews, TokenRows
 from grmp_core.learning.losses import adaptation_loss, margins, semantic_loss
 from grmp_core.learning.settings import AdaptConfig
-from grmp_core.model.quality_model import CALIBRATION, Parameters, QualityModel
+from grmp_core.model.adapting_parts import CALIBRATION
+from grmp_core.model.quality_model import Parameters, QualityModel
 from grmp_core.seeds import generator_of, seed_of
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]

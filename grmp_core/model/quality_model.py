@@ -19,6 +19,7 @@ from torch.func import functional_call
 
 from grmp_core.errors import InputError
 from grmp_core.model import low_rank
+from grmp_core.model.adapting_parts import CALIBRATION, adapting_prefixes, block_prefixes, first_adapting_block
 from grmp_core.model.backbone import Backbone, dtype_of
 from grmp_core.model.heads import make_head
 from grmp_core.model.prompts import FixedText, TextPrompt, VisualPrompt, num_visual_tokens
@@ -29,10 +30,7 @@ from grmp_core.model.vision_tower import open_vision_tower
 
 Parameters = dict[str, Tensor]
 
-CALIBRATION = "calibration_2"
-"""Name of the learned (scale, offset) of the difference of the quality logits; (1, 0) where nothing learned it."""
 SCENE_TEMPLATE = "a photo of a {}"
-_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 
 
 class Prediction(NamedTuple):
@@ -97,15 +95,17 @@ class QualityModel(nn.Module):
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
         self.calibration_2 = nn.Parameter(torch.tensor([1.0, 0.0]))
         self.scale = float(backbone.clip.get_parameter("logit_scale").detach().float().exp())
-        prefixes = self._adaptable_prefixes(trainable) if trainable is not None else ()
+        towers = self.vision_tower, self.text_tower
+        prefixes = adapting_prefixes(self, trainable, *towers) if trainable is not None else ()
         self._adaptable = [n for n, _ in self.named_parameters() if n.startswith(prefixes)]
         self._seed, self._rank, self._low_rank = seed, 0, tuple[str, ...]()
         if trainable is not None and trainable.lora_rank > 0:
-            blocks = self._block_prefixes(trainable)
+            blocks = block_prefixes(trainable, *towers)
             self._rank = trainable.lora_rank
             self._low_rank = tuple(n for n, p in self.named_parameters() if n.startswith(blocks) and p.dim() == 2)
             self._adaptable = [n for n in self._adaptable if not n.startswith(blocks)]
-        self._first_adapting_block = self._find_first_adapting_block(trainable)
+        coupled = self.visual_prompt is not None and self.visual_prompt.coupling_LDC is not None
+        self._first_adapting_block = first_adapting_block(trainable, self.vision_tower, coupled=coupled)
         self._masters = {  # the float32 originals of what may be learned; all else is held in the narrow type only
             n: p.detach().clone()
             for n, p in self.named_parameters()
@@ -150,40 +150,6 @@ class QualityModel(nn.Module):
     def first_adapting_block(self) -> int:
         """Image blocks before this one give the same tokens for a view for the whole of an adaptation."""
         return self._first_adapting_block
-
-    def _adaptable_prefixes(self, config: TrainableConfig) -> tuple[str, ...]:
-        prefixes = ["text_prompt."] if config.text_context else []
-        prefixes += ["visual_prompt."] if config.visual_prompts else []
-        prefixes += ["head."] if self.head is not None else []
-        prefixes += [CALIBRATION] if config.calibration else []
-        prefixes += self._norm_prefixes(config) if config.norms_only else self._block_prefixes(config)
-        for tower in (self.vision_tower, self.text_tower):
-            prefixes += [f"clip.{name}." for name, _ in tower.final_modules] if config.final_norms else []
-        return tuple(prefixes)
-
-    def _block_prefixes(self, config: TrainableConfig) -> tuple[str, ...]:
-        prefixes = []
-        for tower, blocks in ((self.vision_tower, config.vision_blocks), (self.text_tower, config.text_blocks)):
-            first = max(0, len(tower.blocks) - max(0, blocks))
-            prefixes += [f"clip.{tower.block_prefix}.{i}." for i in range(first, len(tower.blocks))]
-        return tuple(prefixes)
-
-    def _norm_prefixes(self, config: TrainableConfig) -> tuple[str, ...]:
-        """Of the norms in the image tower's last blocks."""
-        first = max(0, len(self.vision_tower.blocks) - config.vision_blocks)
-        blocks = tuple(
-            f"clip.{self.vision_tower.block_prefix}.{i}." for i in range(first, len(self.vision_tower.blocks))
-        )
-        norms = [name for name, module in self.named_modules() if isinstance(module, _NORMS)]
-        return tuple(f"{name}." for name in norms if name.startswith(blocks))
-
-    def _find_first_adapting_block(self, config: TrainableConfig | None) -> int:
-        if config is None:
-            return len(self.vision_tower.blocks)
-        coupled = self.visual_prompt is not None and self.visual_prompt.coupling_LDC is not None
-        if config.visual_prompts or (coupled and config.text_context):
-            return 0
-        return max(0, len(self.vision_tower.blocks) - max(0, config.vision_blocks))
 
     def check_parameters(self, parameters: Mapping[str, Tensor]) -> None:
         """InputError for a name or shape that this model does not have."""

@@ -25,8 +25,9 @@ from grmp_core.learning.gradient_projection import regularize
 from grmp_core.learning.labelled_views import prepare_views
 from grmp_core.learning.losses import quality_loss
 from grmp_core.learning.settings import AdaptConfig, QgrConfig
+from grmp_core.model.adapting_parts import CALIBRATION
 from grmp_core.model.predictor import Predictor
-from grmp_core.model.quality_model import CALIBRATION, QualityModel
+from grmp_core.model.quality_model import QualityModel
 from grmp_core.model.settings import PromptConfig, TrainableConfig
 from tests.reference import PlainModel, plain_adaptation_gradients, split_prompts
 
