@@ -1,6 +1,6 @@
 """Does meta-prompt pre-training help with a type of damage that it has never seen?
 
-    python -m tests.benchmarks.prompt_transfer --tasks runs/livec/pretrain/tasks
+    python -m tests.benchmarks.prompt_transfer --tasks runs/livec/tasks
 
 Prompts are pre-trained on the 20 types of the task store that the embedded backbone's own training had, or on the
 first few of them. On each of the 5 other types, which neither has seen, they then adapt to a few labelled views of the
