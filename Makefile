@@ -38,13 +38,7 @@ dist: $(READY)
 	$(BIN)/uvx --quiet twine check --strict dist/*
 
 bench: $(READY)
-	$(BIN)/python -m tests.benchmarks.bench_distortions
-	$(BIN)/python -m tests.benchmarks.bench_steps
-	$(BIN)/python -m tests.benchmarks.bench_scoring
-	$(BIN)/python -m tests.benchmarks.bench_encoding
-	$(BIN)/python -m tests.benchmarks.bench_synthesize
-	$(BIN)/python -m tests.benchmarks.scale_model
-	$(BIN)/python -m tests.benchmarks.serving
+	$(BIN)/python -m tests.benchmarks
 
 pictures: demo
 	$(BIN)/python docs/make_sharpened.py docs/pictures/sharpened.jpg

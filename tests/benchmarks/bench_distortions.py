@@ -2,16 +2,18 @@
 
 Processor time, library threads off, median of repeats. A line a type (mean of its five levels), then whole grids: all
 25 KADID-10k types at 5 levels, the 24 x 5 grid that published Python generators make (without colour quantization and
-denoising; their second contrast type costs what the first does), and everything that is registered.
+denoising; their second contrast type costs what the first does), and everything that is registered. In the one table
+of all benchmarks, those types that `plain_distortions` has stand beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -20,26 +22,25 @@ import numpy as np
 from grmp_core.distortions import KADID_NAMES, REGISTRY, get
 from grmp_core.imaging.decoding import read_image
 from grmp_core.procedural.scenes import reference
+from tests.benchmarks.plain_distortions import PLAIN, Plain
+from tests.benchmarks.rows import Row, interleaved
 
 SIZES = ((384, 512), (224, 224))
 LEVELS = (1, 2, 3, 4, 5)
 PEER_GRID = (*(name for name in KADID_NAMES if name not in ("colour_quantization", "denoise")), "contrast")
 
 
-def milliseconds_of(name: str, image: np.ndarray, repeats: int) -> float:
-    """Mean over levels of the median processor time of one distortion, ms."""
+def milliseconds_of(name: str, image: np.ndarray, repeats: int, other: Mapping[str, Plain] | None = None) -> np.ndarray:
+    """Mean over levels of the median processor time of one distortion, and of its namesake in `other`, ms."""
     distortion = get(name)
     distortion(image, 3, np.random.default_rng(0))  # the noise tables are made once a process
     per_level = []
     for level in LEVELS:
-        times = []
-        for repeat in range(repeats):
-            rng = np.random.default_rng(repeat)
-            start = time.process_time()
-            distortion(image, level, rng)
-            times.append(time.process_time() - start)
-        per_level.append(statistics.median(times))
-    return 1000 * statistics.fmean(per_level)
+        ways: dict[str, Callable[[], object]] = {"own": partial(distortion, image, level, np.random.default_rng(0))}
+        if other is not None:
+            ways["other"] = partial(other[name], image, distortion.parameter(level), np.random.default_rng(0))
+        per_level.append(list(interleaved(ways, repeats, time.process_time, warm=other is not None).values()))
+    return 1000 * np.mean(per_level, axis=0)
 
 
 def measure(photo: np.ndarray, repeats: int) -> dict[str, dict[str, float]]:
@@ -47,8 +48,30 @@ def measure(photo: np.ndarray, repeats: int) -> dict[str, dict[str, float]]:
     result = {}
     for height, width in SIZES:
         image = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
-        result[f"{width}x{height}"] = {name: milliseconds_of(name, image, repeats) for name in REGISTRY}
+        result[f"{width}x{height}"] = {name: float(milliseconds_of(name, image, repeats)[0]) for name in REGISTRY}
     return result
+
+
+def rows(quick: bool = False) -> list[Row]:
+    cv2.setNumThreads(1)
+    warnings.filterwarnings("ignore", "Conversion from CIE-LAB")  # colours that RGB does not have; a warning a picture
+    found, names = [], tuple(PLAIN)[:3] if quick else tuple(PLAIN)
+    for height, width in SIZES[1:] if quick else SIZES:
+        image = cv2.resize(reference(0), (width, height), interpolation=cv2.INTER_AREA)
+        ms = {name: milliseconds_of(name, image, 1 if quick else 5, PLAIN) for name in names}
+        parts = {f"{len(names)} x 5 distortions": names, **({"JPEG 2000 alone": ("jpeg2000",)} if not quick else {})}
+        for title, chosen in parts.items():
+            own, plain = 5 * sum(ms[name] for name in chosen) / 1000
+            found.append(
+                Row(
+                    what=f"{title}, {width} x {height}",
+                    against="the same kinds in plain scikit-image, SciPy, Pillow",
+                    ratio=plain / own,
+                    whose="stand-in for published Python generators, which are not run",
+                    seconds=own,
+                )
+            )
+    return found
 
 
 def images_a_second(times_ms: dict[str, float], names: Sequence[str]) -> float:

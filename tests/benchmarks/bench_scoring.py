@@ -14,7 +14,7 @@ import argparse
 import itertools
 import statistics
 import tempfile
-import time
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,8 +30,10 @@ from pipelines.runtime.capacity import how_many_fit
 from pipelines.runtime.ray_session import ray_session
 from pipelines.scoring.model_lookup import open_model
 from pipelines.scoring.scoring_run import score_images
+from tests.benchmarks.rows import Row, compared, interleaved
 
 PREPARED = 32
+BARE = "bare forward"
 
 
 def drawn_photos(folder: Path, count: int) -> list[str]:
@@ -57,10 +59,37 @@ def bare_forward(config: Config, paths: list[str], cpus: int) -> Callable[[], No
     return run
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+def every_way(paths: list[str], folder: str, model: str, rounds: int) -> tuple[dict[str, float], int]:
+    """Median seconds of the bare forward and of both ways of `grmp score`, and the CPUs."""
+
+    def config(local_images: int) -> Config:
+        score = {"images": paths, "model": model, "output": f"{folder}/scores.parquet"}
+        given = {f"score.{key}": value for key, value in {**score, "local_images": local_images}.items()}
+        return load_config(None, [], {**given, "output": folder})
+
+    here, spread = config(len(paths)), config(0)
+    with ray_session():
+        cpus = how_many_fit({"CPU": 1.0})
+    ways = {BARE: bare_forward(here, paths, cpus), "in one process": lambda: score_images(here)}
+    ways["Ray Data, with its start"] = lambda: score_images(spread)
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for _ in range(rounds):
+        once = interleaved(ways, 1, warm=False)
+        with ray_session():
+            once |= interleaved({"Ray Data, started before": lambda: score_images(spread)}, 1, warm=False)
+        for name, value in once.items():
+            seconds[name].append(value)
+    return {name: statistics.median(values) for name, values in seconds.items()}, cpus
+
+
+def rows(quick: bool = False) -> list[Row]:
+    count = 4 if quick else 300
+    with tempfile.TemporaryDirectory() as folder:
+        seconds, _ = every_way(drawn_photos(Path(folder), count), folder, "backbone", 1 if quick else 2)
+    whose = "own model, its bare forward pass on views that are ready"
+    texts = {name: f"`grmp score` of {count} photos, {name}" for name in seconds if name != BARE}
+    seconds = {texts.get(name, name): value for name, value in seconds.items()}
+    return [compared(seconds, text, BARE, whose=whose) for text in texts.values()]
 
 
 def main() -> None:
@@ -77,31 +106,11 @@ def main() -> None:
             paths = drawn_photos(photos, options.count)
         else:
             paths = [str(path) for path in sorted(options.images.glob("*.[jJ][pP]*[gG]"))[: options.count]]
-
-        def config(local_images: int) -> Config:
-            score = {"images": paths, "model": options.model, "output": f"{folder}/scores.parquet"}
-            given = {f"score.{key}": value for key, value in {**score, "local_images": local_images}.items()}
-            return load_config(None, [], {**given, "output": folder})
-
-        here, spread = config(len(paths)), config(0)
-        with ray_session():
-            cpus = how_many_fit({"CPU": 1.0})
-        bare = bare_forward(here, paths, cpus)
-        seconds: dict[str, list[float]] = {}
-
-        def measure(name: str, work: Callable[[], object]) -> None:
-            seconds.setdefault(name, []).append(seconds_of(work))
-
-        for _ in range(options.rounds):
-            measure("bare forward", bare)
-            measure("in one process", lambda: score_images(here))
-            measure("Ray Data, with its start", lambda: score_images(spread))
-            with ray_session():
-                measure("Ray Data, started before", lambda: score_images(spread))
-    rate = {name: len(paths) / statistics.median(times) for name, times in seconds.items()}
+        seconds, cpus = every_way(paths, folder, options.model, options.rounds)
+    rate = {name: len(paths) / value for name, value in seconds.items()}
     print(f"{len(paths)} photos, {cpus} CPUs, model {options.model}, median of {options.rounds} rounds")
     for name, value in rate.items():
-        print(f"  {name:<26} {value:7.2f} images/s  {value / rate['bare forward']:5.2f}")
+        print(f"  {name:<26} {value:7.2f} images/s  {value / rate[BARE]:5.2f}")
 
 
 if __name__ == "__main__":

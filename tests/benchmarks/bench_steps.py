@@ -11,7 +11,6 @@ of the bfloat16 products that the device reaches on large matrices in the same r
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,9 +31,11 @@ from grmp_core.model.backbone import OPENAI_MEAN, OPENAI_STD, Backbone
 from grmp_core.model.blocks import fuse_activations
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.model.settings import BackboneConfig, PromptConfig, TrainableConfig
+from tests.benchmarks.rows import Row, compared, interleaved
 from tests.reference import PlainModel, plain_adaptation_gradients, split_prompts
 
 NAME = "ViT-B-16-quickgelu"
+PLAIN = "plain fp32"
 
 
 def fresh_clip() -> torch.nn.Module:
@@ -117,33 +118,59 @@ class Measured:
 
 
 def measure(steps: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, Measured]:
-    """Each step, interleaved, after one round of warming up."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    """Each step, after one round of warming up."""
     products = {}
     for name, step in steps.items():
         with Products() as counter:
             step()
         products[name] = float(counter.total)
-    for _ in range(repeats):
-        for name, step in steps.items():
-            seconds[name].append(seconds_of(step, device))
-    return {name: Measured(statistics.median(times), products[name]) for name, times in seconds.items()}
+    seconds = interleaved(steps, repeats, clock_of(device), warm=False)
+    return {name: Measured(seconds[name], products[name]) for name in steps}
 
 
-def seconds_of(step: Callable[[], object], device: torch.device) -> float:
-    began = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """Seconds, read when the device has done what it was given."""
+
+    def clock() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return clock
 
 
 def peak(device: torch.device) -> float:
     """bfloat16 operations per second of a product of large matrices."""
     side = 8192 if device.type == "cuda" else 2048
     left, right = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
-    seconds = [seconds_of(lambda: left @ right, device) for _ in range(6)]
-    return 2 * side**3 / statistics.median(seconds[1:])
+    return 2 * side**3 / interleaved({"product": lambda: left @ right}, 5, clock_of(device))["product"]
+
+
+def both_steps(batch: int, repeats: int, device: torch.device) -> dict[str, dict[str, Measured]]:
+    """Kind of step -> variant -> what it takes; the plain reference comes first."""
+    views = np.random.default_rng(0).integers(0, 256, (batch, 224, 224, 3), dtype=np.uint8)
+    images, quality = torch.from_numpy(views).to(device), torch.rand(batch).to(device)
+    models = {precision: our_model(precision, device) for precision in ("fp32", "bf16")}
+    start = models["fp32"].prompt_parameters()
+    steps = {PLAIN: plain_meta_step(plain_model(device), start, images, quality)}
+    steps |= {p: our_meta_step(model, start, images, quality) for p, model in models.items()}
+    found = {"meta-training step": measure(steps, repeats, device)}
+    names = [n.removeprefix("clip.") for n in models["fp32"].adaptable_parameters(start) if n.startswith("clip.")]
+    steps = {PLAIN: plain_adaptation_step(start, [*names, "context"], images, quality)}
+    steps |= {f"{p}, cached prefix": our_adaptation_step(m, start, views, quality) for p, m in models.items()}
+    return {**found, "adaptation step with QGR": measure(steps, repeats, device)}
+
+
+def rows(quick: bool = False) -> list[Row]:
+    batch = 1 if quick else 16
+    found = []
+    for title, variants in both_steps(batch, 1 if quick else 3, torch.device("cpu")).items():
+        seconds = {f"{title}, {NAME}, batch {batch}: {name}": step.seconds for name, step in variants.items()}
+        plain, *ours = seconds
+        seconds["the same in plain fp32"] = seconds[plain]
+        whose = "stand-in for the published code, which is not run: `tests/reference.py`"
+        found += [compared(seconds, name, "the same in plain fp32", whose=whose) for name in ours]
+    return found
 
 
 def show(title: str, found: dict[str, Measured], most: float) -> None:
@@ -168,19 +195,8 @@ def main() -> None:
     device: torch.device = options.device
     most = peak(device)
     print(f"{device_name(device)}: {most / 1e12:.1f} TFLOP/s of bfloat16 products")
-    views = np.random.default_rng(0).integers(0, 256, (options.batch, 224, 224, 3), dtype=np.uint8)
-    images, quality = torch.from_numpy(views).to(device), torch.rand(options.batch).to(device)
-    models = {precision: our_model(precision, device) for precision in ("fp32", "bf16")}
-    start = models["fp32"].prompt_parameters()
-    steps = {"plain fp32": plain_meta_step(plain_model(device), start, images, quality)}
-    steps |= {p: our_meta_step(model, start, images, quality) for p, model in models.items()}
-    found = measure(steps, options.repeats, device)
-    show(f"meta-training step, {NAME}, batch {options.batch}", found, most)
-    names = [n.removeprefix("clip.") for n in models["fp32"].adaptable_parameters(start) if n.startswith("clip.")]
-    steps = {"plain fp32": plain_adaptation_step(start, [*names, "context"], images, quality)}
-    steps |= {f"{p}, cached prefix": our_adaptation_step(m, start, views, quality) for p, m in models.items()}
-    found = measure(steps, options.repeats, device)
-    show(f"adaptation step with QGR, {NAME}, batch {options.batch}", found, most)
+    for title, found in both_steps(options.batch, options.repeats, device).items():
+        show(f"{title}, {NAME}, batch {options.batch}", found, most)
 
 
 def device_name(device: torch.device) -> str:

@@ -32,6 +32,7 @@ from pipelines.configuration.schema import Config
 from pipelines.runtime.ray_session import ray_session
 from pipelines.task_making.picture_sources import photo_references, scan_references, task_names
 from pipelines.task_making.task_writer import BlockWriter, block_writer, write_blocks
+from tests.benchmarks.rows import Row
 
 
 def clocks() -> np.ndarray:
@@ -79,6 +80,26 @@ def compare(config: Config, repeats: int) -> dict[str, np.ndarray]:
             seconds["Ray Data"].append(clocks() - first)
         seconds["with Ray's start"].append(first - start)
     return {way: np.median(times, axis=0) for way, times in seconds.items()}
+
+
+def rows(quick: bool = False) -> list[Row]:
+    cv2.setNumThreads(1)
+    references = 4 if quick else 16
+    tasks = ("jpeg",) if quick else ()
+    config = Config(synthesize=SynthesizeConfig(references=references, tasks=tasks))
+    medians = compare(config, 1 if quick else 2)
+    images = 5 * len(task_names(config)) * references
+    return [
+        Row(
+            what=f"a task store of {images} images by {way}, CPU time",
+            against="a bare loop",
+            ratio=float(medians["bare loop"][1] / times[1]),
+            whose="own loop, of the cost that Ray Data adds",
+            seconds=float(times[1]),
+        )
+        for way, times in medians.items()
+        if way != "bare loop"
+    ]
 
 
 def main() -> None:

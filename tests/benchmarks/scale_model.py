@@ -41,6 +41,7 @@ from pipelines.configuration.schema import Config
 from pipelines.pretraining.checkpoints import StateWriter, write_state
 from pipelines.pretraining.training_loop import learn
 from pipelines.runtime.console import table
+from tests.benchmarks.rows import Row
 
 FLOAT64 = 8  # of the all-reduced sum (grmp_core.learning.meta_pretraining.UpdateSum)
 VIEW_PX = 224
@@ -312,7 +313,17 @@ def _task_bytes(meta: MetaConfig) -> float:
     return 2 * meta.inner_steps * meta.batch_size * 3 * VIEW_PX**2
 
 
-def _measured_part(tasks: int, steps: int, batch: int) -> None:
+@dataclass(frozen=True)
+class Here:
+    """Of the outer step, as measured on this machine."""
+
+    costs: Costs
+    one: Measured
+    two: Measured
+    """With two workers."""
+
+
+def measured_here(tasks: int, steps: int, batch: int) -> Here:
     names = ("gaussian_blur", "white_noise", "jpeg", "pixelate")[:tasks]
     with tempfile.TemporaryDirectory() as folder:
         whole = Config(
@@ -325,7 +336,32 @@ def _measured_part(tasks: int, steps: int, batch: int) -> None:
         halved = dataclasses.replace(whole, meta=dataclasses.replace(whole.meta, tasks_per_step=tasks // 2))
         here = {tasks: measure(whole, 1), tasks // 2: measure(halved, 1)}
         costs = measured_costs(whole, tasks, here)
-        two = measure(whole, 2)
+        return Here(costs, here[tasks], measure(whole, 2))
+
+
+def rows(quick: bool = False) -> list[Row]:
+    tasks, steps, batch = (2, 2, 2) if quick else (4, 4, 8)
+    here = measured_here(tasks, steps, batch)
+    predicted = outer_step(here.costs, tasks, 2).seconds
+    two = f"outer step of {tasks} tasks on 2 workers"
+    found = [
+        Row(what=two, against="1 worker", ratio=here.one.step_s / here.two.step_s, whose="own, Gloo on one machine"),
+        Row(what=two, against="the model's prediction", ratio=predicted / here.two.step_s, whose="own, measured"),
+    ]
+    return found + [
+        Row(
+            what=f"outer step of {n} tasks on {n} GPUs",
+            against=f"{n} times one GPU",
+            ratio=efficiency(GPU, n, n),
+            whose="modelled: arithmetic with assumed constants, no GPU took part",
+        )
+        for n in CLUSTERS[1:]
+    ]
+
+
+def _measured_part(tasks: int, steps: int, batch: int) -> None:
+    here = measured_here(tasks, steps, batch)
+    costs, two = here.costs, here.two
     print(f"MEASURED here, one process, {batch} images a batch, embedded backbone, CPU:")
     print(table([{"task s": costs.learn_s, "fixed s": costs.fixed_s, "checkpoint s": costs.checkpoint_s}]))
     print(

@@ -53,6 +53,7 @@ from pipelines.runtime.ray_session import ray_session
 from pipelines.scoring.model_lookup import open_model
 from pipelines.serving.server import serving
 from tests.benchmarks.hostile_requests import hostile_requests
+from tests.benchmarks.rows import Row
 
 PICTURES, NAME = 16, "benchmark"
 MLFLOW_START_S = 300
@@ -305,6 +306,29 @@ def memory(url: str, photos: list[bytes], count: int) -> None:
         if part:
             clients(f"{url}/score", mixed, 8, lambda load: sum(load.statuses.values()) >= count // 4)
         print(f"after {part * count // 4:6} requests: RSS {megabytes()} MB", flush=True)
+
+
+def rows(quick: bool = False) -> list[Row]:
+    seconds, count, photos = (2, 2, pictures()) if quick else (12, 8, pictures())
+    with tempfile.TemporaryDirectory() as folder:
+        config = registered(Path(folder), load_config(None), packaged=not quick)
+        bare = [bare_loop(config, seconds)[0]]
+        with ray_session(), serving(config) as server:
+            clients(f"{server.address}/score", photos, count, for_seconds(2))
+            own = clients(f"{server.address}/score", photos, count, for_seconds(seconds))
+        bare.append(bare_loop(config, seconds)[0])
+        rates = {"a loop of decoding and scoring in each core": (float(np.mean(bare)), "own loop")}
+        if not quick:
+            with mlflow_server(config, 8766) as url:
+                clients(url, photos, count, for_seconds(2), as_json=True)
+                load = clients(url, photos, count, for_seconds(seconds), as_json=True)
+            rates["`mlflow models serve` of the same model"] = (load.statuses[200] / load.wall_s, "MLflow's own server")
+    rate = own.statuses[200] / own.wall_s
+    what = f"`grmp serve`, {count} clients"
+    return [
+        Row(what=what, against=other, ratio=rate / theirs, whose=whose, seconds=1 / rate)
+        for other, (theirs, whose) in rates.items()
+    ]
 
 
 def main() -> None:
