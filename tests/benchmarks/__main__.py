@@ -26,6 +26,7 @@ BENCHMARKS = {
     "scoring": "bench_scoring",
     "encoding": "bench_encoding",
     "synthesize": "bench_synthesize",
+    "growth": "growth",
     "workers": "scale_model",
     "serving": "serving",
 }
@@ -59,11 +60,16 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS), metavar="NAME")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to try it: the ratios mean nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and the machine to FILE")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw how costs grow (growth, workers) into a PNG FILE"
+    )
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
         measure_here(options.only[0], options.quick, options.child)
         return 0
+    if options.plot is not None and not {"growth", "workers"} & set(options.only):
+        parser.error("--plot draws what growth and workers measure: name one of them in --only")
     before, rows, failed = machine(), list[Row](), list[str]()
     for name in options.only:
         print(f"{name} ...", file=sys.stderr, flush=True)
@@ -76,6 +82,10 @@ def main() -> int:
     if options.json:
         content = {"machine": before, "quick": options.quick, "rows": [dataclasses.asdict(row) for row in rows]}
         options.json.write_text(json.dumps(content, indent=1))
+    if options.plot and any(row.curve for row in rows):
+        from tests.benchmarks.growth import draw  # imports torch, which a run without a picture does without
+
+        draw(rows, options.plot)
     if failed:
         print(f"FAILED, their rows are missing: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -1,6 +1,6 @@
 """One meta-training step and one adaptation step on ViT-B/16 shapes against the plain float32 reference.
 
-    python -m tests.benchmarks.bench_steps [--batch 16] [--repeats 3] [--threads 2] [--device cuda]
+    python -m tests.benchmarks.bench_steps [--batch 16] [--repeats 3] [--threads 2] [--device cuda] [--compile]
 
 Random weights, all variants interleaved in one process; medians, and ratios to the plain reference of the same run.
 The plain reference (tests/reference.py) is the same mathematics without the savings; the tests check that gradients
@@ -36,24 +36,26 @@ from tests.reference import PlainModel, plain_adaptation_gradients, split_prompt
 
 NAME = "ViT-B-16-quickgelu"
 PLAIN = "plain fp32"
+COMPILED = "compiled "
 
 
-def fresh_clip() -> torch.nn.Module:
+def fresh_clip(name: str) -> torch.nn.Module:
     torch.manual_seed(0)
-    return open_clip.create_model(NAME, load_weights=False).eval().requires_grad_(False)
+    return open_clip.create_model(name, load_weights=False).eval().requires_grad_(False)
 
 
-def our_model(precision: str, device: torch.device) -> QualityModel:
-    clip = fresh_clip()
+def our_model(name: str, precision: str, device: torch.device, compiler: str | None = None) -> QualityModel:
+    clip = fresh_clip(name)
     fuse_activations(clip)
-    tokenize = open_clip.get_tokenizer(NAME)
-    backbone = Backbone(clip, tokenize, BackboneConfig(name=NAME), 224, OPENAI_MEAN, OPENAI_STD, "random")
-    return QualityModel(backbone, PromptConfig(), precision=precision, trainable=TrainableConfig()).to(device)
+    tokenize = open_clip.get_tokenizer(name)
+    backbone = Backbone(clip, tokenize, BackboneConfig(name=name), 224, OPENAI_MEAN, OPENAI_STD, "random")
+    model = QualityModel(backbone, PromptConfig(), precision=precision, trainable=TrainableConfig(), compiler=compiler)
+    return model.to(device)
 
 
-def plain_model(device: torch.device) -> PlainModel:
-    tokenize = open_clip.get_tokenizer(NAME)
-    return PlainModel(fresh_clip(), tokenize, OPENAI_MEAN, OPENAI_STD, 4, PromptConfig().phrases).to(device)
+def plain_model(name: str, device: torch.device) -> PlainModel:
+    tokenize = open_clip.get_tokenizer(name)
+    return PlainModel(fresh_clip(name), tokenize, OPENAI_MEAN, OPENAI_STD, 4, PromptConfig().phrases).to(device)
 
 
 def plain_meta_step(model: PlainModel, start: dict[str, torch.Tensor], views: torch.Tensor, quality: torch.Tensor):
@@ -75,8 +77,14 @@ def our_meta_step(model: QualityModel, start: dict[str, torch.Tensor], views: to
     return lambda: inner_loop(start, loss_function, [(views, quality)], MetaConfig(), "benchmark")
 
 
-def plain_adaptation_step(start: dict[str, torch.Tensor], names: list[str], views: torch.Tensor, quality: torch.Tensor):
-    student, teacher = plain_model(quality.device), plain_model(quality.device)
+def plain_adaptation_step(
+    models: tuple[PlainModel, PlainModel],
+    start: dict[str, torch.Tensor],
+    names: list[str],
+    views: torch.Tensor,
+    quality: torch.Tensor,
+):
+    student, teacher = models
     prompts, context = split_prompts(start)
 
     def step() -> None:
@@ -118,9 +126,13 @@ class Measured:
 
 
 def measure(steps: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, Measured]:
-    """Each step, after one round of warming up."""
+    """Each step, after one round of warming up. A compiled step makes the products of the same without compiling."""
     products = {}
     for name, step in steps.items():
+        if name.startswith(COMPILED):
+            step()
+            products[name] = products[name.removeprefix(COMPILED)]
+            continue
         with Products() as counter:
             step()
         products[name] = float(counter.total)
@@ -146,26 +158,31 @@ def peak(device: torch.device) -> float:
     return 2 * side**3 / interleaved({"product": lambda: left @ right}, 5, clock_of(device))["product"]
 
 
-def both_steps(batch: int, repeats: int, device: torch.device) -> dict[str, dict[str, Measured]]:
+def both_steps(
+    backbone: str, batch: int, repeats: int, device: torch.device, compiler: str | None = None
+) -> dict[str, dict[str, Measured]]:
     """Kind of step -> variant -> what it takes; the plain reference comes first."""
     views = np.random.default_rng(0).integers(0, 256, (batch, 224, 224, 3), dtype=np.uint8)
     images, quality = torch.from_numpy(views).to(device), torch.rand(batch).to(device)
-    models = {precision: our_model(precision, device) for precision in ("fp32", "bf16")}
+    models = {precision: our_model(backbone, precision, device) for precision in ("fp32", "bf16")}
+    if compiler is not None:
+        models |= {f"{COMPILED}{p}": our_model(backbone, p, device, compiler) for p in ("fp32", "bf16")}
     start = models["fp32"].prompt_parameters()
-    steps = {PLAIN: plain_meta_step(plain_model(device), start, images, quality)}
+    steps = {PLAIN: plain_meta_step(plain_model(backbone, device), start, images, quality)}
     steps |= {p: our_meta_step(model, start, images, quality) for p, model in models.items()}
     found = {"meta-training step": measure(steps, repeats, device)}
     names = [n.removeprefix("clip.") for n in models["fp32"].adaptable_parameters(start) if n.startswith("clip.")]
-    steps = {PLAIN: plain_adaptation_step(start, [*names, "context"], images, quality)}
+    plain = plain_model(backbone, device), plain_model(backbone, device)
+    steps = {PLAIN: plain_adaptation_step(plain, start, [*names, "context"], images, quality)}
     steps |= {f"{p}, cached prefix": our_adaptation_step(m, start, views, quality) for p, m in models.items()}
     return {**found, "adaptation step with QGR": measure(steps, repeats, device)}
 
 
 def rows(quick: bool = False) -> list[Row]:
-    batch = 1 if quick else 16
+    backbone, batch = ("ViT-S-32-alt", 1) if quick else (NAME, 16)
     found = []
-    for title, variants in both_steps(batch, 1 if quick else 3, torch.device("cpu")).items():
-        seconds = {f"{title}, {NAME}, batch {batch}: {name}": step.seconds for name, step in variants.items()}
+    for title, variants in both_steps(backbone, batch, 1 if quick else 3, torch.device("cpu")).items():
+        seconds = {f"{title}, {backbone}, batch {batch}: {name}": step.seconds for name, step in variants.items()}
         plain, *ours = seconds
         seconds["the same in plain fp32"] = seconds[plain]
         whose = "stand-in for the published code, which is not run: `tests/reference.py`"
@@ -190,12 +207,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--compile", action="store_true", help="also both precisions with `compile: true`")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device: torch.device = options.device
     most = peak(device)
     print(f"{device_name(device)}: {most / 1e12:.1f} TFLOP/s of bfloat16 products")
-    for title, found in both_steps(options.batch, options.repeats, device).items():
+    for title, found in both_steps(
+        NAME, options.batch, options.repeats, device, "inductor" if options.compile else None
+    ).items():
         show(f"{title}, {NAME}, batch {options.batch}", found, most)
 
 

@@ -15,7 +15,7 @@ COLUMNS = ("what", "compared with", "ratio", "peak memory", "whose code that is"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One comparison, both sides measured in one run unless `whose` says `modelled`."""
+    """One comparison, both sides measured in one run unless it is modelled."""
 
     what: str
     against: str
@@ -29,6 +29,8 @@ class Row:
     """Where the row is a point of how a cost grows: what grows."""
     amount: float | None = None
     """How much of it."""
+    modelled: bool = False
+    """Arithmetic with constants; nothing of it was run."""
     peak_mb: float | None = None
     """Of the largest process of the benchmark that the row is from; put in when it ends."""
 
@@ -75,5 +77,6 @@ def markdown(rows: Sequence[Row]) -> str:
         if row.what == row.against:
             continue
         memory = "" if row.peak_mb is None else f"{row.peak_mb:,.0f} MB"
-        lines.append(f"| {row.what} | {row.against} | {row.ratio:.2f} | {memory} | {row.whose} |")
+        whose = f"modelled, not run: {row.whose}" if row.modelled else row.whose
+        lines.append(f"| {row.what} | {row.against} | {row.ratio:.2f} | {memory} | {whose} |")
     return "\n".join(lines)

@@ -342,18 +342,30 @@ def measured_here(tasks: int, steps: int, batch: int) -> Here:
 def rows(quick: bool = False) -> list[Row]:
     tasks, steps, batch = (2, 2, 2) if quick else (4, 4, 8)
     here = measured_here(tasks, steps, batch)
-    predicted = outer_step(here.costs, tasks, 2).seconds
-    two = f"outer step of {tasks} tasks on 2 workers"
+    measured = {1: here.one.step_s, 2: here.two.step_s}
+    predicted = {n: outer_step(here.costs, tasks, n).seconds for n in (1, 2, 4) if n <= tasks}
+    step = f"an outer step of {tasks} tasks on {{}} workers, per worker".format
     found = [
-        Row(what=two, against="1 worker", ratio=here.one.step_s / here.two.step_s, whose="own, Gloo on one machine"),
-        Row(what=two, against="the model's prediction", ratio=predicted / here.two.step_s, whose="own, measured"),
+        Row(
+            what=step(n),
+            against=step(1),
+            ratio=seconds[1] / seconds[n] / n,
+            whose="own, Gloo on one machine",
+            seconds=seconds[n],
+            curve="workers",
+            amount=n,
+            modelled=seconds is predicted,
+        )
+        for seconds in (measured, predicted)
+        for n in seconds
     ]
     return found + [
         Row(
-            what=f"outer step of {n} tasks on {n} GPUs",
-            against=f"{n} times one GPU",
+            what=f"an outer step of {n} tasks on {n} GPUs, per GPU",
+            against="an outer step of the same on one",
             ratio=efficiency(GPU, n, n),
-            whose="modelled: arithmetic with assumed constants, no GPU took part",
+            whose="constants of a GPU and a network are assumed",
+            modelled=True,
         )
         for n in CLUSTERS[1:]
     ]
