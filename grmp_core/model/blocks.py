@@ -9,7 +9,10 @@ MLP, and nothing of it depends on the image.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+import torch._functorch.config
 import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor, nn
@@ -83,3 +86,12 @@ def run_block_by_insertion(
     parts = [tokens_BND[:, :num_prefix_tokens], prompts_BVD, tokens_BND[:, num_prefix_tokens:]]
     output = block(torch.cat(parts, dim=1))
     return torch.cat([output[:, :num_prefix_tokens], output[:, num_prefix_tokens + len(prompts_VD) :]], dim=1)
+
+
+def compiled(block_function: Callable[..., Tensor], backend: str) -> Callable[..., Tensor]:
+    """`run_block` or `residual_block` by torch.compile: one graph for all blocks of a kind, since weights are inputs.
+
+    Its backward pass may run twice, for the two gradients of an adaptation step, but not be differentiated.
+    """
+    torch._functorch.config.donated_buffer = False  # else the first backward pass uses up what the second one needs
+    return torch.compile(block_function, backend=backend)

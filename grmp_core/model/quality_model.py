@@ -21,6 +21,7 @@ from grmp_core.errors import InputError
 from grmp_core.model import low_rank
 from grmp_core.model.adapting_parts import CALIBRATION, adapting_prefixes, block_prefixes, first_adapting_block
 from grmp_core.model.backbone import Backbone, dtype_of
+from grmp_core.model.blocks import compiled, residual_block, run_block
 from grmp_core.model.heads import make_head
 from grmp_core.model.prompts import FixedText, TextPrompt, VisualPrompt, num_visual_tokens
 from grmp_core.model.scene_words import SCENES
@@ -48,7 +49,8 @@ class QualityModel(nn.Module):
         precision: `fp32` or `bf16`, the type of the frozen weights and of all activations.
         seed: of the initial prompts.
         trainable: what few-shot adaptation will move; null where nothing adapts (pre-training, scoring).
-
+        compiler: backend of torch.compile for the blocks of both towers, such as `inductor`; null: none is compiled.
+            What it compiles cannot be differentiated twice.
         head: in the place of the image tower's pooling for the quality; scenes always have the pooling.
 
     Raises InputError for prompts or a head that do not fit the backbone.
@@ -66,6 +68,7 @@ class QualityModel(nn.Module):
         seed: int = 0,
         trainable: TrainableConfig | None = None,
         head: HeadConfig | None = None,
+        compiler: str | None = None,
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
@@ -74,6 +77,9 @@ class QualityModel(nn.Module):
         self.clip = backbone.clip
         self.vision_tower = open_vision_tower(backbone.clip)
         self.text_tower = open_text_tower(backbone.clip)
+        if compiler is not None:
+            self.vision_tower.run_block = compiled(run_block, compiler)
+            self.text_tower.residual_block = compiled(residual_block, compiler)
         self.text_prompt = TextPrompt(prompts, backbone.tokenize, self.text_tower, generator)
         self.scene_text = FixedText([SCENE_TEMPLATE.format(s) for s in SCENES], backbone.tokenize, self.text_tower)
         num_tokens = num_visual_tokens(prompts, self.vision_tower)

@@ -5,7 +5,7 @@ Shapes: K sentences, N tokens, D width of the tower, E joint embedding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import open_clip
@@ -19,6 +19,9 @@ from grmp_core.model.blocks import residual_block
 
 class TextTower:
     """The text side of an open_clip model, fed with token embeddings instead of token numbers."""
+
+    residual_block: Callable[..., Tensor] = staticmethod(residual_block)
+    """`blocks.residual_block`, or its compiled form."""
 
     def __init__(self, text: Any, prefix: str) -> None:
         self.text = text  # an open_clip CLIP or TextTransformer: both hold the same parts under the same names
@@ -45,7 +48,7 @@ class TextTower:
         tokens, mask = self._add_positions(embeddings_KND, token_ids_KN)
         for block in self.blocks:
             if isinstance(block, ResidualAttentionBlock):
-                tokens = residual_block(block, tokens, mask=self._mask_per_head(mask, block))
+                tokens = self.residual_block(block, tokens, mask=self._mask_per_head(mask, block))
             else:
                 tokens = block(tokens, attn_mask=mask)
         return self._finish(tokens, token_ids_KN)

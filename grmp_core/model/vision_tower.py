@@ -9,7 +9,7 @@ Shapes: B images, N tokens, V prompt tokens, P patches, L blocks, D width of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from open_clip.timm_model import TimmModel
@@ -23,6 +23,8 @@ class VisionTower:
     """open_clip's own VisionTransformer."""
 
     num_prefix_tokens = 1
+    run_block: Callable[..., Tensor] = staticmethod(run_block)
+    """`blocks.run_block`, or its compiled form."""
 
     def __init__(self, visual: VisionTransformer) -> None:
         self.visual = visual
@@ -39,7 +41,7 @@ class VisionTower:
         """Blocks start..stop (all that follow by default), block i looking at prompts_LVD[i]."""
         for index in range(start, len(self.blocks) if stop is None else stop):
             prompts_VD = None if prompts_LVD is None else prompts_LVD[index]
-            tokens_BND = run_block(self.blocks[index], tokens_BND, prompts_VD, self.num_prefix_tokens)
+            tokens_BND = self.run_block(self.blocks[index], tokens_BND, prompts_VD, self.num_prefix_tokens)
         return tokens_BND
 
     def finish(self, tokens_BND: Tensor) -> Tensor:

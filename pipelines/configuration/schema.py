@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, MinLen
 from pydantic import ConfigDict
 
+from grmp_core.errors import InputError
 from grmp_core.evaluation.protocol import ProtocolConfig
 from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.imaging.views import ViewConfig
@@ -48,6 +49,9 @@ class Config(Settings):
     precision: Literal["fp32", "bf16"] = "fp32"
     """Type of frozen weights and activations; what is learned is always float32. On a CPU without units for bf16 that
     takes many times as long as fp32; `grmp doctor` measures it."""
+    compile: bool = False
+    """Compile the blocks of both towers with torch.compile for pre-training and adaptation: every worker then starts
+    about a minute later. Results differ by rounding only, so runs go on with either. Not for `meta.algorithm: maml`."""
     wait_for_nodes_s: Annotated[float, Ge(0)] = 0
     """Seconds to wait for an autoscaler to bring the nodes that a workload needs; 0: those that are there must do."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -82,3 +86,15 @@ class Config(Settings):
     video: VideoConfig = field(default_factory=VideoConfig)
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.compile and self.meta.algorithm == "maml":
+            raise InputError(
+                "compile: what torch.compile makes cannot be differentiated twice, as maml needs: leave it off"
+            )
+
+    @property
+    def compiler(self) -> str | None:
+        """Backend of torch.compile; null: nothing is compiled."""
+        return "inductor" if self.compile else None

@@ -31,6 +31,7 @@ def adapting_model(config: Config, start: Bundle, device: torch.device) -> Quali
         seed=config.seed,
         trainable=config.adapt.trainable,
         head=config.adapt.head_config,
+        compiler=config.compiler,
     )
     model.put(start.parameters)
     return model.to(device)
@@ -39,7 +40,7 @@ def adapting_model(config: Config, start: Bundle, device: torch.device) -> Quali
 def process_model(config: Config, start: Bundle, device: torch.device) -> QualityModel:
     """`adapting_model`, made once a process: nothing that uses it changes it, and Ray uses processes again."""
     adapting = (config.adapt.trainable, config.adapt.head_config)
-    key = (start.digest, config.backbone, config.precision, config.seed, adapting, device)
+    key = (start.digest, config.backbone, config.precision, config.compiler, config.seed, adapting, device)
     if key not in _models:
         _models.clear()
         _models[key] = adapting_model(config, start, device)

@@ -117,7 +117,7 @@ def pretrain_prompts(config: Config) -> Pretraining:
 
 
 def pretraining_identity(config: Config, backbone: Backbone, data: str) -> Identity:
-    """Every setting and input that decides about the prompts. The number of workers and views are none of them."""
+    """Every setting and input that decides about the prompts. The number of workers, views and `compile` are none."""
     parts = {
         "seed": config.seed,
         "precision": config.precision,

@@ -62,8 +62,13 @@ def learn(
         must_save: asked by every worker after every outer step; the same answer on all makes one checkpoint more.
     """
     torch.set_num_threads(max(1, int(config.pretrain.cpus_per_worker)))  # sums depend on it, in their last bits
-    model = QualityModel(load_backbone(config.backbone), config.prompts, precision=config.precision, seed=config.seed)
-    model = model.to(device)
+    model = QualityModel(
+        load_backbone(config.backbone),
+        config.prompts,
+        precision=config.precision,
+        seed=config.seed,
+        compiler=config.compiler,
+    ).to(device)
     state, history = restored or (MetaState(0, model.prompt_parameters()), [])
     state = MetaState(state.step, _to(state.parameters, device), _to(state.drifted, device))
 

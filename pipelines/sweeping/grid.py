@@ -100,8 +100,8 @@ def largest_shots(trials: list[Trial]) -> Trial:
 def sweep_identity(config: Config, start: Bundle, target_fingerprint: str, protocol: Protocol) -> Identity:
     """Every setting and input that decides about the numbers of a trial with given lambda, shots and split.
 
-    adapt.qgr.strength is none of them, since a trial has its own lambda. Nor is sweep.cpus_per_trial: with another
-    number of threads, sums differ in their last bits only.
+    adapt.qgr.strength is none of them, since a trial has its own lambda. Nor are sweep.cpus_per_trial and `compile`:
+    with another number of threads, or compiled, sums differ in their last bits only.
     """
     parts: dict[str, object] = {
         "seed": config.seed,

@@ -70,7 +70,7 @@ def test_prompts_as_keys_and_values_equal_prompts_inserted_as_tokens(name, make_
         return logits, torch.autograd.grad(logits[:, 0].sum(), list(leaves.values()))
 
     fast_logits, fast_gradients = outcome()
-    monkeypatch.setattr(vision_tower, "run_block", run_block_by_insertion)
+    monkeypatch.setattr(vision_tower.VisionTower, "run_block", staticmethod(run_block_by_insertion))
     plain_logits, plain_gradients = outcome()
     torch.testing.assert_close(fast_logits, plain_logits, atol=1e-5, rtol=1e-5)
     for fast, plain in zip(fast_gradients, plain_gradients, strict=True):

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grmp_core.errors import InputError
+from grmp_core.learning.settings import MetaConfig
 from grmp_core.settings import PathText, bare_type, field_types, without_null
 from pipelines.configuration.field_help import field_docs
 from pipelines.configuration.loading import as_dict, config_of, load_config, with_settings
@@ -210,3 +211,11 @@ def test_keys_with_dots_of_a_free_section():
 def test_later_overrides_win_also_over_whole_sections():
     config = load_config(None, ["adapt.epochs=3", "adapt={epochs: 4, folds: 2}", "adapt.folds=5"])
     assert (config.adapt.epochs, config.adapt.folds) == (4, 5)
+
+
+def test_compiled_blocks_are_not_for_maml():
+    maml = MetaConfig(algorithm="maml", inner_optimizer="sgd")
+    with pytest.raises(InputError, match="differentiated twice"):
+        Config(compile=True, meta=maml)
+    assert Config(compile=True).compiler == "inductor"
+    assert Config(meta=maml).compiler is None

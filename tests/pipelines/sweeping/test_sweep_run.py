@@ -43,6 +43,7 @@ def test_only_what_decides_about_a_trial_is_in_the_identity():
     same = [
         adapting(qgr=QgrConfig(strength=1.0)),  # a trial has its own lambda
         dataclasses.replace(CONFIG, output="elsewhere"),
+        dataclasses.replace(CONFIG, compile=True),  # other sums in their last bits
         dataclasses.replace(CONFIG, sweep=SweepConfig(lambdas=(9.0,), shots=(7,), split_seeds=(5,), cpus_per_trial=2)),
         dataclasses.replace(CONFIG, backbone=BackboneConfig(checkpoint="/moved/weights.safetensors")),
     ]
