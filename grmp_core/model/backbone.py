@@ -81,6 +81,12 @@ def load_backbone(config: BackboneConfig, weights: Mapping[str, Tensor] | None =
     )
 
 
+def without_weights(name: str) -> nn.Module:
+    """The model of that name on torch's `meta` device: shapes, and nothing in memory."""
+    with _without_missing_weights_warning():
+        return open_clip.create_model(name, load_weights=False, device="meta")
+
+
 def hash_weights(model: nn.Module) -> str:
     """SHA-256 over names, shapes, and the float32 bytes of all floating tensors of `model`, as hex."""
     digest = hashlib.sha256()

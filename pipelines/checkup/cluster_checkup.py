@@ -8,23 +8,26 @@ run; `node_probe` gathers facts there, `verdicts` judges them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import open_clip
 import ray
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 
 from grmp_core.errors import InputError
 from grmp_core.storage import locate
 from pipelines.checkup import driver_checks, verdicts
-from pipelines.checkup.node_probe import Errand, compared_versions
+from pipelines.checkup.memory_needs import ModelShape, encoded_bytes, model_shape
+from pipelines.checkup.memory_verdicts import judge_encoded, judge_memory, processes_of
+from pipelines.checkup.node_probe import Errand, compared_versions, disk_of
 from pipelines.checkup.questions import ask_nodes, leave_mark, node
-from pipelines.checkup.verdicts import Finding
+from pipelines.checkup.verdicts import Answers, Finding, Node, NodeFacts
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.labelled_target import load_target
+from pipelines.few_shot.token_cache import TokenCache
 from pipelines.runtime.console import one_line, say
 from pipelines.runtime.environment import cluster_address
 from pipelines.runtime.ray_session import ray_session
@@ -97,6 +100,7 @@ def _cluster_findings(config: Config, answer_seconds: float, address: str | None
         with suppress(InputError, OSError):  # the line about storage says what is wrong there
             mark.delete()
     weights = " ".join(filter(None, [backbone.name, backbone.pretrained, backbone.checkpoint]))
+    memory, encoded, object_store = _memory_judges(config, nodes, answers)
     judges: dict[str, Callable[[], Finding]] = {
         "nodes": lambda: verdicts.judge_nodes(nodes),
         "token": lambda: verdicts.judge_authentication(address, nodes, is_token_auth_enabled()),
@@ -107,7 +111,9 @@ def _cluster_findings(config: Config, answer_seconds: float, address: str | None
         "weights": lambda: verdicts.judge_weights(answers, weights),
         "precision": lambda: verdicts.judge_precision(config, answers),
         "disk": lambda: verdicts.judge_disks(answers),
-        "object store": lambda: verdicts.judge_object_store(nodes, needed_object_store(config)),
+        "memory": memory,
+        "encoded target": encoded,
+        "object store": object_store,
         "resources": lambda: verdicts.judge_resources(config, nodes),
         "tracking": lambda: driver_checks.check_tracking(config, len(living)),
     }
@@ -116,15 +122,36 @@ def _cluster_findings(config: Config, answer_seconds: float, address: str | None
     return [checked(name, judge) for name, judge in judges.items()]
 
 
-def needed_object_store(config: Config) -> int | None:
-    """Bytes of the encoded target; null without a target, or where the shape of the backbone is not known."""
-    vision = (open_clip.get_model_config(config.backbone.name) or {}).get("vision_cfg", {})
-    if config.target.path is None or not vision.get("width") or not vision.get("patch_size"):
-        return None
-    tokens = (vision["image_size"] // vision["patch_size"]) ** 2 + 1
-    views = config.views.train_views + config.views.score_grid**2
-    images = load_target(config.target).table.num_rows
-    return verdicts.encoded_bytes(images, views, tokens, vision["width"], 2 if config.precision == "bf16" else 4)
+def _memory_judges(
+    config: Config, nodes: list[Node], answers: Answers
+) -> tuple[Callable[[], Finding], Callable[[], Finding], Callable[[], Finding]]:
+    """Of memory, of the encoded target's disk, and of the object store: what the model and the target ask for."""
+
+    @functools.cache
+    def shape() -> ModelShape:
+        return model_shape(config)
+
+    @functools.cache
+    def images() -> int | None:
+        return None if config.target.path is None else load_target(config.target).table.num_rows
+
+    def encoded() -> int | None:
+        """null without a target, or for a tower that has no tokens to keep"""
+        return encoded_bytes(shape(), config, images() or 0) or None
+
+    gpus = {
+        name: facts.gpu_bytes for name, facts in answers.items() if isinstance(facts, NodeFacts) and facts.gpu_bytes
+    }
+
+    def judge_cache() -> Finding:
+        cache = TokenCache(config.target.encoded, config.target.encoded_gb * 1e9)
+        return judge_encoded(encoded(), disk_of(cache.folder, of_ray=False), cache.limit_bytes)
+
+    return (
+        lambda: judge_memory(processes_of(config, shape(), images() or 0), nodes, gpus),
+        judge_cache,
+        lambda: verdicts.judge_object_store(nodes, encoded()),
+    )
 
 
 def checked(check: str, judge: Callable[[], Finding]) -> Finding:

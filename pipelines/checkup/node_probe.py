@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ def visit(errand: Errand) -> NodeFacts:
         weights=weights_here(config.backbone),
         bf16_slowdown=bf16_slowdown() if config.precision == "bf16" else None,
         disks=tuple(_disks(output)),
+        gpu_bytes=gpu_bytes(),
     )
 
 
@@ -93,6 +95,23 @@ def bf16_slowdown() -> float:
     return _product_seconds(torch.bfloat16) / _product_seconds(torch.float32)
 
 
+def gpu_bytes() -> int | None:
+    """Memory of the smallest GPU of this machine, as its driver tells; null without one. Ray hides GPUs from workers
+    that ask for none, so torch does not see them here."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+    sizes = [int(line) << 20 for line in answer.stdout.split() if line.isdigit()]  # in MiB
+    return min(sizes, default=None)
+
+
+def disk_of(path: Path, *, of_ray: bool) -> Disk:
+    """The disk of a folder that may not exist yet."""
+    usage = shutil.disk_usage(existing(path))
+    return Disk(str(path), usage.free, usage.total, of_ray)
+
+
 def existing(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
     return next(folder for folder in (path, *path.parents) if folder.exists())
@@ -122,14 +141,9 @@ def _local_inputs(config: Config) -> list[str]:
 
 
 def _disks(output: Location) -> Iterator[Disk]:
-    yield _disk(Path(ray.get_runtime_context().get_temp_dir()), of_ray=True)
+    yield disk_of(Path(ray.get_runtime_context().get_temp_dir()), of_ray=True)
     if output.is_local:
-        yield _disk(existing(Path(output.path)), of_ray=False)
-
-
-def _disk(path: Path, *, of_ray: bool) -> Disk:
-    usage = shutil.disk_usage(path)
-    return Disk(str(path), usage.free, usage.total, of_ray)
+        yield disk_of(existing(Path(output.path)), of_ray=False)
 
 
 def _source_hash() -> str:

@@ -78,4 +78,5 @@ def node(entry: dict[str, Any]) -> Node:
         cpus=resources.get("CPU", 0),
         gpus=resources.get("GPU", 0),
         object_store_bytes=resources.get("object_store_memory", 0),
+        memory_bytes=resources.get("memory", 0),
     )

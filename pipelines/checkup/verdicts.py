@@ -43,6 +43,8 @@ class Node:
     cpus: float = 0
     gpus: float = 0
     object_store_bytes: float = 0
+    memory_bytes: float = 0
+    """That Ray gives to workers, beside the object store."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class NodeFacts:
     bf16_slowdown: float | None
     """Time of a matrix product in bfloat16 over that in float32, on the CPU; null: the configuration is in fp32."""
     disks: tuple[Disk, ...]
+    gpu_bytes: int | None = None
+    """Memory of the smallest GPU; null: there is none."""
 
 
 Answers = Mapping[str, NodeFacts | str]
@@ -82,7 +86,7 @@ def judge_nodes(nodes: Sequence[Node]) -> Finding:
     if not alive:
         return Finding("nodes", "fail", "Ray has no living node", "start the cluster again")
     if dead:
-        return Finding("nodes", "warn", f"{seen}; dead: {_some(dead)}", "start new ones if they are still needed")
+        return Finding("nodes", "warn", f"{seen}; dead: {some(dead)}", "start new ones if they are still needed")
     return Finding("nodes", "ok", seen)
 
 
@@ -91,7 +95,7 @@ def judge_answers(answers: Answers) -> Finding:
     silent = [f"{node}: {answer}" for node, answer in answers.items() if isinstance(answer, str)]
     if silent:
         fix = "install the same package (or image) on every node, or submit with --working-dir; see that node's Ray log"
-        return Finding("package", "fail", _some(silent), fix)
+        return Finding("package", "fail", some(silent), fix)
     return Finding("package", "ok", f"imported on {_count(len(answers), 'node')}")
 
 
@@ -105,7 +109,7 @@ def judge_versions(answers: Answers, here: Mapping[str, str]) -> Finding:
     ]
     if different:
         fix = "install the same versions everywhere (constraints.txt, or one image for all nodes)"
-        return Finding("versions", "fail", _some(different), fix)
+        return Finding("versions", "fail", some(different), fix)
     return Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in here.items()))
 
 
@@ -117,10 +121,10 @@ def judge_storage(answers: Answers, output: str, is_local: bool, problem_here: s
     broken = [f"{node}: {f.storage_problem}" for node, f in facts.items() if f.storage_problem]
     if broken:
         fix = "give every node the same address (AWS_ENDPOINT_URL) and credentials" if not is_local else _SHARED
-        return Finding("storage", "fail", _some(broken), fix)
+        return Finding("storage", "fail", some(broken), fix)
     apart = [node for node, f in facts.items() if not f.sees_output]
     if apart:
-        return Finding("storage", "fail", f"{output} is another folder on {_some(apart)}", _SHARED)
+        return Finding("storage", "fail", f"{output} is another folder on {some(apart)}", _SHARED)
     done = f"{output} written, read and deleted from {_count(len(facts), 'node')}"
     if is_local and len(answers) > 1:
         return Finding("storage", "warn", f"{done}; a local path that the nodes seem to share", _SHARED)
@@ -132,7 +136,7 @@ def judge_paths(answers: Answers) -> Finding:
     absent = [f"{node}: {path}" for node, f in _answered(answers).items() for path in f.absent_paths]
     if absent:
         fix = "correct the path in the configuration, or put the files where every node sees them"
-        return Finding("inputs", "fail", _some(absent), fix)
+        return Finding("inputs", "fail", some(absent), fix)
     return Finding("inputs", "ok", "every node has the files that the configuration names")
 
 
@@ -140,7 +144,7 @@ def judge_weights(answers: Answers, backbone: str) -> Finding:
     absent = [node for node, f in _answered(answers).items() if f.weights == "absent"]
     if absent:
         fix = "load them once there with network, or set backbone.checkpoint to a file that all nodes see"
-        return Finding("weights", "warn", f"{backbone}: not in the cache of {_some(absent)}; each downloads them", fix)
+        return Finding("weights", "warn", f"{backbone}: not in the cache of {some(absent)}; each downloads them", fix)
     if any(f.weights == "embedded" for f in _answered(answers).values()):
         return Finding("weights", "ok", f"{backbone} is embedded")
     return Finding("weights", "ok", f"{backbone} present")
@@ -153,7 +157,7 @@ def judge_precision(config: Config, answers: Answers) -> Finding:
     slow = {node: slowdown for node, slowdown in slowdowns.items() if slowdown > LITTLE_SLOWDOWN}
     if slow and min(gpus) == 0:
         times = [f"{node}: {slowdown:.0f} times as long" for node, slowdown in slow.items()]
-        return Finding("precision", "warn", f"products in bf16, against fp32: {_some(times)}", "set precision: fp32")
+        return Finding("precision", "warn", f"products in bf16, against fp32: {some(times)}", "set precision: fp32")
     return Finding("precision", "ok", config.precision)
 
 
@@ -162,29 +166,24 @@ def judge_disks(answers: Answers) -> Finding:
     full = [_space(node, d) for node, d in disks if d.of_ray and d.free_bytes <= (1 - RAY_DISK_LIMIT) * d.total_bytes]
     if full:
         fix = "free space, or start Ray with a --temp-dir on another disk"
-        return Finding("disk", "fail", f"too full for Ray, which wants {1 - RAY_DISK_LIMIT:.0%}: {_some(full)}", fix)
+        return Finding("disk", "fail", f"too full for Ray, which wants {1 - RAY_DISK_LIMIT:.0%}: {some(full)}", fix)
     little = [_space(node, d) for node, d in disks if d.free_bytes < LITTLE_DISK_BYTES]
     if little:
-        return Finding("disk", "warn", f"little left: {_some(little)}", "free space before a long run")
+        return Finding("disk", "warn", f"little left: {some(little)}", "free space before a long run")
     least = min(disks, key=lambda pair: pair[1].free_bytes, default=None)
     return Finding("disk", "ok", f"least free: {_space(*least)}" if least else "no local disk takes part")
 
 
-def encoded_bytes(images: int, views: int, tokens: int, width: int, bytes_per_value: int) -> int:
-    """Of a target as all trials of a sweep share it: every view's tokens in front of the first adapting block."""
-    return images * views * tokens * width * bytes_per_value
-
-
 def judge_object_store(nodes: Sequence[Node], needed_bytes: int | None) -> Finding:
-    """A node holds the target twice while it is put together."""
+    """A cluster of several machines gets the encoded target through it; a node holds it twice meanwhile."""
     least = min((n.object_store_bytes for n in nodes if n.alive), default=0)
-    have = f"at least {_size(least)} a node"
+    have = f"at least {size_text(least)} a node"
     if needed_bytes is None:
         return Finding("object store", "ok", f"{have}; no target to compare with")
     if 2 * needed_bytes > least:
         fix = "raise --object-store-memory of `ray start`, or lower views.train_views; Ray spills to disk meanwhile"
-        return Finding("object store", "warn", f"{have}, a sweep wants {_size(2 * needed_bytes)}", fix)
-    return Finding("object store", "ok", f"{have}, a sweep wants {_size(2 * needed_bytes)}")
+        return Finding("object store", "warn", f"{have}, a sweep wants {size_text(2 * needed_bytes)}", fix)
+    return Finding("object store", "ok", f"{have}, a sweep wants {size_text(2 * needed_bytes)}")
 
 
 def judge_resources(config: Config, nodes: Sequence[Node]) -> Finding:
@@ -196,16 +195,16 @@ def judge_resources(config: Config, nodes: Sequence[Node]) -> Finding:
         ("score", 1, 1.0, config.score.gpus_per_worker),
     ]
     lacking = [
-        f"{name} wants {_count(copies, 'process')} of {cpus:g} CPUs and {gpus:g} GPUs, {fitting} fit"
+        f"{name} wants {_count(copies, 'process')} of {cpus:g} CPUs and {gpus:g} GPUs, {room} fit"
         for name, copies, cpus, gpus in wants
-        if (fitting := sum(_fitting(node, cpus, gpus) for node in alive)) < copies
+        if (room := sum(fitting(node, cpus, gpus) for node in alive)) < copies
     ]
     cpus = sum(n.cpus for n in alive)
     if config.pretrain.episodes == "stream" and config.pretrain.workers * config.pretrain.cpus_per_worker >= cpus > 0:
         lacking.append("pretrain leaves no CPU to make tasks, which pretrain.episodes=stream needs")
     if lacking:
         fix = "lower pretrain.workers, or cpus/gpus per worker or trial; or add nodes"
-        return Finding("resources", "fail", _some(lacking), fix)
+        return Finding("resources", "fail", some(lacking), fix)
     return Finding("resources", "ok", "the cluster has the CPUs and GPUs that the configuration asks for")
 
 
@@ -228,7 +227,7 @@ def _answered(answers: Answers) -> dict[str, NodeFacts]:
     return {node: answer for node, answer in answers.items() if not isinstance(answer, str)}
 
 
-def _fitting(node: Node, cpus: float, gpus: float) -> int:
+def fitting(node: Node, cpus: float, gpus: float) -> int:
     """Processes of this size that a node holds; many when they ask for nothing."""
     room = [have / want for have, want in ((node.cpus, cpus), (node.gpus, gpus)) if want > 0]
     return int(min(room) + 1e-9) if room else 1_000_000
@@ -241,16 +240,16 @@ def _is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
-def _some(items: Sequence[str]) -> str:
+def some(items: Sequence[str]) -> str:
     more = f" and {len(items) - SHOWN_NODES} more" if len(items) > SHOWN_NODES else ""
     return "; ".join(items[:SHOWN_NODES]) + more
 
 
 def _space(node: str, disk: Disk) -> str:
-    return f"{node} {disk.path} {_size(disk.free_bytes)} of {_size(disk.total_bytes)} free"
+    return f"{node} {disk.path} {size_text(disk.free_bytes)} of {size_text(disk.total_bytes)} free"
 
 
-def _size(num_bytes: float) -> str:
+def size_text(num_bytes: float) -> str:
     return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"
 
 

@@ -119,10 +119,6 @@ def test_many_nodes_with_the_same_trouble_are_one_short_line():
     assert len(finding.message) < 120
 
 
-def test_a_target_in_the_object_store():
-    assert verdicts.encoded_bytes(images=1000, views=8, tokens=197, width=768, bytes_per_value=2) == 2_420_736_000
-
-
 def test_only_a_failed_check_fails_the_checkup():
     warned = cluster_checkup.Checkup((Finding("a", "ok", "fine"), Finding("b", "warn", "odd", "look")))
     failed = cluster_checkup.Checkup((*warned.findings, Finding("c", "fail", "broken", "repair")))
