@@ -20,7 +20,7 @@ from torch import Tensor
 from grmp_core.continual.pair_losses import pair_distillation_loss
 from grmp_core.errors import NonFiniteLossError
 from grmp_core.evaluation.splits import validation_folds
-from grmp_core.learning.calibration import fit_calibration
+from grmp_core.learning.calibration import fit_calibration, within_bounds
 from grmp_core.learning.cross_fitting import best_epoch, cross_fitted, held_out_srcc
 from grmp_core.learning.gradient_projection import regularize
 from grmp_core.learning.labelled_views import LabelledViews, TokenRows
@@ -215,7 +215,7 @@ class AdaptationBatch:
 def adaptation_step(
     model: QualityModel, parameters: Parameters, batch: AdaptationBatch, config: AdaptConfig
 ) -> tuple[Parameters, tuple[float, float, float, float]]:
-    """One SGD step on the regularized quality gradient.
+    """One SGD step on the regularized quality gradient; the calibration's scale stays within `SCALE_BOUNDS`.
 
     Both gradients come from one forward pass. -> (new parameters, (quality loss, semantic loss, angle, share)).
     """
@@ -288,7 +288,10 @@ def _check_finite(loss: Tensor, semantic: float, gradients: Parameters) -> None:
 @torch.no_grad()
 def _sgd_step(parameters: Parameters, gradients: Parameters, config: AdaptConfig) -> Parameters:
     keep = 1 - config.lr * config.weight_decay
-    return {name: torch.add(tensor * keep, gradients[name], alpha=-config.lr) for name, tensor in parameters.items()}
+    stepped = {name: torch.add(tensor * keep, gradients[name], alpha=-config.lr) for name, tensor in parameters.items()}
+    if CALIBRATION in stepped:
+        stepped[CALIBRATION] = within_bounds(stepped[CALIBRATION])
+    return stepped
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -11,6 +11,7 @@ import torch
 
 from grmp_core.errors import InputError, NonFiniteLossError
 from grmp_core.learning import few_shot as module
+from grmp_core.learning.calibration import SCALE_BOUNDS
 from grmp_core.learning.few_shot import (
     AdaptationBatch,
     adapt,
@@ -252,6 +253,24 @@ def test_a_calibrated_adaptation_starts_at_the_labels_mean_and_keeps_the_order(m
     predictor = Predictor(model, {**prompts, **result.parameters})
     scored = torch.stack([predictor(torch.from_numpy(v)).mean() for v in images(12, 3)])
     torch.testing.assert_close(scored, expected, rtol=0, atol=1e-5)
+
+
+def test_no_label_turns_the_calibrated_order_around(make_backbone):
+    """Labels in the opposite order of the start's scores: plain descent would make the calibration's scale negative."""
+    trainable = dataclasses.replace(TRAINABLE, calibration=True)
+    model = QualityModel(make_backbone(), PROMPTS, trainable=trainable)
+    prompts = model.prompt_parameters()
+    ids = [f"ref{i}" for i in range(12)]
+    views = prepare_views(model, prompts, images(12, 1), images(12, 1), np.zeros(12), ids)
+    start = model.adaptable_parameters(prompts)
+    scores_N = predict_quality(model, start, views.score_tokens_NGTD)
+    views = dataclasses.replace(views, quality_N=1 - scores_N.argsort().argsort() / 11)
+    batch, config = whole_batch(views), AdaptConfig(lr=1e-3, loss="concordance", qgr=QgrConfig(strength=0.0))
+    slope = (start[CALIBRATION] - adaptation_step(model, start, batch, config)[0][CALIBRATION])[0] / config.lr
+    assert slope > 0
+    far = dataclasses.replace(config, lr=float(2 / slope))
+    stepped, _ = adaptation_step(model, start, batch, far)
+    assert stepped[CALIBRATION][0] == pytest.approx(SCALE_BOUNDS[0])
 
 
 def test_a_validation_that_is_given_is_not_done_again(make_backbone, monkeypatch):
