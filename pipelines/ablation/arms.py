@@ -15,6 +15,7 @@ from grmp_core.model.backbone import load_backbone
 from grmp_core.model.bundle import Bundle
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.storage import locate
+from pipelines.ablation.pyiqa_metrics import PREFIX, check_metrics
 from pipelines.configuration.loading import LAMBDA, as_dict, with_settings
 from pipelines.configuration.schema import Config
 from pipelines.configuration.sweeping import ArmConfig
@@ -93,14 +94,17 @@ def optional_arms(config: Config) -> dict[str, ArmConfig]:
 def chosen_arms(config: Config) -> dict[str, ArmConfig]:
     """The arms of `ablate.arms` in that order, or all but the optional ones.
 
-    InputError for a name that no arm has, for QGR without a lambda above 0 to take, and for an ensemble of one draw.
+    InputError for a name that no arm has, for QGR without a lambda above 0 to take, for an ensemble of one draw, and as
+    of `check_metrics`.
     """
     usual = standard_arms(config) | config.ablate.define
-    known = optional_arms(config) | usual
     names = config.ablate.arms or tuple(usual)
+    metrics = {name: ArmConfig(metric=name.removeprefix(PREFIX)) for name in names if name.startswith(PREFIX)}
+    known = metrics | optional_arms(config) | usual
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"ablate.arms: there is no arm '{unknown[0]}'; arms are {', '.join(known)}")
     chosen = {name: known[name] for name in names}
+    check_metrics(arm.metric for arm in chosen.values() if arm.metric is not None)
     if any(arm.regularized for arm in chosen.values()) and not any(value > 0 for value in config.sweep.lambdas):
         raise InputError("an ablation compares lambda 0 with larger ones: give sweep.lambdas a value above 0")
     for name, arm in chosen.items():
@@ -127,7 +131,7 @@ def sweeps_of(config: Config, arms: Mapping[str, ArmConfig]) -> list[SweepArms]:
     settled: dict[tuple[str, str], Config] = {}
     ensembles = frozenset(name for name, arm in arms.items() if arm.ensemble)
     for name, arm in arms.items():
-        if arm.baseline is not None:
+        if not arm.adapts:
             continue
         own = with_settings(config, arm.settings)
         key = (arm.start, _changes(config, own))

@@ -1,4 +1,4 @@
-"""Baselines without adaptation: the score without a label, and regression on fixed features of the images."""
+"""Baselines without adaptation: scores without a label, and regression on fixed features of the images."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from grmp_core.model.features import image_features
 from grmp_core.model.joint_prompts import JointPrompts
 from grmp_core.model.zero_shot import zero_shot_quality
 from pipelines.ablation.predictions import PREDICTIONS
+from pipelines.ablation.pyiqa_metrics import PREFIX, PyiqaMetric
 from pipelines.configuration.schema import Config
 from pipelines.configuration.sweeping import ArmConfig
 from pipelines.few_shot.labelled_target import bad_rows, check_rejects
@@ -47,22 +48,24 @@ def baseline_predictions(
         The predictions; and the unreadable images with reasons, which the sweeps skip as well.
 
     Raises:
-        InputError: too many images cannot be read, or BRISQUE is undefined on one of them.
+        InputError: too many images cannot be read, or BRISQUE or a metric of pyiqa is undefined on one of them.
     """
-    baselines = {name: arm.baseline for name, arm in arms.items() if arm.baseline is not None}
+    baselines = {name: arm.baseline or f"{PREFIX}{arm.metric}" for name, arm in arms.items() if not arm.adapts}
     if not baselines:
         return PREDICTIONS.frame([]), []
-    extra = _ASKED_FOR & set(baselines.values())
+    extra = {name for name in baselines.values() if name in _ASKED_FOR or name.startswith(PREFIX)}
     measured = _measure(config, target.image_paths, extra)
     rejected = [{"path": row["path"], "reason": row["error"]} for row in measured if row["error"]]
     check_rejects(config.target, len(measured), rejected, bad_rows(target))
     for row in measured:
         if row["unfit"]:  # the sweep uses it, so the baselines must not skip it
-            raise InputError(f"{row['path']}: {row['unfit']}; leave BRISQUE ridge out of ablate.arms")
+            raise InputError(f"{row['path']}: {row['unfit']}; leave that arm out of ablate.arms")
     good = [row["row"] for row in measured if not row["error"]]
-    known = [name for name in _MEASURES if name in extra or name not in _ASKED_FOR]
+    known = [*(name for name in _MEASURES if name not in _ASKED_FOR), *sorted(extra)]
     values = {name: np.stack([measured[i][name] for i in good]) for name in known}
     values |= {name: np.asarray(target.score_range.to_mos(values[name])) for name in _QUALITIES if name in values}
+    sign = 1 if target.score_range.higher_is_better else -1
+    values |= {name: sign * values[name] for name in extra if name.startswith(PREFIX)}
     weights = None if target.weights is None else target.weights[good]
     protocol = target_protocol(config, target).take(good)
     paths = np.array([target.image_paths[i] for i in good])
@@ -101,8 +104,8 @@ class _Images:
         base, pooled = self.values["no_label"], self.values["pooled"]
         if baseline == "no label":
             return base[test]
-        if baseline == _LIQE:
-            return self.values[_LIQE][test]
+        if baseline == _LIQE or baseline.startswith(PREFIX):
+            return self.values[baseline][test]
         weights = None if self.weights is None else self.weights[labelled]
         if baseline == "residual":
             known = (pooled[labelled], base[labelled], self.mos[labelled])
@@ -117,8 +120,8 @@ class _Images:
 
 
 def _measure(config: Config, paths: list[str], extra: Set[str]) -> list[dict[str, Any]]:
-    """Statistics and features of every image, in order; `error` where it cannot be read, `unfit` where BRISQUE is
-    undefined on it."""
+    """Statistics and features of every image, in order; `error` where it cannot be read, `unfit` where BRISQUE or a
+    metric of pyiqa is undefined on it."""
     rows = [{"row": i, "path": path} for i, path in enumerate(paths)]
     pool = int(ray.cluster_resources()["CPU"])
     described = (
@@ -135,7 +138,7 @@ def _measure(config: Config, paths: list[str], extra: Set[str]) -> list[dict[str
 
 class _Measure:
     """A Ray Data worker; -> image-tower features of an image and its score without a label, averaged over its views;
-    and of `extra` BRISQUE's statistics and the score by joint prompts."""
+    and of `extra` BRISQUE's statistics, the score by joint prompts, and metrics of pyiqa."""
 
     def __init__(self, config: Config, extra: Set[str]) -> None:
         torch.set_num_threads(1)
@@ -147,9 +150,16 @@ class _Measure:
         if config.precision == "bf16":
             self.backbone.clip.bfloat16()
         self.joint_prompts = JointPrompts.of(self.backbone) if _LIQE in extra else None
+        self.metrics = {name: PyiqaMetric(name.removeprefix(PREFIX)) for name in extra if name.startswith(PREFIX)}
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        empty = {"row": row["row"], "path": row["path"], "error": "", "unfit": "", **dict.fromkeys(_MEASURES)}
+        empty = {
+            "row": row["row"],
+            "path": row["path"],
+            "error": "",
+            "unfit": "",
+            **dict.fromkeys([*_MEASURES, *self.metrics]),
+        }
         try:
             image = read_image(image_bytes(row["path"]), self.limits)
             views = whole_grid(scoring_views(image, self.views, self.backbone.image_size_px), self.views)
@@ -157,6 +167,7 @@ class _Measure:
             return {**empty, "error": error.reason}
         try:
             statistics = brisque_features(image) if self.with_brisque else None
+            scores = {name: metric(image) for name, metric in self.metrics.items()}
         except InputError as error:
             return {**empty, "unfit": str(error)}
         features = image_features(self.backbone, [views])
@@ -166,4 +177,5 @@ class _Measure:
             "no_label": float(zero_shot_quality(self.backbone, features.unit_NE, self.phrases).mean()),
             _BRISQUE: statistics,
             _LIQE: self.joint_prompts.quality(features.unit_NE) if self.joint_prompts else None,
+            **scores,
         }

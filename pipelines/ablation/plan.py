@@ -56,7 +56,7 @@ class Plan:
 def plan_ablation(target: LabelledSet, arms: Mapping[str, ArmConfig], sweeps: Sequence[SweepArms]) -> Plan:
     """Count the trials, and time a step of each sweep on a few images of the target. InputError as of the sweeps."""
     rows = []
-    if baselines := [name for name, arm in arms.items() if arm.baseline is not None]:
+    if baselines := [name for name, arm in arms.items() if not arm.adapts]:
         rows.append({"arms": ", ".join(baselines), "trials": 0, "CPU hours": 0.0})
     for sweep in sweeps:
         trials = plan_trials(sweep.config, target_protocol(sweep.config, target))

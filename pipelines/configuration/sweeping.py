@@ -70,13 +70,15 @@ class SweepConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ArmConfig(Settings):
-    """One method of a comparison."""
+    """One method of a comparison: a baseline, a metric, or else an adaptation."""
 
     baseline: Literal["no label", "liqe prompts", "brisque", "features", "residual", "scenes", "kernel"] | None = None
     """Without adaptation. Two that read no label: the backbone's own score by an antonym pair, and by LIQE's joint
     prompts of scene, distortion and grade. Ridge regression on BRISQUE's statistics, on the backbone's features, or on
     these for what the score without a label leaves, also with the scene (protocol.scenes) as a covariate; kernel
-    regression on the features. null: adaptation."""
+    regression on the features. null: adaptation, or a metric."""
+    metric: Text | None = None
+    """A no-reference metric of the package pyiqa, by its name there, in the place of a baseline. It reads no label."""
     start: Text = "random"
     """Prompts that adaptation starts from: `random`, or a name of ablate.pretrained."""
     regularized: bool = False
@@ -86,6 +88,10 @@ class ArmConfig(Settings):
     knows the labels of all these draws, more than an arm beside it."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Keys of the configuration that this arm sets, such as {adapt.trainable.vision_blocks: 4}."""
+
+    @property
+    def adapts(self) -> bool:
+        return self.baseline is None and self.metric is None
 
 
 @dataclass(frozen=True, kw_only=True)

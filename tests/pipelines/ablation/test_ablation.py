@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import cv2
@@ -109,6 +110,70 @@ def test_baselines_see_the_images_of_the_sweep(tmp_path, monkeypatch):
     assert list(srcc.index) == list(arms.BASELINES)
     assert srcc["BRISQUE ridge"] > 0.7  # the pictures differ in noise alone
     assert np.isfinite(srcc).all()
+
+
+PYIQA = """
+class Metric:
+    def __init__(self, name):
+        self.lower_better = name == "noise"
+
+    def __call__(self, images):
+        assert images.shape[:2] == (1, 3) and 0 <= images.min() and images.max() <= 1
+        spread = (images - images.mean()).abs().mean()
+        return spread if self.lower_better else spread / 0
+
+
+def list_models(metric_mode=None):
+    assert metric_mode == "NR"
+    return ["noise", "endless"]
+
+
+def create_metric(name, device):
+    return Metric(name)
+"""
+"""A stand-in for the package pyiqa: `noise` falls with quality, `endless` is infinite."""
+
+
+@pytest.fixture
+def pyiqa(tmp_path, monkeypatch):
+    (tmp_path / "pyiqa.py").write_text(PYIQA)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("pyiqa", None)
+
+
+def with_arms(config, *names):
+    return dataclasses.replace(config, ablate=dataclasses.replace(config.ablate, arms=names))
+
+
+def test_a_metric_of_pyiqa_is_an_arm_whose_scores_rise_with_quality(tmp_path, monkeypatch, pyiqa):
+    config = with_arms(small_config(tmp_path, noisy_folder(tmp_path / "target")), "pyiqa noise")
+    chosen = arms.chosen_arms(config)
+    assert not arms.sweeps_of(config, chosen)
+    worker = baselines._Measure(config, {"pyiqa noise"})
+    monkeypatch.setattr(
+        baselines,
+        "_measure",
+        lambda _, paths, extra: [worker({"row": r, "path": path}) for r, path in enumerate(paths)],
+    )
+    target = load_target(config.target)
+    srcc = results_of(baselines.baseline_predictions(config, target, chosen)[0]).set_index("method")["srcc"]
+    assert srcc["pyiqa noise"] > 0.9  # the pictures differ in noise alone
+
+
+def test_a_metric_that_is_not_there_or_gives_no_number_is_one_line(tmp_path, pyiqa):
+    config = small_config(tmp_path, noisy_folder(tmp_path / "target", count=8))
+    with pytest.raises(InputError, match="no-reference metric 'nose'; there are noise"):
+        arms.chosen_arms(with_arms(config, "pyiqa nose"))
+    row = baselines._Measure(config, {"pyiqa endless"})({"row": 0, "path": str(tmp_path / "target" / "0.png")})
+    assert row["unfit"] == "pyiqa's endless gives inf"
+
+
+def test_without_pyiqa_its_arms_say_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    config = small_config(tmp_path, noisy_folder(tmp_path / "target", count=8))
+    with pytest.raises(InputError, match=r"'pyiqa musiq' needs the package pyiqa.*pip install pyiqa"):
+        arms.chosen_arms(with_arms(config, "pyiqa musiq"))
 
 
 def test_scenes_bring_a_covariate_and_a_second_table(tmp_path, monkeypatch):
