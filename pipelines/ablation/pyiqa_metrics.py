@@ -20,7 +20,7 @@ PREFIX = "pyiqa "
 
 
 class PyiqaMetric:
-    """A no-reference metric. InputError where pyiqa is missing, or has none of this name."""
+    """A no-reference metric. InputError where pyiqa is missing, has none of this name, or cannot fetch its weights."""
 
     def __init__(self, name: str) -> None:
         pyiqa = _pyiqa(name)
@@ -32,7 +32,13 @@ class PyiqaMetric:
                 "python -c 'import pyiqa; print(pyiqa.list_models(metric_mode=\"NR\"))'"
             )
         self.name = name
-        self.metric = pyiqa.create_metric(name, device=torch.device("cpu"))
+        try:
+            self.metric = pyiqa.create_metric(name, device=torch.device("cpu"))
+        except (OSError, ImportError) as error:
+            raise InputError(
+                f"pyiqa cannot make its metric '{name}' ({error}); make it once where there is a network and what it "
+                "imports, or leave the arm out"
+            ) from error
 
     @torch.no_grad()
     def __call__(self, image_HW3: np.ndarray) -> float:

@@ -125,10 +125,12 @@ class Metric:
 
 def list_models(metric_mode=None):
     assert metric_mode == "NR"
-    return ["noise", "endless"]
+    return ["noise", "endless", "far"]
 
 
 def create_metric(name, device):
+    if name == "far":
+        raise OSError("no network")
     return Metric(name)
 """
 """A stand-in for the package pyiqa: `noise` falls with quality, `endless` is infinite."""
@@ -165,6 +167,8 @@ def test_a_metric_that_is_not_there_or_gives_no_number_is_one_line(tmp_path, pyi
     config = small_config(tmp_path, noisy_folder(tmp_path / "target", count=8))
     with pytest.raises(InputError, match="no-reference metric 'nose'; there are noise"):
         arms.chosen_arms(with_arms(config, "pyiqa nose"))
+    with pytest.raises(InputError, match=r"cannot make its metric 'far' \(no network\)"):
+        arms.chosen_arms(with_arms(config, "pyiqa far"))
     row = baselines._Measure(config, {"pyiqa endless"})({"row": 0, "path": str(tmp_path / "target" / "0.png")})
     assert row["unfit"] == "pyiqa's endless gives inf"
 
