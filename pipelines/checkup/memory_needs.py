@@ -181,7 +181,7 @@ def few_shot_trial(shape: ModelShape, config: Config, shots: int, tests: int) ->
     test images are copied whole.
     """
     state = adapting_values(shape, config) * (8 * FLOAT32 + value_bytes(config))
-    active = shape.values * value_bytes(config) + state
+    active: float = shape.values * value_bytes(config) + state
     active += max(adaptation_activations(shape, config), forward_bytes(shape, SCORED_AT_ONCE, config))
     if config.sweep.gpus_per_trial > 0:
         score = config.views.score_grid**2

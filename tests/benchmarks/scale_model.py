@@ -344,13 +344,13 @@ def rows(quick: bool = False) -> list[Row]:
     here = measured_here(tasks, steps, batch)
     measured = {1: here.one.step_s, 2: here.two.step_s}
     predicted = {n: outer_step(here.costs, tasks, n).seconds for n in (1, 2, 4) if n <= tasks}
-    step = f"an outer step of {tasks} tasks on {{}} workers, per worker".format
+    step = f"an outer step of {tasks} tasks on {{}} worker(s), per worker".format
     found = [
         Row(
             what=step(n),
             against=step(1),
             ratio=seconds[1] / seconds[n] / n,
-            whose="own, Gloo on one machine",
+            whose="constants measured in this run" if seconds is predicted else "own, Gloo on one machine",
             seconds=seconds[n],
             curve="workers",
             amount=n,
