@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch._functorch.config
 import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor, nn
@@ -88,10 +87,19 @@ def run_block_by_insertion(
     return torch.cat([output[:, :num_prefix_tokens], output[:, num_prefix_tokens + len(prompts_VD) :]], dim=1)
 
 
+GRAPHS = 64
+"""Compiled forms of a block that a process may have: with and without gradients, of what learns, of sizes of a batch.
+After torch's own limit, 8, further ones would run as they are, with a warning only."""
+
+
 def compiled(block_function: Callable[..., Tensor], backend: str) -> Callable[..., Tensor]:
     """`run_block` or `residual_block` by torch.compile: one graph for all blocks of a kind, since weights are inputs.
 
     Its backward pass may run twice, for the two gradients of an adaptation step, but not be differentiated.
     """
+    import torch._dynamo.config  # imports much, and only this switch needs it
+    import torch._functorch.config
+
     torch._functorch.config.donated_buffer = False  # else the first backward pass uses up what the second one needs
+    torch._dynamo.config.recompile_limit = GRAPHS
     return torch.compile(block_function, backend=backend)

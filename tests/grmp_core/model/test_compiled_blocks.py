@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch._dynamo.config
+import torch._functorch.config
 
 from grmp_core.learning.few_shot import AdaptationBatch, adaptation_step, predict_quality
 from grmp_core.learning.labelled_views import prepare_views
@@ -27,14 +29,14 @@ CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
 @pytest.fixture
 def both(make_backbone):
-    """The same model without and with compiled blocks."""
+    """The same model without and with compiled blocks; the settings of torch.compile are as before afterwards."""
+    trainable, compilers = TrainableConfig(vision_blocks=1, text_blocks=1), (None, "aot_eager")
     torch.compiler.reset()
-    trainable = TrainableConfig(vision_blocks=1, text_blocks=1)
-    compilers = (None, "aot_eager")
-    yield [
-        QualityModel(make_backbone(), PromptConfig(visual_tokens=3), trainable=trainable, compiler=compiler)
-        for compiler in compilers
-    ]
+    with torch._dynamo.config.patch(recompile_limit=8), torch._functorch.config.patch(donated_buffer=True):
+        yield [
+            QualityModel(make_backbone(), PromptConfig(visual_tokens=3), trainable=trainable, compiler=compiler)
+            for compiler in compilers
+        ]
     torch.compiler.reset()
 
 
