@@ -91,7 +91,7 @@ def rows(quick: bool = False) -> list[Row]:
     images = 5 * len(task_names(config)) * references
     return [
         Row(
-            what=f"a task store of {images} images by {way}, CPU time",
+            what=f"a task store of {images} images, {way}, CPU time",
             against="a bare loop",
             ratio=float(medians["bare loop"][1] / times[1]),
             whose="own loop, of the cost that Ray Data adds",
