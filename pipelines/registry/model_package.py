@@ -90,7 +90,7 @@ def model_config(config: Config) -> dict[str, Any]:
 
 
 def signature(bundle: Bundle) -> ModelSignature:
-    numbers = ("quality", "mos_scale_score", "quality_low", "quality_high", "score_low", "score_high")
+    numbers = ("quality", "mos_scale_score", "quality_low", "quality_high", "score_low", "score_high", "distance")
     spread = [ColSpec("double", "spread", required=False)] if WEIGHTS in bundle.parameters else []
     outputs: list[ColSpec | TensorSpec] = [
         *(ColSpec("double", name, required=False) for name in numbers),

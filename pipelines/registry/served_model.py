@@ -39,8 +39,8 @@ class ServedModel(PythonModel):
 
     Output, row by row: `quality` in [0, 1], 1 best; `mos_scale_score` on the target's own scale; `quality_low`,
     `quality_high`, `score_low` and `score_high`, the ends of the interval; `unlike`, whether the image is unlike those
-    that the model knows; `error`; and of an ensemble `spread`, how far its members are apart. A row that cannot be
-    scored has null scores and says why; the other rows are not affected.
+    that the model knows; `distance`, how far it is from them; `error`; and of an ensemble `spread`, how far its members
+    are apart. A row that cannot be scored has null scores and says why; the other rows are not affected.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -87,7 +87,7 @@ class ServedModel(PythonModel):
 
 
 def _frame(scores: list[Score], index: pd.Index) -> pd.DataFrame:
-    names = [field.name for field in dataclasses.fields(Score) if field.name not in ("notes", "spread", "distance")]
+    names = [field.name for field in dataclasses.fields(Score) if field.name not in ("notes", "spread")]
     if any(score.spread is not None for score in scores):
         names.append("spread")
     columns: dict[str, list[Any]] = {name: [getattr(score, name) for score in scores] for name in names}

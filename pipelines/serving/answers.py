@@ -19,6 +19,10 @@ class Row(BaseModel):
     score_low: float | None = Field(description="lower end of the interval of `mos_scale_score`")
     score_high: float | None = Field(description="its upper end")
     unlike: bool | None = Field(description="whether the image is unlike those that the model knows; null: not known")
+    distance: float | None = Field(
+        description="from the images that the model knows, 0 at their middle, independent of `score.unlike_share`; "
+        "null where `unlike` is"
+    )
     spread: float | None = Field(description="of an ensemble, how far its members are apart; null for a single model")
     model: str | None = Field(description="version of the model that scored it")
     notes: list[str] = Field(description="doubts about the pixels, such as a colour profile that could not be applied")

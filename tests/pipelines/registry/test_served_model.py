@@ -152,7 +152,8 @@ def test_intervals_and_marks_are_columns(make_bundle, checkpoints, images) -> No
         assert good["quality_low"] < good["quality"] < good["quality_high"]
         assert good["score_high"] == pytest.approx(100 * good["quality_high"])
         assert good["unlike"] is True
-        assert (bad["quality_low"], bad["unlike"]) == (None, None)
+        assert good["distance"] > 1, "farther than all but 5 % of the known images"
+        assert (bad["quality_low"], bad["unlike"], bad["distance"]) == (None, None, None)
     assert found[0.95][0]["quality_low"] < found[0.5][0]["quality_low"]
 
 

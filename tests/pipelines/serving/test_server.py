@@ -32,6 +32,7 @@ from pipelines.configuration.models import TrackingConfig
 from pipelines.configuration.schema import Config
 from pipelines.configuration.scoring import ScoreConfig
 from pipelines.configuration.serving import ServeConfig
+from pipelines.scoring.score_rows import SCORES
 from pipelines.scoring.scoring_run import score_images
 from pipelines.serving.server import serving
 from tests.pipelines.scoring.conftest import encoded
@@ -39,6 +40,7 @@ from tests.pipelines.scoring.conftest import encoded
 pytestmark = pytest.mark.ray
 NAME = "served-online"
 IMAGES = 4
+COLUMNS = [name for name in SCORES.names if name != "image_path"]
 
 
 def free_port() -> int:
@@ -92,11 +94,11 @@ def running(ray_instance, mlflow_store, tmp_path_factory) -> Iterator[Running]:
 
 
 def check(running: Running, rows: list[dict[str, Any]]) -> set[str]:
-    """The versions of the rows, each of which has the score of its version to the last bit."""
+    """The versions of the rows, each of which has the columns of its version's table to the last bit."""
     for row in rows:
         assert row["error"] is None
         expected = running.scores[row["model"]][int(Path(row["name"]).stem)]
-        assert (row["quality"], row["mos_scale_score"]) == (expected["quality"], expected["mos_scale_score"])
+        assert {name: row[name] for name in COLUMNS} == {name: expected[name] for name in COLUMNS}
     return {row["model"] for row in rows}
 
 
