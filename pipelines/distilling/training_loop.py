@@ -26,7 +26,7 @@ from pipelines.distilling.image_views import ViewPlan, ViewReader
 from pipelines.runtime.console import say
 from pipelines.runtime.progress import Progress
 from pipelines.scoring.image_tables import ImageInput
-from pipelines.training.checkpoints import read_checkpoint, write_checkpoint
+from pipelines.training.checkpoints import CheckpointWriter, read_checkpoint, write_checkpoint
 from pipelines.training.workers import Reduce, SpotWarning, alone, check_same_step, reduction
 
 LABELS_OF_A_GROUP = 4
@@ -176,7 +176,7 @@ def learn(
             progress.to(done, f"loss {history[-1]['loss']:.4f}" if history else "")
             if must_save() or done % settings.checkpoint_every == 0 or done == settings.steps:
                 content = {"learned": learner.tensors(), "optimizer": learner.optimizer.state_dict()}
-                save(done, {**content, "history": list(history), "recent": list(recent)})
+                save(done, {**content, "history": history, "recent": recent})
     return learner.tensors(), history
 
 
@@ -185,7 +185,8 @@ def learn_here(arguments: dict[str, Any]) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() and config.distil.gpus_per_worker else "cpu")
     restored = read_checkpoint(kept)
     say_where(restored)
-    learn(config, arguments["lesson"], device, restored, lambda step, content: write_checkpoint(kept, step, content))
+    with CheckpointWriter(lambda step, content: write_checkpoint(kept, step, content)) as writer:
+        learn(config, arguments["lesson"], device, restored, writer.write)
 
 
 def worker(arguments: dict[str, Any]) -> None:
@@ -200,21 +201,18 @@ def worker(arguments: dict[str, Any]) -> None:
     if rank == 0:
         say_where(restored)
 
-    def keep(step: int, content: dict[str, Any]) -> None:
-        if rank == 0:
-            write_checkpoint(kept, step, content)
-
-    learn(
-        config,
-        arguments["lesson"],
-        device,
-        restored,
-        keep,
-        rank=rank,
-        world_size=world_size,
-        reduce=reduce,
-        must_save=SpotWarning("distil"),
-    )
+    with CheckpointWriter(lambda step, content: write_checkpoint(kept, step, content)) as writer:
+        learn(
+            config,
+            arguments["lesson"],
+            device,
+            restored,
+            writer.write if rank == 0 else lambda step, content: None,
+            rank=rank,
+            world_size=world_size,
+            reduce=reduce,
+            must_save=SpotWarning("distil"),
+        )
 
 
 def say_where(restored: dict[str, Any] | None) -> None:

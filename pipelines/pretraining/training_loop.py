@@ -19,12 +19,13 @@ from grmp_core.model.backbone import load_backbone
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
-from pipelines.pretraining.checkpoints import History, StateWriter, read_state, write_state
+from pipelines.pretraining.checkpoints import History, read_state, write_state
 from pipelines.pretraining.episode_sources import by_step, stored_episodes, streamed_episodes
 from pipelines.runtime.console import say
 from pipelines.runtime.metrics import count
 from pipelines.runtime.progress import Progress
 from pipelines.task_making.picture_sources import Reference
+from pipelines.training.checkpoints import CheckpointWriter
 from pipelines.training.workers import SpotWarning, alone, check_same_step, reduction, require_workers, train_on_workers
 
 Save = Callable[[MetaState, History], None]
@@ -102,7 +103,7 @@ def learn_here(arguments: dict[str, Any]) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() and config.pretrain.gpus_per_worker else "cpu")
     restored = read_state(kept)
     say_where(restored)
-    with StateWriter(lambda state, history: write_state(kept, state, history)) as writer:
+    with CheckpointWriter(lambda state, history: write_state(kept, state, history)) as writer:
         learn(config, arguments["source"], device, restored, writer.write)
 
 
@@ -123,7 +124,7 @@ def _worker(arguments: dict[str, Any]) -> None:
     if rank == 0:
         say_where(restored)
 
-    with StateWriter(lambda state, history: write_state(kept, state, history)) as writer:
+    with CheckpointWriter(lambda state, history: write_state(kept, state, history)) as writer:
         learn(
             config,
             arguments["source"],

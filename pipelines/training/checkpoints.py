@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from types import TracebackType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from grmp_core.errors import InputError
 from grmp_core.identity import Identity, check_version, listed
@@ -63,3 +68,46 @@ def read_checkpoint(folder: Location) -> dict[str, Any] | None:
             content: dict[str, Any] = torch.load(io.BytesIO(file.read_bytes()), weights_only=True)
             return content
     return None
+
+
+class CheckpointWriter:
+    """Writes checkpoints in a thread, from copies on the CPU, while the next step is learned. Use as a context manager:
+    at its end the last one is written. What `save` raises comes with the next checkpoint, or at the end."""
+
+    def __init__(self, save: Callable[..., None]) -> None:
+        self._save, self._thread = save, ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
+
+    def write(self, *content: Any) -> None:
+        """Begin to `save(*content)`, once the checkpoint before is written."""
+        copy = [_copied(part) for part in content]
+        self._wait()
+        self._writing = self._thread.submit(self._save, *copy)
+
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown()
+        if error is None:
+            self._wait()
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+
+
+def _copied(content: Any) -> Any:
+    """A copy with its tensors on the CPU."""
+    if isinstance(content, Tensor):
+        return content.detach().cpu().clone()
+    if isinstance(content, Mapping):
+        return {key: _copied(part) for key, part in content.items()}
+    if isinstance(content, (list, tuple)):
+        return type(content)(_copied(part) for part in content)
+    if dataclasses.is_dataclass(content) and not isinstance(content, type):
+        parts = {field.name: _copied(getattr(content, field.name)) for field in dataclasses.fields(content)}
+        return dataclasses.replace(content, **parts)
+    return content

@@ -38,9 +38,10 @@ from grmp_core.tasks.distortion_tasks import LEVELS, prepare_reference, split_re
 from grmp_core.tasks.task_store import write_task_file
 from pipelines.configuration.pretraining import SynthesizeConfig
 from pipelines.configuration.schema import Config
-from pipelines.pretraining.checkpoints import StateWriter, write_state
+from pipelines.pretraining.checkpoints import write_state
 from pipelines.pretraining.training_loop import learn
 from pipelines.runtime.console import table
+from pipelines.training.checkpoints import CheckpointWriter
 from tests.benchmarks.rows import Row
 
 FLOAT64 = 8  # of the all-reduced sum (grmp_core.learning.meta_pretraining.UpdateSum)
@@ -180,7 +181,7 @@ def _worker(rank: int, workers: int, meeting: str, config: Config, queue: Simple
             write_state(locate(folder), state, history)
         checkpoints.append(time.perf_counter() - began)
 
-    with StateWriter(save) as writer:
+    with CheckpointWriter(save) as writer:
 
         def mark(state: Any, history: Any) -> None:
             marks.append(time.perf_counter())

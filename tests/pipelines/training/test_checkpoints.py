@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import pytest
+import torch
 
 from grmp_core.errors import InputError
 from grmp_core.identity import Identity
+from grmp_core.learning.meta_pretraining import MetaState
 from grmp_core.learning.settings import MetaConfig
 from grmp_core.storage import locate
-from pipelines.training.checkpoints import state_folder, write_checkpoint
+from pipelines.training.checkpoints import CheckpointWriter, state_folder, write_checkpoint
 
 
 def identity_of(meta: MetaConfig) -> Identity:
@@ -48,3 +51,43 @@ def test_checkpoints_of_another_default_are_refused(tmp_path):
     )
     with pytest.raises(InputError, match=r"made with other defaults \(meta\.inner_steps was \d and is 9\)"):
         state_folder(states, identity_of(later()), "pretrain")
+
+
+def test_a_checkpoint_is_written_from_a_copy_while_learning_goes_on():
+    go_on, written = threading.Event(), []
+
+    def save(state: MetaState, history: list[dict[str, float]]) -> None:
+        go_on.wait(10)
+        written.append((state.step, state.parameters["a"].tolist(), len(history)))
+
+    tensor, history = torch.zeros(2), [{"step": 1.0}]
+    with CheckpointWriter(save) as writer:
+        writer.write(MetaState(1, {"a": tensor}), history)
+        tensor += 1
+        history.append({"step": 2.0})
+        assert not written
+        go_on.set()
+        writer.write(MetaState(2, {"a": tensor}), history)
+    assert written == [(1, [0, 0], 1), (2, [1, 1], 2)]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_failed_write_ends_the_run_at_the_next_checkpoint_or_at_the_end(count):
+    def save(state: MetaState, history: list[dict[str, float]]) -> None:
+        raise OSError("disk full")
+
+    steps = []
+    with pytest.raises(OSError, match="disk full"), CheckpointWriter(save) as writer:  # noqa: PT012
+        for step in range(count):
+            writer.write(MetaState(step, {}), [])
+            steps.append(step)
+    assert steps == [0]
+
+
+def test_what_ends_a_run_is_not_hidden_by_a_failed_write():
+    def save(state: MetaState, history: list[dict[str, float]]) -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(KeyboardInterrupt), CheckpointWriter(save) as writer:  # noqa: PT012
+        writer.write(MetaState(0, {}), [])
+        raise KeyboardInterrupt
