@@ -167,8 +167,10 @@ class Location:
         """Refusals of a server, and failed writes, as one line; a missing file stays FileNotFoundError."""
         try:
             yield
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            if not self.is_local or doing != "write":
+                raise
+            raise InputError(f"cannot write {self.uri}: its folder takes no files, or is gone") from error
         except OSError as error:
             if self.is_local and doing not in ("write", "look for"):
                 raise

@@ -62,7 +62,7 @@ OK, FAILURE, BAD_INPUT = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script; -> exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview())
         return OK if arguments else BAD_INPUT
     if arguments[0] == "--version":

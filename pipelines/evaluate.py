@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
+from typing import TYPE_CHECKING, Any
 
 from pipelines.cli import module_main
 
 if TYPE_CHECKING:
     from pipelines.configuration.schema import Config
     from pipelines.scoring.target_evaluation import Evaluation
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="bundle folder, models:/name@alias, or backbone (score.model)")
+
+
+def overrides(options: argparse.Namespace) -> dict[str, Any]:
+    return {"score.model": options.model} if options.model else {}
 
 
 def run(config: Config) -> Evaluation:

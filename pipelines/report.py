@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("compare", nargs="*", metavar="OUTPUT", help="two outputs to compare (report.compare)")
+    parser.add_argument(
+        "compare", nargs="*", metavar="OUTPUT", help="output of a sweep, or two to compare (report.compare)"
+    )
 
 
 def overrides(options: argparse.Namespace) -> dict[str, Any]:
+    if len(options.compare) == 1:
+        return {"output": options.compare[0]}
     return {"report.compare": options.compare} if options.compare else {}
 
 

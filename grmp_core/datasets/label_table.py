@@ -139,7 +139,10 @@ def find_label_file(location: Location) -> Location:
         several = f"several label files, name one of {', '.join(file.name for file in files)}"
         problem = several if files else "a folder without labels"
         kinds = ", ".join(TABLE_SUFFIXES)
-        raise InputError(f"{location.uri}: {problem}; labels are a table ({kinds}) with an image and a score column")
+        raise InputError(
+            f"{location.uri}: {problem}; labels are a table ({kinds}) with an image and a score column; a published "
+            "set needs its name, too, as in target.dataset=livec"
+        )
     return files[0]
 
 

@@ -156,7 +156,7 @@ def build(
     _refuse_several_raters(rows)
     usable, rejected = _sort_out(rows, score_range, exists)
     reasons = [f"{reject.reason} ({reject.path})" for reject in rejected]
-    refuse_too_many(reasons, len(rows), max_reject_fraction, "label rows")
+    refuse_too_many(reasons, len(rows), max_reject_fraction, "label rows", "target.max_reject_fraction")
     scores = np.array([score for _, score in usable], dtype=np.float64)
     _refuse_constant(scores, root)
     notes = list(notes)
@@ -233,7 +233,8 @@ def _refuse_constant(scores: np.ndarray, root: str) -> None:
     if len(scores) == 0:
         raise InputError(f"{root}: no usable label row is left")
     if np.all(scores == scores[0]):
-        raise InputError(f"{root}: all {len(scores)} scores are {scores[0]:g}; constant scores teach nothing")
+        found = "the only score is" if len(scores) == 1 else f"all {len(scores)} scores are"
+        raise InputError(f"{root}: {found} {scores[0]:g}; constant scores teach nothing")
 
 
 def _to_table(rows: Sequence[LabelRow], scores: np.ndarray, score_range: ScoreRange, name: str) -> pa.Table:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from grmp_core.errors import InputError
 
 
-def refuse_too_many(
-    reasons: Sequence[str], total: int, max_reject_fraction: float, what: str, setting: str = "max_reject_fraction"
-) -> None:
+def refuse_too_many(reasons: Sequence[str], total: int, max_reject_fraction: float, what: str, setting: str) -> None:
     """InputError when more than `max_reject_fraction`, in [0, 1], of `total` inputs are left out.
 
     Args:

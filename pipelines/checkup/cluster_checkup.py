@@ -71,7 +71,8 @@ def check_cluster(config: Config, answer_seconds: float = ANSWER_SECONDS) -> Che
             with ray_session():
                 return Checkup((*findings, *_cluster_findings(config, answer_seconds, address)))
         except Exception as error:  # of Ray's start, which has kinds of its own; a checkup reports what it meets
-            findings.append(Finding("nodes", "fail", one_line(error), "correct that, or unset RAY_ADDRESS"))
+            fix = "" if address is None else "correct that, or unset RAY_ADDRESS"
+            findings.append(Finding("nodes", "fail", one_line(error), fix))
     return Checkup((*findings, checked("tracking", lambda: driver_checks.check_tracking(config, 1))))
 
 

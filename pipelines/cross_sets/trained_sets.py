@@ -66,6 +66,8 @@ class TrainedSet:
 def read_trained_sets(outputs: Sequence[str]) -> list[TrainedSet]:
     """The sets of these outputs of `grmp sweep`. InputError for fewer than two different ones, and for a sweep that has
     not ended."""
+    if not outputs:
+        raise InputError("no sweeps to cross: name the outputs of two or more (grmp cross A B)")
     if len(set(outputs)) < max(2, len(outputs)):
         raise InputError(
             f"cross.sweeps names {len(set(outputs))} different sweeps in {len(outputs)} places: give two outputs or "

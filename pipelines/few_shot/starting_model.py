@@ -6,7 +6,7 @@ import torch
 
 from grmp_core.errors import InputError
 from grmp_core.model.backbone import load_backbone
-from grmp_core.model.bundle import Bundle, check_backbone, read_bundle
+from grmp_core.model.bundle import DESCRIPTION, Bundle, check_backbone, read_bundle
 from grmp_core.model.quality_model import QualityModel
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
@@ -48,15 +48,15 @@ def process_model(config: Config, start: Bundle, device: torch.device) -> Qualit
 
 
 def initial_prompts(config: Config) -> Bundle:
-    """The pre-trained prompts `<output>/pretrain/bundle`. InputError as of `read_prompts`, or when there are none."""
-    folder = locate(config.output) / "pretrain" / "bundle"
-    if not (folder / "bundle.json").exists():
-        raise InputError(f"no pre-trained prompts at {folder.uri}: run `grmp pretrain` with this output first")
-    return read_prompts(config, folder)
+    """The pre-trained prompts `<output>/pretrain/bundle`. InputError as of `read_prompts`."""
+    return read_prompts(config, locate(config.output) / "pretrain" / "bundle")
 
 
 def read_prompts(config: Config, folder: Location) -> Bundle:
-    """Pre-trained prompts. InputError for an adapted model, and for prompts that know the target's scores."""
+    """Pre-trained prompts. InputError where there are none, for an adapted model, and for prompts that know the
+    target's scores."""
+    if not (folder / DESCRIPTION).exists():
+        raise InputError(f"no pre-trained prompts at {folder.uri}: run `grmp pretrain` with that output first")
     start = read_bundle(folder)
     if start.kind != "prompts":
         raise InputError(

@@ -83,6 +83,7 @@ def _start(variables: dict[str, str]) -> None:
         raise InputError(f"Ray cannot start: {folder}")
     for note in filter(None, (folder.note, environment.token_without_home())):
         say(f"ray: {note}")
+    logging.getLogger("ray._private.authentication.authentication_token_setup").addFilter(_is_no_token_note)
     root = str(Path(__file__).resolve().parents[2])
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     try:
@@ -113,6 +114,11 @@ def _join(address: str, variables: dict[str, str]) -> None:
 
 def _init(variables: dict[str, str], **options: Any) -> None:
     ray.init(runtime_env={"env_vars": variables}, logging_level=logging.WARNING, log_to_driver=True, **options)
+
+
+def _is_no_token_note(record: logging.LogRecord) -> bool:
+    """Ray warns at each start that a token protects it, which is as it should be."""
+    return "Token authentication is enabled" not in record.getMessage()
 
 
 def _given_by_job() -> list[str]:

@@ -105,7 +105,9 @@ def compare(config: Config) -> Compared:
         raise InputError("two things to compare are needed: grmp compare A B, both images or both folders")
     model, bundle = open_model(config)
     if bundle.evidence is None or bundle.score_range is None:
-        raise InputError(f"{model}: it cannot say how sure a comparison is, since {untrusted_because(bundle)}")
+        raise InputError(
+            f"{model}: it cannot say how sure a comparison is, since {untrusted_because(bundle)}; name another"
+        )
     pairs, left_out = _pairs(first, second)
     images = [image for _, *both in pairs for image in both]
     scores = score_inputs(config, bundle, model, images)

@@ -53,6 +53,9 @@ def _registered(uri: str, config: Config) -> Iterator[tuple[Tracker, Any]]:
     if match is None or not MODEL_NAME.fullmatch(match["name"]):
         raise InputError(f"model '{uri}': write models:/name@alias or models:/name/version, or a bundle's folder")
     tracker = open_tracking(config, needed_for=f"model {uri} could not be fetched")
+    database = tracker.address.database
+    if database is not None and not database.exists():  # MLflow would make one
+        raise _not_there(f"model '{match['name']}'", tracker.address.shown)
     try:
         yield tracker, _version_of(tracker.client, match, tracker.address.shown)
     except OUTAGE as error:
@@ -72,13 +75,18 @@ def _version_of(client: MlflowClient, match: re.Match[str], uri: str) -> Any:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         what = f"version {match['version']} of model '{name}'" if match["version"] else f"model '{name}'"
-        raise InputError(
-            f"MLflow at {uri} has no {what}; register one with grmp register, or give a bundle's folder"
-        ) from error
+        raise _not_there(what, uri) from error
     if match["alias"] not in model.aliases:
         aliases = ", ".join(f"{alias} (version {v})" for alias, v in sorted(model.aliases.items())) or "none"
         raise InputError(f"model '{name}' in MLflow at {uri} has no alias '{match['alias']}'; it has: {aliases}")
     return client.get_model_version(name, model.aliases[match["alias"]])
+
+
+def _not_there(what: str, uri: str) -> InputError:
+    return InputError(
+        f"MLflow at {uri} has no {what}; register one with grmp register, give a bundle's folder, or score without "
+        "labels by --model backbone"
+    )
 
 
 def _download(config: Config, tracker: Tracker, name: str, version: Any) -> Location:

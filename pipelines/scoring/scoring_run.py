@@ -61,15 +61,16 @@ class Scoring:
     def _summary(self) -> str:
         scored, failed = len(self.scores) - len(self.failed), len(self.failed)
         first = next((f" (first: {row.image_path}: {row.error})" for row in self.failed.itertuples()), "")
-        counts = (
-            f"scored {scored}, {failed} failed{first}" if scored else f"no image has a score: {failed} failed{first}"
-        )
+        is_cut = len(self.scores) > FEW and scored > 2 * _EXTREMES
+        shown = f" (the {_EXTREMES} worst and best are shown)" if is_cut else ""
+        counts = f"scored {scored}{shown}," if scored else "no image has a score:"
+        counts = f"{counts} {failed} failed{first}"
         unlike = f", {self.unlike} unlike what the model knows: do not rely on their scores" if self.unlike else ""
         return f"{counts}{unlike}, {self.seconds:.1f} s"
 
 
 def scores_as_text(scores: pd.DataFrame) -> str:
-    """A table for the terminal: all of a few images, the worst and best of many."""
+    """A table for the terminal: all of a few images, the worst and best of many. Empty columns are left out."""
     shown = scores
     if len(scores) > FEW:
         by_quality = scores.dropna(subset="quality").sort_values("quality")
@@ -78,7 +79,9 @@ def scores_as_text(scores: pd.DataFrame) -> str:
             if len(by_quality) <= 2 * _EXTREMES
             else pd.concat([by_quality[:_EXTREMES], by_quality[-_EXTREMES:]])
         )
-    return table([_shown(row) for row in _records(shown)])
+    rows = [_shown(row) for row in _records(shown)]
+    filled = {"image", "quality"} | {name for row in rows for name, cell in row.items() if cell is not None}
+    return table([{name: cell for name, cell in row.items() if name in filled} for row in rows])
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

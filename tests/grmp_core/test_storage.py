@@ -163,6 +163,12 @@ def test_a_place_that_cannot_be_made_is_refused(tmp_path):
         (locate(tmp_path / "file") / "below").write_bytes(b"x")
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder that takes no files, whoever asks")
+def test_a_folder_that_takes_no_files_is_refused():
+    with pytest.raises(InputError, match=r"cannot write /proc/scores\.csv"):
+        locate("/proc/scores.csv").check_writable()
+
+
 def test_a_folder_is_no_file_to_write(tmp_path):
     with pytest.raises(InputError, match=r"^cannot write .*; free it or choose another output place$"):
         locate(tmp_path).write_bytes(b"x")

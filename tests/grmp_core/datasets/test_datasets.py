@@ -221,7 +221,7 @@ def test_constant_scores_and_empty_files(make_table: Callable[..., Path]) -> Non
 
 def test_what_is_no_label_file(tmp_path: Path) -> None:
     draw(tmp_path / "photos/a.png", 1)
-    with pytest.raises(InputError, match="a folder without labels"):
+    with pytest.raises(InputError, match=r"a folder without labels; .* target\.dataset=livec"):
         load("table", str(tmp_path / "photos"))
     with pytest.raises(InputError, match="no such label file or folder"):
         load("table", str(tmp_path / "absent.csv"))

@@ -14,10 +14,10 @@ from grmp_core.errors import InputError
 def test_a_share_in_percent_allows_exactly_its_count(total: int, rejected: int, percent: int) -> None:
     reasons = [f"{i}.png: damaged" for i in range(min(rejected, total))]
     if len(reasons) <= Fraction(percent, 100) * total:
-        refuse_too_many(reasons, total, percent / 100, "pictures")
+        refuse_too_many(reasons, total, percent / 100, "pictures", "a.setting")
     else:
         with pytest.raises(InputError, match=f"^{len(reasons)} of {total} pictures cannot be used"):
-            refuse_too_many(reasons, total, percent / 100, "pictures")
+            refuse_too_many(reasons, total, percent / 100, "pictures", "a.setting")
 
 
 def test_the_message_names_setting_and_first_reason() -> None:

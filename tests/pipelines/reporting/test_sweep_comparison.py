@@ -57,6 +57,12 @@ def test_a_sweep_and_itself_are_equal_on_the_command_line(tmp_path, capsys):
     assert "+0.000 [+0.000, +0.000]" in capsys.readouterr().out
 
 
+def test_one_output_is_reported_alone(tmp_path, capsys):
+    write_sweep(tmp_path / "a", lambdas=(2.0,), shots=(10,), **SMALL)
+    assert run_command("report", [str(tmp_path / "a")]) == 0
+    assert str(tmp_path / "a" / "sweep" / "report.html") in capsys.readouterr().out
+
+
 def test_what_cannot_be_compared_is_refused(tmp_path):
     write_sweep(tmp_path / "a", lambdas=(2.0,), shots=(10,), **SMALL)
     write_sweep(tmp_path / "b", lambdas=(2.0,), shots=(25,), **SMALL)

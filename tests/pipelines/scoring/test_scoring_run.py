@@ -68,8 +68,9 @@ def test_many_scores_are_shown_by_the_worst_and_the_best():
         return batch_scorer.scores_frame([missing | row for row in given])
 
     for num_scored, shown in ((20, ["0", "1", "2", "17", "18", "19"]), (2, ["0", "1"])):
-        lines = scoring_run.scores_as_text(rows(num_scored)).splitlines()[1:]
+        header, *lines = scoring_run.scores_as_text(rows(num_scored)).splitlines()
         assert [line.split()[0] for line in lines] == shown
+        assert header.split() == ["image", "quality"], "no columns that are empty"
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from grmp_core.errors import InputError
 from grmp_core.storage import locate
 from pipelines.configuration.models import RegisterConfig, TrackingConfig
 from pipelines.configuration.schema import Config
+from pipelines.scoring.model_lookup import resolve_model
 from pipelines.scoring.registered_models import as_current
 from pipelines.tracking import store_check
 from pipelines.tracking.store_address import sqlite_uri, store_address
@@ -130,6 +131,13 @@ def refusal(config: Config) -> str:
 def test_looking_at_a_store_makes_nothing(tmp_path) -> None:
     open_tracking(tracked(tmp_path / "new"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_asking_for_a_model_makes_no_store(tmp_path) -> None:
+    config = Config(output=str(tmp_path / "run"))
+    with pytest.raises(InputError, match=r"no model 'grmp-iqa'; .* --model backbone"):
+        resolve_model("models:/grmp-iqa@champion", config)
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_files_that_are_no_database_are_refused(tmp_path) -> None:
