@@ -66,12 +66,20 @@ class ImageQuality(nn.Module):
         return cast(QualityModel, self.members[0])
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        """InputError for another shape or type, and for thin strips."""
+        """InputError for another shape or type, for thin strips, and, outside of compiled code, for values that are far
+        from [0, 1] or not finite."""
+        if not isinstance(images_BCHW, Tensor):
+            raise InputError(f"images must be a tensor, got {type(images_BCHW).__name__}")
         if images_BCHW.dim() != 4 or images_BCHW.shape[1] != 3 or not images_BCHW.is_floating_point():
             raise InputError(
                 f"images must be floats in [0, 1] of shape (B, 3, H, W), got {images_BCHW.dtype} "
                 f"{tuple(images_BCHW.shape)}; uint8 (B, H, W, 3) becomes that by images.permute(0, 3, 1, 2) / 255"
             )
+        seen = not (torch.compiler.is_compiling() or torch.jit.is_tracing() or images_BCHW.is_meta)
+        if seen and images_BCHW.numel():
+            low, high = (float(end) for end in images_BCHW.detach().aminmax())
+            if not -1 <= low <= high <= 2:  # a step of an optimizer may leave [0, 1] by a little
+                raise InputError(f"images must be in [0, 1], got {low:g} to {high:g}; divide 8-bit values by 255")
         views_BGCHW = tensor_views(images_BCHW.float(), self.views, self.model.image_size_px)
         parts = [self.view_quality(views) for views in views_BGCHW.flatten(0, 1).split(VIEWS_AT_ONCE)]
         return torch.cat(parts).unflatten(0, views_BGCHW.shape[:2]).mean(dim=1)
@@ -120,6 +128,8 @@ def load(folder: str | os.PathLike[str] | None = None, *, device: str | torch.de
     if folder is None:
         backbone = load_backbone(BackboneConfig())
         return ImageQuality(unadapted(backbone), "of the embedded backbone", backbone=backbone).to(device)
+    if str(folder).startswith("models:"):
+        raise InputError(f"{folder}: a model of a registry is loaded by pipelines.load_model")
     place = locate(folder)
     whole = whole_model_at(place)
     if whole is not None:

@@ -166,3 +166,20 @@ def test_the_embedded_backbone_compiles_without_a_break():
 def test_other_shapes_and_types_are_refused_with_the_way_out(module, images):
     with pytest.raises(InputError, match=r"permute\(0, 3, 1, 2\) / 255"):
         module(images)
+
+
+@pytest.mark.parametrize("value", [128.0, -3.0, float("nan")])
+def test_values_of_another_scale_are_refused(module, value):
+    images = noise(2)
+    images[1, 0, 3, 3] = value
+    with pytest.raises(InputError, match=r"must be in \[0, 1\]"):
+        module(images)
+
+
+def test_values_that_an_optimizer_took_a_little_out_of_range_are_taken(module):
+    assert module(1.2 * noise(1) - 0.1).isfinite().all()
+
+
+def test_a_model_of_a_registry_is_loaded_elsewhere():
+    with pytest.raises(InputError, match=r"pipelines\.load_model"):
+        grmp_core.load("models:/grmp-iqa@champion")
