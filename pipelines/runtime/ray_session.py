@@ -70,6 +70,7 @@ def ray_session() -> Iterator[None]:
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that there are no bars
+    logging.getLogger("ray.tune.utils.util").setLevel(logging.ERROR)  # it warns that its own steps are slow
     try:
         yield
     finally:

@@ -76,13 +76,15 @@ class Compared:
         ]
         found = self.result
         chance = found.probability
-        better, chance = ("A", chance) if chance >= 0.5 else ("B", 1 - chance)
-        low, high = self.points * found.low, self.points * found.high
-        ahead = f"{self.points * found.difference:+.3g} points of the score"
+        ends = (found.low, found.difference, found.high)
+        better = "A"
+        if chance < 0.5:
+            better, chance, ends = "B", 1 - chance, (-found.high, -found.difference, -found.low)
+        low, ahead, high = (self.points * end for end in ends)
         lines = [
             table(rows),
-            f"{better} is better with probability {_percent(chance)}; A is ahead by {ahead}, {self.coverage:.0%} "
-            f"interval {low:+.3g} to {high:+.3g}",
+            f"{better} is better with probability {_percent(chance)}: it is ahead by {ahead:.3g} points of the score, "
+            f"{self.coverage:.0%} interval {low:.3g} to {high:.3g}",
         ]
         if self.unlike:
             lines.append(f"{self.unlike} images are unlike what the model knows: do not rely on their scores")

@@ -62,10 +62,10 @@ class DriftCheck:
         if self.distances is not None:
             rows.append({"of": "distance", **dataclasses.asdict(self.distances)})
         verdict = f"the {' and the '.join(self.drifted)} have drifted" if self.drifted else "no drift"
-        measured = [f"distance {self.drift.distance:.3f}"]
+        measured = [f"distance {self.drift.distance:.3f} of the scores"]
         if self.distances is not None:
             measured.append(f"{self.distances.distance:.3f} of the distances from known images")
-        numbers = f"{' and '.join(measured)} from {self.reference}, {self.max_distance:g} is allowed"
+        numbers = f"{' and '.join(measured)} to those of {self.reference}; {self.max_distance:g} is allowed"
         lines = [table(rows), f"{verdict}: {numbers}"]
         return "\n".join([*lines, *([] if self.no_distances is None else [self.no_distances])])
 

@@ -23,7 +23,7 @@ def run_grid(
     folder = runner.folder
     todo = [trial for trial in trials if folder.trial(trial.name).result(identity) is None]
     todo.sort(key=lambda trial: (trial.shots, trial.strength > 0), reverse=True)  # no long trial runs alone at the end
-    say(f"sweep: {len(trials)} trials, {len(trials) - len(todo)} already finished")
+    say(f"sweep: {len(trials)} trial{'s' if len(trials) != 1 else ''}, {len(trials) - len(todo)} already finished")
     errors: dict[str, str] = {}
     if todo:
         group = TrialGroup(

@@ -108,8 +108,13 @@ def test_two_images_are_compared_whatever_their_names(judged_model, pictures):
     assert found.result.difference == pytest.approx(-turned.result.difference)
     assert found.result.probability == pytest.approx(1 - turned.result.probability, abs=0.05)
     assert found.unlike == 2
-    for text in ("A is ahead by", "90% interval", "2 images are unlike"):
+    for text in ("90% interval", "2 images are unlike"):
         assert text in found.as_text()
+    better = "A" if found.result.probability >= 0.5 else "B"
+    ahead = abs(found.result.difference) * 100
+    assert f"{better} is better" in found.as_text()
+    assert f"it is ahead by {ahead:.3g} points of the score" in found.as_text()
+    assert f"it is ahead by {ahead:.3g} points of the score" in turned.as_text()
 
 
 def test_folders_are_matched_by_name_without_the_ending(judged_model, pictures, tmp_path):
