@@ -39,6 +39,7 @@ from grmp_core.tasks.task_store import write_task_file
 from pipelines.configuration.pretraining import SynthesizeConfig
 from pipelines.configuration.schema import Config
 from pipelines.pretraining.checkpoints import write_state
+from pipelines.pretraining.episode_sources import KEPT_BYTES
 from pipelines.pretraining.training_loop import learn
 from pipelines.runtime.console import table
 from pipelines.training.checkpoints import CheckpointWriter
@@ -73,6 +74,10 @@ class Costs:
     inner_steps: int = 1
     indivisible: float = 0.0
     """Share of a task's learning that does not shrink with its batch (kernel launches, text side)."""
+    whole_task_bytes: float = math.inf
+    """Views of one task in the store, of which a step draws `task_bytes`."""
+    kept_bytes: float = 0.0
+    """Views that a worker keeps in memory; it gets the same tasks in every step."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +102,9 @@ def outer_step(costs: Costs, tasks: int, workers: int, replicas: int = 1) -> Ste
     most = math.ceil(tasks / groups)
     shrunk = costs.indivisible + (1 - costs.indivisible) / replicas
     inner = 2 * costs.inner_steps * all_reduce_s(costs, replicas)  # a gradient for each support and query batch
-    alone_s = most * costs.read_s / replicas
-    shared_s = tasks * costs.task_bytes / costs.storage_bytes_per_s
+    read_again = max(0.0, 1 - costs.kept_bytes / (most * costs.whole_task_bytes))  # once the first steps are over
+    alone_s = read_again * most * costs.read_s / replicas
+    shared_s = read_again * tasks * costs.task_bytes / costs.storage_bytes_per_s
     learning = most * (costs.learn_s * shrunk + inner)
     reading, all_reduce = max(0.0, max(alone_s, shared_s) - learning), all_reduce_s(costs, workers)
     rest = learning + reading + all_reduce + costs.fixed_s
@@ -284,6 +290,8 @@ GPU = Costs(
     fixed_s=0.01,
     batch_size=16,
     indivisible=0.3,
+    whole_task_bytes=48 * len(LEVELS) * 3 * VIEW_PX**2,
+    kept_bytes=KEPT_BYTES,
 )
 CLUSTERS = (1, 8, 64, 512)
 
@@ -362,12 +370,13 @@ def rows(quick: bool = False) -> list[Row]:
     ]
     return found + [
         Row(
-            what=f"an outer step of {n} tasks on {n} GPUs, per GPU",
+            what=f"an outer step of {each * n} episodes on {n} GPUs, per GPU",
             against="an outer step of the same on one",
-            ratio=efficiency(GPU, n, n),
+            ratio=efficiency(GPU, each * n, n),
             whose="constants of a GPU and a network are assumed",
             modelled=True,
         )
+        for each in (1, 4)
         for n in CLUSTERS[1:]
     ]
 

@@ -55,10 +55,19 @@ def test_a_ring_sends_every_byte_almost_twice():
 
 
 def test_slow_storage_is_named():
-    slow = dataclasses.replace(COMPUTE_ONLY, task_bytes=1e9, storage_bytes_per_s=1e9)
+    slow = dataclasses.replace(COMPUTE_ONLY, task_bytes=1e9, storage_bytes_per_s=1e9, kept_bytes=0)
     step = outer_step(slow, 25, 25)
     assert step.reading == 25 - step.learning  # views are read while others are learned
     assert bottleneck(slow, 25, 25) == "reading"
+
+
+def test_views_that_a_worker_keeps_are_not_read_again():
+    slow = dataclasses.replace(
+        COMPUTE_ONLY, task_bytes=1e9, storage_bytes_per_s=1e9, whole_task_bytes=4e9, kept_bytes=0
+    )
+    assert outer_step(dataclasses.replace(slow, kept_bytes=4e9), 25, 25).reading == 0
+    half = dataclasses.replace(slow, kept_bytes=2e9)
+    assert outer_step(half, 25, 25).reading == pytest.approx(25 / 2 - slow.learn_s)
 
 
 def test_a_checkpoint_costs_what_is_longer_than_the_steps_between():
