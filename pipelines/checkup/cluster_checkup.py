@@ -71,7 +71,8 @@ def check_cluster(config: Config, answer_seconds: float = ANSWER_SECONDS) -> Che
             with ray_session():
                 return Checkup((*findings, *_cluster_findings(config, answer_seconds, address)))
         except Exception as error:  # of Ray's start, which has kinds of its own; a checkup reports what it meets
-            fix = "" if address is None else "correct that, or unset RAY_ADDRESS"
+            away = "try again: a busy machine may be too slow for it" if address is None else "unset RAY_ADDRESS"
+            fix = f"correct that, or {away}"
             findings.append(Finding("nodes", "fail", one_line(error), fix))
     return Checkup((*findings, checked("tracking", lambda: driver_checks.check_tracking(config, 1))))
 
