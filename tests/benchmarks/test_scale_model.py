@@ -6,16 +6,16 @@ import dataclasses
 
 import pytest
 
-from tests.benchmarks.scale_model import (
+from tests.benchmarks.outer_step_model import (
     GPU,
     all_reduce_s,
     best_replicas,
     bottleneck,
     efficiency,
     enough_workers,
-    line_through,
     outer_step,
 )
+from tests.benchmarks.scale_model import line_through
 
 COMPUTE_ONLY = dataclasses.replace(
     GPU, read_s=0, task_bytes=0, prompt_values=0, latency_s=0, checkpoint_s=0, fixed_s=0, indivisible=0
