@@ -89,6 +89,13 @@ class ArmConfig(Settings):
     settings: dict[str, Any] = field(default_factory=dict)
     """Keys of the configuration that this arm sets, such as {adapt.trainable.vision_blocks: 4}."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.baseline is not None and self.metric is not None:
+            raise InputError(
+                f"an arm is a baseline ({self.baseline}) or a metric ({self.metric}), not both: remove one"
+            )
+
     @property
     def adapts(self) -> bool:
         return self.baseline is None and self.metric is None

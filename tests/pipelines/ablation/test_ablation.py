@@ -173,6 +173,11 @@ def test_a_metric_that_is_not_there_or_gives_no_number_is_one_line(tmp_path, pyi
     assert row["unfit"] == "pyiqa's endless gives inf"
 
 
+def test_an_arm_is_a_baseline_or_a_metric():
+    with pytest.raises(InputError, match=r"a baseline \(brisque\) or a metric \(musiq\), not both"):
+        ArmConfig(baseline="brisque", metric="musiq")
+
+
 def test_without_pyiqa_its_arms_say_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     config = small_config(tmp_path, noisy_folder(tmp_path / "target", count=8))
