@@ -1,4 +1,4 @@
-"""Colours of a file as sRGB, by its embedded ICC profile or by the numbers of ITU-T H.273 that it names.
+"""Colours of a file as sRGB, by its embedded ICC profile or by the numbers of ITU-T H.273 that it or its profile names.
 
 Without either, samples are sRGB. ICC profiles are applied by LittleCMS, perceptually, on samples of 8 bits. A profile
 that moves no colour by more than 2 of 255 counts as sRGB and changes nothing.
@@ -30,6 +30,7 @@ Colour = Callable[[np.ndarray, int], np.ndarray]
 UNREADABLE = "the colour profile cannot be read; taken as sRGB"
 UNSUITABLE = "the colour profile is for another kind of pixels; taken as sRGB"
 _MAX_PROFILE_BYTES = 4 * 1024 * 1024
+_MAX_TAGS = 100
 _SRGB_CLOSE = 2
 _PQ, _HLG = 16, 18
 _SDR_TRANSFERS = (1, 6, 13, 14, 15)
@@ -56,10 +57,10 @@ def eight_bits(samples: np.ndarray, white: int) -> np.ndarray:
 
 def colour_of(image: Image.Image) -> tuple[Colour | None, str | None]:
     """How an opened picture becomes sRGB (null: it is), and a doubt about that. Of inks, `inks_of` tells."""
-    cicp = image.info.get("cicp")
+    profile = image.info.get("icc_profile")
+    cicp = image.info.get("cicp") or _numbers_of(profile or b"")
     if cicp is not None and cicp[1] in (_PQ, _HLG):
         return functools.partial(_by_numbers, cicp[0], cicp[1]), None
-    profile = image.info.get("icc_profile")
     if profile:
         return _by_profile(profile, image.mode)
     if cicp is not None and cicp[0] in _PRIMARIES and cicp[0] != 1 and cicp[1] in _SDR_TRANSFERS:
@@ -94,6 +95,16 @@ def _transformed(transform: ImageCms.ImageCmsTransform, mode: str, samples: np.n
     pixels = samples if samples.dtype == np.uint8 else eight_bits(samples, white)
     image = Image.fromarray(np.ascontiguousarray(pixels if mode == "RGB" else pixels[..., 0]))
     return np.asarray(transform.apply(image))
+
+
+def _numbers_of(profile: bytes) -> tuple[int, int] | None:
+    """Primaries and transfer function by the tag `cicp` (ICC.1:2022), if a profile has one."""
+    count = min(int.from_bytes(profile[128:132], "big"), _MAX_TAGS)
+    for at in range(132, 132 + 12 * count, 12):
+        if profile[at : at + 4] == b"cicp":
+            value = profile[int.from_bytes(profile[at + 4 : at + 8], "big") :][:12]
+            return (value[8], value[9]) if value[:4] == b"cicp" and len(value) == 12 else None
+    return None
 
 
 @functools.lru_cache(maxsize=16)

@@ -121,7 +121,8 @@ def decode_image(source: str | os.PathLike[str] | bytes, limits: ImageLimits = D
             colour, doubt = colour_of(image) if limits.colour_profiles else (None, None)
             samples = load_samples(image, read, colour, limits.colour_profiles)
             samples.rgb(Box(0, 0, 1, 1))  # what cannot be converted shows here
-            unread = JXL_NOTE if limits.colour_profiles and isinstance(image, PlainJxl) else None
+            without_profile = isinstance(image, PlainJxl) and not image.has_profile
+            unread = JXL_NOTE if limits.colour_profiles and without_profile else None
             notes = _notes(samples, doubt, unread)
             orientation = orientation_of(image)
     width, height = reversed(image.size) if orientation in _TRANSPOSED else image.size

@@ -1,6 +1,7 @@
-"""Readers of HEIC and JPEG XL, which the extra `formats` brings: pi-heif and imagecodecs.
+"""Readers of HEIC and JPEG XL, which the extra `formats` brings: pi-heif and imagecodecs, and jxlpy for the colour
+profile of JPEG XL, where it has a wheel.
 
-Both decode to arrays of any depth, which Pillow's pictures cannot hold; `array` gives them.
+Both readers decode to arrays of any depth, which Pillow's pictures cannot hold; `array` gives them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from PIL.ImageFile import ImageFile
 from grmp_core.errors import ImageError
 
 PACKAGES = {"HEIC": "pi_heif", "JPEG XL": "imagecodecs"}
-JXL_NOTE = "colour profiles of JPEG XL are not read; taken as sRGB"
+JXL_NOTE = "without jxlpy, colour profiles of JPEG XL are not read; taken as sRGB"
 _JXL_CODESTREAM = b"\xff\x0a"
 _JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 _JXL_HEADER_BYTES = 64
@@ -62,13 +63,24 @@ class PlainHeic(ArrayFile):
 
 
 class PlainJxl(ArrayFile):
-    """The first frame of a JPEG XL file, upright."""
+    """The first frame of a JPEG XL file, upright.
+
+    Its profile is that of the pixels as libjxl decodes them; it makes one where the file names its colours by numbers.
+    """
+
+    has_profile = False
 
     def _open(self) -> None:
         assert self.fp is not None  # noqa: S101 - for the type checker
         self._data = self.fp.read()
         width, height, self._bits = jxl_header(self._data)
         self._size, self._mode, self.orientation = (width, height), "RGB", 1
+        if importlib.util.find_spec("jxlpy"):
+            import jxlpy
+
+            decoder = jxlpy.JXLPyDecoder(self._data)  # it points to these bytes without keeping them alive
+            self._mode = "L" if decoder.get_colorspace().startswith("L") else "RGB"
+            self.info["icc_profile"], self.has_profile = decoder.get_icc_profile(), True
 
     def array(self) -> DecodedArray:
         import imagecodecs

@@ -44,7 +44,7 @@ HALF_TOLERANCE = 1e-4
 _SAMPLE = 8
 _READERS_AT_ONCE = 16
 _FORMAT = 2
-_DECODERS = ("opencv-python-headless", "pillow", "pi-heif", "imagecodecs", "torch")
+_DECODERS = ("opencv-python-headless", "pillow", "pi-heif", "imagecodecs", "jxlpy", "torch")
 """Packages that decide about pixels, and about tokens."""
 
 

@@ -1,7 +1,12 @@
-"""HEIC and JPEG XL with the extra `formats`. The HEIC files hold `pictures.photo(64, 96)`, made with pillow-heif."""
+"""HEIC and JPEG XL with the extra `formats`.
+
+The HEIC files hold `pictures.photo(64, 96)`, made with pillow-heif; those in JPEG XL `pictures.photo(32, 48)`, made by
+cjxl 0.7: `-d 0` with the profile of Display P3, `-d 0.3` with it, and `-d 0 -x color_space=RGB_D65_202_Rel_PeQ`.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +16,7 @@ from grmp_core.errors import ImageError
 from grmp_core.imaging.decoding import ImageLimits, decode_image, read_image
 from grmp_core.imaging.extra_readers import JXL_NOTE, jxl_header
 from grmp_core.imaging.kinds import kind_of_head
-from tests.grmp_core.imaging import pictures
+from tests.grmp_core.imaging import pictures, profiles
 
 FILES = Path(__file__).with_name("files")
 PHOTO = pictures.photo(64, 96)
@@ -68,7 +73,9 @@ def test_wide_samples_are_scaled_by_the_depth_that_the_header_names(bits):
     wide = np.random.default_rng(0).integers(0, 1 << bits, (20, 30, 3)).astype(np.uint16)
     data = jxl(wide, bitspersample=bits)
     assert jxl_header(data).bits == bits
-    np.testing.assert_array_equal(read_image(data), np.rint(wide * (255 / ((1 << bits) - 1))))
+    # imagecodecs says of wide samples that they are linear light.
+    found = read_image(data, ImageLimits(colour_profiles=False))
+    np.testing.assert_array_equal(found, np.rint(wide * (255 / ((1 << bits) - 1))))
 
 
 def test_grey_and_alpha():
@@ -78,7 +85,34 @@ def test_grey_and_alpha():
     assert np.abs(read_image(jxl(alpha)) - expected).max() <= 1
 
 
-def test_what_is_not_read_is_a_note():
+def jxl_file(name: str) -> bytes:
+    for package in ("imagecodecs", "jxlpy"):
+        pytest.importorskip(package)
+    return (FILES / name).read_bytes()
+
+
+def test_the_profile_of_a_jpeg_xl_file_is_applied_as_that_of_a_png():
+    photo, profile = pictures.photo(32, 48), profiles.rgb_profile(profiles.P3)
+    expected = read_image(pictures.encoded(photo, "PNG", icc_profile=profile))
+    assert np.abs(expected.astype(int) - photo).max() > 10
+    image = decode_image(jxl_file("display_p3.jxl"))
+    np.testing.assert_array_equal(image[:, :], expected)
+    assert image.notes == ()
+    np.testing.assert_array_equal(read_image(jxl_file("display_p3.jxl"), ImageLimits(colour_profiles=False)), photo)
+    # A lossy file keeps no profile, only its white and primaries as numbers.
+    assert np.abs(read_image(jxl_file("display_p3_lossy.jxl")).astype(int) - expected).mean() <= 1.5
+    assert np.abs(photo.astype(int) - expected).mean() >= 3
+
+
+def test_jpeg_xl_in_pq_takes_the_tone_curve():
+    photo = pictures.photo(32, 48)
+    expected = read_image(pictures.png_of(photo, 2, 8, (b"cICP", bytes([9, 16, 0, 1]))))
+    np.testing.assert_array_equal(read_image(jxl_file("pq.jxl")), expected)
+
+
+def test_profiles_that_are_not_read_are_a_note(monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jxlpy" else found(name))
     assert decode_image(jxl(PHOTO)).notes == (JXL_NOTE,)
     assert decode_image(jxl(PHOTO), ImageLimits(colour_profiles=False)).notes == ()
 
