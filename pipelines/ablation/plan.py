@@ -79,8 +79,7 @@ def _seconds(sweep: SweepArms, target: LabelledSet, trials: Sequence[Trial]) -> 
         adapt = dataclasses.replace(config.adapt, qgr=dataclasses.replace(config.adapt.qgr, strength=strength))
         step_s, _ = _timed(functools.partial(_one_epoch, model, start, batch, adapt))
         for trial in (one for one in trials if one.strength == strength):
-            tested = len(target) / config.protocol.folds if config.protocol.folds else 0.0
-            tested = tested or config.sweep.test_fraction * len(target)
+            tested = config.test_share * len(target)
             total += _steps(adapt, trial.shots) * step_s
             total += score_s * (tested + trial.shots * math.ceil(adapt.epochs / adapt.eval_every))
     return total

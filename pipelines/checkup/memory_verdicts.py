@@ -29,7 +29,7 @@ class Processes:
 def processes_of(config: Config, shape: ModelShape, images: int) -> list[Processes]:
     """The workers of the commands that take long; `images` of the target, 0 without one."""
     pretrain, sweep, score = config.pretrain, config.sweep, config.score
-    shots, tests = max(sweep.shots, default=images), round(images * sweep.test_fraction)
+    shots, tests = max(sweep.shots, default=images), round(images * config.test_share)
     return [
         Processes(
             what="a pre-training worker",

@@ -98,3 +98,8 @@ class Config(Settings):
     def compiler(self) -> str | None:
         """Backend of torch.compile; null: nothing is compiled."""
         return "inductor" if self.compile else None
+
+    @property
+    def test_share(self) -> float:
+        """Of the target's images, those that test a trial."""
+        return 1 / self.protocol.folds if self.protocol.folds else self.sweep.test_fraction

@@ -47,9 +47,9 @@ from tests.benchmarks.rows import Row, interleaved
 
 SHOTS = 10
 OF_CURVE = {
-    "images": "scoring {n} image(s), per image",
-    "tasks": "an outer step of {n} task(s), per task",
-    "trials": "encoding a target and {n} trial(s) on it, per trial",
+    "images": "scoring, images: {n}, per image",
+    "tasks": "an outer step, tasks: {n}, per task",
+    "trials": "encoding a target and trials on it, trials: {n}, per trial",
 }
 
 

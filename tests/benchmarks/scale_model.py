@@ -222,7 +222,7 @@ def rows(quick: bool = False) -> list[Row]:
     here = measured_here(tasks, steps, batch)
     measured = {1: here.one.step_s, 2: here.two.step_s}
     predicted = {n: outer_step(here.costs, tasks, n).seconds for n in (1, 2, 4) if n <= tasks}
-    step = f"an outer step of {tasks} tasks on {{}} worker(s), per worker".format
+    step = f"an outer step of {tasks} tasks, workers: {{}}, per worker".format
     found = [
         Row(
             what=step(n),

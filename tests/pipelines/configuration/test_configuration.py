@@ -219,3 +219,8 @@ def test_compiled_blocks_are_not_for_maml():
         Config(compile=True, meta=maml)
     assert Config(compile=True).compiler == "inductor"
     assert Config(meta=maml).compiler is None
+
+
+def test_a_fold_or_a_fraction_of_the_target_tests_a_trial():
+    assert load_config(None, ["sweep.test_fraction=0.3"]).test_share == 0.3
+    assert load_config(None, ["sweep.test_fraction=0.3", "protocol.folds=5"]).test_share == 0.2
