@@ -2,8 +2,11 @@
 
 An image is as far as the nearest reference in two spaces: that of the tokens before the first block (colours, textures,
 noise) and that of the pooled tokens after the last one (what it shows). References are the labelled images of the
-target and, for the embedded backbone, photos of its training, as they are and distorted. An image is unlike where it is
-farther than a stated share of held-out photos and of the labelled images, each seen from the others.
+target and, for the embedded backbone, photos of its training, as they are and distorted. Another camera or codec shifts
+all its images by about the same amount, so these photos are moved to where the labelled images lie: they say how images
+vary, and the labels say around what. The shift is shrunk by its own noise (the positive-part estimator of James and
+Stein, 1961). An image is unlike where it is farther than a stated share of held-out photos and of the labelled images,
+each seen from the others.
 
 Shapes: N images, F = D + E token statistics of an image, R references, K dimensions of a space, H held-out photos.
 """
@@ -124,6 +127,35 @@ def domain_of(backbone: str, weights_sha256: str) -> Domain | None:
     return domain if domain is not None and domain.weights_sha256 == weights_sha256 else None
 
 
+class _KnownPlaces:
+    """The references in one space.
+
+    Args:
+        points_MK: labelled images.
+        groups_M: of the same scene; an image is seen from those of other groups.
+        shipped_RK: photos of the backbone's training; null without a domain.
+    """
+
+    def __init__(self, points_MK: np.ndarray, groups_M: np.ndarray, shipped_RK: np.ndarray | None) -> None:
+        self._points_MK, self._shipped_RK = points_MK, shipped_RK
+        self.labelled_M = _nearest_of_others(points_MK, groups_M)
+        """Distances of the labelled images from all other references."""
+        if shipped_RK is not None:
+            centre_K = shipped_RK.mean(axis=0, dtype=np.float64)
+            self._shift_K = _shifts(points_MK, np.ones((1, len(points_MK)), dtype=bool), centre_K)[0]
+            groups, index_M = np.unique(groups_M, return_inverse=True)
+            others_GM = index_M[None] != np.arange(len(groups))[:, None]
+            moved_MK = points_MK - _shifts(points_MK, others_GM, centre_K)[index_M]
+            self.labelled_M = np.minimum(self.labelled_M, _nearest(moved_MK, shipped_RK))
+
+    def nearest(self, points_NK: np.ndarray) -> np.ndarray:
+        """(N,) distance to the nearest reference."""
+        labelled_N = _nearest(points_NK, self._points_MK)
+        if self._shipped_RK is None:
+            return labelled_N
+        return np.minimum(labelled_N, _nearest(points_NK - self._shift_K, self._shipped_RK))
+
+
 class Likeness:
     """How far images are from the references of a model.
 
@@ -138,21 +170,13 @@ class Likeness:
         labelled = _parts(evidence.statistics_MF.astype(np.float64), self._early_size)
         spaces = domain.spaces if domain else tuple(Space.standardized(part) for part in labelled)
         self._spaces = spaces
-        own = [space(part) for space, part in zip(spaces, labelled, strict=True)]
-        none = np.empty((0, 0))
-        shipped = domain.references if domain else (none, none)
-        other_M2 = np.stack(
-            [
-                np.minimum(_nearest_of_others(points, evidence.groups_M), _nearest(points, references))
-                for points, references in zip(own, shipped, strict=True)
-            ],
-            axis=1,
-        )
-        other_M2 = other_M2[np.isfinite(other_M2).all(axis=1)]
-        self._references = [
-            np.concatenate([points, references]) if len(references) else points
-            for points, references in zip(own, shipped, strict=True)
+        references = domain.references if domain else (None, None)
+        self._known_places = [
+            _KnownPlaces(space(part), evidence.groups_M, shipped)
+            for space, part, shipped in zip(spaces, labelled, references, strict=True)
         ]
+        other_M2 = np.stack([places.labelled_M for places in self._known_places], axis=1)
+        other_M2 = other_M2[np.isfinite(other_M2).all(axis=1)]
         known_H2 = domain.held_out_H2 if domain else other_M2
         self._known = len(known_H2) > 1
         if self._known:
@@ -185,8 +209,8 @@ class Likeness:
         """`excess` and `distance`."""
         parts = _parts(np.asarray(statistics_NF, dtype=np.float64), self._early_size)
         distances = [
-            _nearest(space(part), references)
-            for space, part, references in zip(self._spaces, parts, self._references, strict=True)
+            places.nearest(space(part))
+            for space, part, places in zip(self._spaces, parts, self._known_places, strict=True)
         ]
         distances_N2 = np.stack(distances, axis=1)
         return self._joined(distances_N2) - self._threshold, self._in_units(distances_N2, self._unit_2)
@@ -211,10 +235,23 @@ def _parts(statistics_NF: np.ndarray, early_size: int) -> tuple[np.ndarray, np.n
     return statistics_NF[:, :early_size], statistics_NF[:, early_size:]
 
 
+def _shifts(points_MK: np.ndarray, chosen_GM: np.ndarray, centre_K: np.ndarray) -> np.ndarray:
+    """(G, K) shift from the centre to the mean of the points that each row chooses; 0 from fewer than two.
+
+    It is shrunk by the share that the squared standard error of that mean has in its squared length.
+    """
+    count_G = chosen_GM.sum(axis=1)
+    divisor_G = np.maximum(count_G, 2)
+    mean_GK = (chosen_GM @ points_MK) / divisor_G[:, None]
+    squares_G = chosen_GM @ (points_MK**2).sum(axis=1)
+    error_G = (squares_G / divisor_G - (mean_GK**2).sum(axis=1)) / (divisor_G - 1)
+    shift_GK = mean_GK - centre_K
+    kept_G = np.maximum(1 - error_G / np.maximum((shift_GK**2).sum(axis=1), _TINY), 0)
+    return shift_GK * (kept_G * (count_G > 1))[:, None]
+
+
 def _nearest(points_NK: np.ndarray, references_RK: np.ndarray) -> np.ndarray:
-    """(N,) distance to the nearest reference; infinite without any."""
-    if not len(references_RK):
-        return np.full(len(points_NK), np.inf)
+    """(N,) distance to the nearest reference."""
     return cdist(points_NK, np.asarray(references_RK, dtype=np.float64)).min(axis=1)
 
 

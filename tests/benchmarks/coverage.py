@@ -181,6 +181,9 @@ def unlike_rows(
                 likeness = Likeness(evidence, domain, SHARE)
                 looked_at = {"photos (false alarms)": target.statistics_NF[rest], **pictures}
                 looked_at["all pictures"] = np.concatenate(list(pictures.values()))
+                elsewhere = [other.statistics_NF for other in targets.values() if other is not target]
+                if elsewhere:
+                    looked_at["photos of the others"] = np.concatenate(elsewhere)
                 shares.append({kind: np.mean(likeness.excess(found) > 0) for kind, found in looked_at.items()})
             means = {kind: float(np.mean([share[kind] for share in shares])) for kind in shares[0]}
             rows.append({"labels of": name, "labels": shots, **means})

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from grmp_core.confidence.evidence import MAX_STATISTICS, Evidence
-from grmp_core.confidence.unlike import Domain, Likeness, Space
+from grmp_core.confidence.unlike import Domain, Likeness, Space, _shifts
 from grmp_core.errors import InputError
 from grmp_core.evaluation.drift import drift_of
 
@@ -71,11 +71,25 @@ def test_like_images_are_seldom_unlike_and_far_ones_always(domain: Domain, with_
     assert np.mean(rates) <= 0.06
 
 
-def test_labelled_images_from_elsewhere_are_known_and_photos_stay_known(domain: Domain):
+def test_photos_of_training_are_moved_to_where_the_labelled_images_lie(domain: Domain):
     rng = np.random.default_rng(4)
-    far = Likeness(evidence(looks(rng, 100, shift=15.0)), domain, 0.05)
-    assert np.mean(far.excess(looks(rng, 200, shift=15.0)) > 0) <= 0.1
-    assert np.mean(far.excess(looks(rng, 200)) > 0) <= 0.06
+    likeness = Likeness(evidence(looks(rng, 10, shift=15.0)), domain, 0.05)
+    assert np.mean(likeness.excess(looks(rng, 200, shift=15.0)) > 0) <= 0.1
+    assert np.mean(likeness.excess(looks(rng, 200)) > 0) >= 0.9
+
+
+def test_a_shift_is_that_of_james_and_stein():
+    rng = np.random.default_rng(12)
+    points_MK, centre_K = rng.normal(size=(30, 6)) + 0.5, np.full(6, 0.1)
+    for chosen in (points_MK, points_MK[:7]):
+        mean_K = chosen.mean(axis=0)
+        error = (chosen.std(axis=0, ddof=1) ** 2 / len(chosen)).sum()
+        expected = (mean_K - centre_K) * max(0, 1 - error / ((mean_K - centre_K) ** 2).sum())
+        given = np.arange(30)[None] < len(chosen)
+        np.testing.assert_allclose(_shifts(points_MK, given, centre_K)[0], expected, rtol=1e-9)
+    nowhere = points_MK - points_MK.mean(axis=0) + centre_K
+    np.testing.assert_array_equal(_shifts(nowhere, np.ones((1, 30), dtype=bool), centre_K), 0)
+    np.testing.assert_array_equal(_shifts(points_MK, np.arange(30)[None] < 1, centre_K), 0)
 
 
 def test_images_of_one_reference_do_not_vouch_for_each_other():
