@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import ray
-import torch
 from ray.data import ActorPoolStrategy
 
 from grmp_core.datasets.labelled_set import LabelledSet
@@ -29,6 +28,7 @@ from pipelines.configuration.schema import Config
 from pipelines.configuration.sweeping import ArmConfig
 from pipelines.few_shot.labelled_target import bad_rows, check_rejects
 from pipelines.few_shot.target_protocol import target_protocol
+from pipelines.runtime.computing import prepare_to_compute
 from pipelines.sweeping.grid import plan_trials
 
 _BRISQUE, _LIQE = "brisque", "liqe prompts"
@@ -141,7 +141,7 @@ class _Measure:
     and of `extra` BRISQUE's statistics, the score by joint prompts, and metrics of pyiqa."""
 
     def __init__(self, config: Config, extra: Set[str]) -> None:
-        torch.set_num_threads(1)
+        prepare_to_compute()
         self.views: ViewConfig = config.views
         self.limits: ImageLimits = config.images
         self.phrases = config.prompts.phrases

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from grmp_core.evaluation.metrics import plcc, srcc
 from grmp_core.inspection.leaks import leaked
@@ -18,6 +17,7 @@ from grmp_core.storage import locate
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.encoded_target import EncodedTarget
 from pipelines.few_shot.starting_model import compute_device, process_model
+from pipelines.runtime.computing import prepare_to_compute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ def test_models(test: CrossTest) -> list[dict[str, Any]]:
     SRCC and PLCC are positive where the model agrees with the humans, also where a set's own scale falls with quality.
     """
     config, encoded = test.config, test.encoded
-    torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
+    prepare_to_compute(config.sweep.cpus_per_trial)
     model = process_model(config, test.start, compute_device(config.sweep.gpus_per_trial))
     rows = []
     for seed, uri in test.bundles.items():

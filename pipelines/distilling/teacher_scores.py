@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from ray import ObjectRef
 
 from grmp_core.distilling.teacher import TeacherError, scores_of
@@ -21,6 +20,7 @@ from grmp_core.storage import Location
 from pipelines.configuration.schema import Config
 from pipelines.distilling.image_views import ViewPlan, ViewReader
 from pipelines.distilling.teachers import TeacherSource
+from pipelines.runtime.computing import prepare_to_compute
 from pipelines.runtime.console import say
 from pipelines.runtime.progress import Progress
 from pipelines.runtime.provenance import config_hash
@@ -141,7 +141,7 @@ class _Worker:
         gpus: float,
         weights: list[ObjectRef[bytes]],
     ) -> None:
-        torch.set_num_threads(1)
+        prepare_to_compute()
         self.reader, self.known = ViewReader(plan), known
         self.teacher = source.open(plan.limits, gpus, weights)
 

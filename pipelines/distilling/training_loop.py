@@ -23,6 +23,7 @@ from grmp_core.seeds import generator_of
 from grmp_core.storage import locate
 from pipelines.configuration.schema import Config
 from pipelines.distilling.image_views import ViewPlan, ViewReader
+from pipelines.runtime.computing import prepare_to_compute
 from pipelines.runtime.console import say
 from pipelines.runtime.progress import Progress
 from pipelines.scoring.image_tables import ImageInput
@@ -147,7 +148,7 @@ def learn(
         must_save: asked by every worker after every step; the same answer on all makes one checkpoint more.
     """
     settings = config.distil
-    torch.set_num_threads(max(1, int(settings.cpus_per_worker)))  # sums depend on it, in their last bits
+    prepare_to_compute(settings.cpus_per_worker)
     model, learned = new_student(load_backbone(lesson.student), config.precision)
     model = model.to(device)
     begun: dict[str, Any] = restored or {"step": 0, "learned": learned, "optimizer": None, "history": [], "recent": []}

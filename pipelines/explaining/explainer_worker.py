@@ -8,7 +8,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import torch
 from ray import ObjectRef
 
 from grmp_core.errors import ImageError, InputError
@@ -25,6 +24,7 @@ from pipelines.configuration.schema import Config
 from pipelines.explaining.page import build_page
 from pipelines.explaining.pictures import picture_of as map_picture
 from pipelines.rendering.document import to_html
+from pipelines.runtime.computing import prepare_to_compute
 from pipelines.scoring.cluster_rows import with_weights_here
 from pipelines.scoring.configured_scorer import configured_scorer
 from pipelines.scoring.image_tables import ImageInput, ImageReader
@@ -54,7 +54,7 @@ class ExplainerWorker:
 
     def __init__(self, config: Config, bundle: Bundle, where: str, weights: Sequence[ObjectRef[bytes]] = ()) -> None:
         """weights: content of the backbone's own file, where it has one, for nodes that do not see it."""
-        torch.set_num_threads(1)
+        prepare_to_compute()
         bundle = with_weights_here(bundle, list(weights))
         scorer = configured_scorer(config.score, bundle, where, config.images)
         detector = TypeDetector(load_backbone(bundle.backbone))

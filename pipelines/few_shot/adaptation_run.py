@@ -25,6 +25,7 @@ from pipelines.few_shot.labelled_target import bad_rows, load_target
 from pipelines.few_shot.starting_model import check_adaptation, compute_device, initial_prompts, process_model
 from pipelines.results.sweep_folder import SweepFolder, TrialFolder
 from pipelines.runtime.capacity import require_trial
+from pipelines.runtime.computing import prepare_to_compute
 from pipelines.runtime.console import say, table
 from pipelines.runtime.provenance import output_folder, write_manifest
 from pipelines.runtime.ray_session import ray_session
@@ -99,7 +100,7 @@ def adapt_to_all_labels(config: Config) -> Adaptation:
 
 
 def _adapt(config: Config, start: Bundle, encoded: EncodedTarget) -> AdaptResult:
-    torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
+    prepare_to_compute(config.sweep.cpus_per_trial)
     device = compute_device(config.sweep.gpus_per_trial)
     model = process_model(config, start, device)
     views = encoded.views(np.arange(len(encoded.mos)), model.dtype, device)

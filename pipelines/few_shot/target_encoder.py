@@ -19,6 +19,7 @@ from grmp_core.learning.labelled_views import Prefix, encode_views
 from grmp_core.model.bundle import Bundle
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.starting_model import compute_device, process_model
+from pipelines.runtime.computing import prepare_to_compute
 
 
 def encoded_rows(
@@ -60,7 +61,7 @@ class Encoder:
 
     def __init__(self, config: Config, start: Bundle, parts: Sequence[tuple[Prefix, bool]]) -> None:
         """parts: prefixes, and whether their tokens are kept as float16."""
-        torch.set_num_threads(1)
+        prepare_to_compute()
         self.config, self.parts = config, parts
         self.model = process_model(self.config, start, compute_device(self.config.sweep.gpus_per_trial))
         self.deep = has_domain(config.backbone.name, start.backbone_sha256)

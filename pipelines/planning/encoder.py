@@ -10,7 +10,6 @@ from functools import partial
 from itertools import islice
 
 import numpy as np
-import torch
 
 from grmp_core.errors import ImageError
 from grmp_core.imaging.decoding import decode_image, image_bytes, image_id
@@ -20,6 +19,7 @@ from grmp_core.model.features import image_features
 from grmp_core.model.zero_shot import zero_shot_quality
 from pipelines.configuration.schema import Config
 from pipelines.planning.feature_cache import CachedImage, FeatureCache
+from pipelines.runtime.computing import prepare_to_compute
 from pipelines.runtime.provenance import config_hash
 
 
@@ -27,7 +27,7 @@ class Encoder:
     """The frozen backbone of a configuration, on CPUs. InputError where it cannot be had."""
 
     def __init__(self, config: Config) -> None:
-        torch.set_num_threads(1)
+        prepare_to_compute()
         self._config = config
         self._backbone = load_backbone(config.backbone)
         self._backbone.clip.to(dtype_of(config.precision))

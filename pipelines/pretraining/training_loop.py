@@ -21,6 +21,7 @@ from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
 from pipelines.pretraining.checkpoints import History, read_state, write_state
 from pipelines.pretraining.episode_sources import by_step, stored_episodes, streamed_episodes
+from pipelines.runtime.computing import prepare_to_compute
 from pipelines.runtime.console import say
 from pipelines.runtime.metrics import count
 from pipelines.runtime.progress import Progress
@@ -62,7 +63,7 @@ def learn(
         save_state: called by every worker after every `checkpoint_every` outer steps and after the last.
         must_save: asked by every worker after every outer step; the same answer on all makes one checkpoint more.
     """
-    torch.set_num_threads(max(1, int(config.pretrain.cpus_per_worker)))  # sums depend on it, in their last bits
+    prepare_to_compute(config.pretrain.cpus_per_worker)
     model = QualityModel(
         load_backbone(config.backbone),
         config.prompts,

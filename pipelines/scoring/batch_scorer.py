@@ -14,6 +14,7 @@ import torch
 from grmp_core.model.bundle import Bundle
 from grmp_core.model.scorer import Score, untrusted_because
 from pipelines.configuration.schema import Config
+from pipelines.runtime.computing import keep_freed_memory
 from pipelines.runtime.console import say
 from pipelines.runtime.progress import Progress
 from pipelines.scoring.configured_scorer import configured_scorer
@@ -95,6 +96,7 @@ def _score_here(config: Config, bundle: Bundle, where: str, images: Sequence[Ima
     scorer = configured_scorer(config.score, bundle, where, config.images)
     reader, threads, count = ImageReader(), torch.get_num_threads(), len(images)
     torch.set_num_threads(1)
+    keep_freed_memory()
     try:
         with ThreadPoolExecutor(threads) as pool, Progress("score", count, "image", shown=count > FEW) as progress:
             waiting: deque[Future[Score]] = deque()

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-import torch
 from ray import ObjectRef
 
 from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.model.bundle import Bundle
 from pipelines.configuration.schema import Config
 from pipelines.configuration.scoring import ScoreConfig
+from pipelines.runtime.computing import prepare_to_compute
 from pipelines.scoring.cluster_rows import rows_on_cluster, with_weights_here
 from pipelines.scoring.configured_scorer import configured_scorer
 from pipelines.scoring.image_tables import ImageInput, ImageReader
@@ -52,7 +52,7 @@ class ScoringWorker:
         weights: list[ObjectRef[bytes]],
     ) -> None:
         """weights: content of the backbone's own file, where it has one, for nodes that do not see it."""
-        torch.set_num_threads(1)
+        prepare_to_compute()
         self.scorer = configured_scorer(settings, with_weights_here(bundle, weights), where, limits)
         self.reader = ImageReader()
 

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from ray import serve
 
 from grmp_core.errors import ImageError
@@ -20,6 +19,7 @@ from grmp_core.model.bundle import Bundle
 from grmp_core.model.scorer import Score, Scorer
 from pipelines.configuration.schema import Config
 from pipelines.runtime import metrics
+from pipelines.runtime.computing import prepare_to_compute
 from pipelines.scoring.configured_scorer import configured_scorer
 from pipelines.scoring.model_lookup import open_model, resolve_model
 from pipelines.serving.answers import Row, row_without_score
@@ -59,7 +59,7 @@ class ScoringReplica:
 
     def __init__(self, config: Config) -> None:
         """Loads the model. InputError when there is none."""
-        torch.set_num_threads(1)  # as a worker of `grmp score` has: with more, kernels may add up in another order
+        prepare_to_compute()
         self.config = config
         self.model = served_model(config)
         self.failures = 0

@@ -34,6 +34,7 @@ from pipelines.few_shot.starting_model import compute_device, process_model
 from pipelines.results.stream_folder import Cell
 from pipelines.results.sweep_folder import TrialFolder
 from pipelines.results.trial import METRICS, TrialResult
+from pipelines.runtime.computing import prepare_to_compute
 from pipelines.streaming_sets.encoded_sets import EncodedSet, TestPart, joined_views
 
 STREAM = "stream"
@@ -83,7 +84,7 @@ def learn(step: Step) -> None:
     killed goes on there; all follows the seed alone."""
     began = time.perf_counter()
     config, before = step.config, step.before()
-    torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
+    prepare_to_compute(config.sweep.cpus_per_trial)
     device = compute_device(config.sweep.gpus_per_trial)
     base = _base(step, before)
     model = process_model(config, base, device)
@@ -206,7 +207,7 @@ def predict(model: QualityModel, parameters: Parameters, test: TestPart) -> tupl
 
 def measure(config: Config, start: Bundle, bundle_uri: str, set_uris: Sequence[str]) -> list[Cell]:
     """The model of a bundle on the test parts of several sets."""
-    torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
+    prepare_to_compute(config.sweep.cpus_per_trial)
     model = process_model(config, start, compute_device(config.sweep.gpus_per_trial))
     parameters = read_bundle(locate(bundle_uri)).parameters
     cells = []

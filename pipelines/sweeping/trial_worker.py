@@ -41,6 +41,7 @@ from pipelines.few_shot.starting_model import compute_device, process_model
 from pipelines.results.sweep_folder import SweepFolder
 from pipelines.results.tables import EXCESS
 from pipelines.results.trial import METRICS, SettingResult, Trial, TrialResult
+from pipelines.runtime.computing import prepare_to_compute
 from pipelines.runtime.metrics import count
 
 WORST_SRCC = -1.0  # what a scheduler sees where SRCC is not defined
@@ -183,7 +184,7 @@ def _peak_bytes() -> int:
 
 
 def _prepare(shared: Shared, config: Config) -> tuple[EncodedTarget, QualityModel]:
-    torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
+    prepare_to_compute(config.sweep.cpus_per_trial)
     device = compute_device(config.sweep.gpus_per_trial)
     return ray.get(shared.encoded), process_model(config, shared.start, device)
 

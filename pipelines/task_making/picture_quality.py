@@ -34,9 +34,9 @@ def with_quality(config: Config, references: Sequence[Reference]) -> list[Refere
     synthesizer = synthesizer_of(config)
 
     def score(row: dict[str, Any]) -> dict[str, Any]:
-        import torch
+        from pipelines.runtime.computing import prepare_to_compute  # brings torch
 
-        torch.set_num_threads(1)
+        prepare_to_compute()
         return {**row, "quality": quality_of_picture(config, synthesizer.pristine(references[row["id"]]))}
 
     scored = ray.data.range(len(references)).map(score, compute=TaskPoolStrategy()).iter_rows()

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from ray import ObjectRef
 
 from grmp_core.errors import ImageError, InputError
@@ -21,6 +20,7 @@ from grmp_core.video.frames import Video
 from grmp_core.video.pooling import pooled, windows_of
 from pipelines.configuration.schema import Config
 from pipelines.rendering.document import to_html
+from pipelines.runtime.computing import prepare_to_compute
 from pipelines.scoring.cluster_rows import with_weights_here
 from pipelines.scoring.configured_scorer import configured_scorer
 from pipelines.video.video_page import build_page, thumbnail_of
@@ -48,7 +48,7 @@ class VideoScorer:
 
     def __init__(self, config: Config, bundle: Bundle, where: str, weights: Sequence[ObjectRef[bytes]] = ()) -> None:
         """weights: content of the backbone's own file, where it has one, for nodes that do not see it."""
-        torch.set_num_threads(1)
+        prepare_to_compute()
         bundle = with_weights_here(bundle, list(weights))
         self.scorer = configured_scorer(config.score, bundle, where, config.images)
         self.settings, self.where = config.video, where

@@ -339,6 +339,7 @@ def main() -> None:
     parser.add_argument("--hostile", type=int, default=500)
     parser.add_argument("--mlflow", action="store_true", help="also `mlflow models serve`")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # as `grmp score` and the replicas: with more, kernels add up in another order
     photos = pictures()
     with tempfile.TemporaryDirectory() as folder:
         config = registered(Path(folder), load_config(None), options.mlflow)
