@@ -27,7 +27,8 @@ from grmp_core.imaging.colour import colour_of
 from grmp_core.imaging.extra_readers import JXL_NOTE, PlainJxl
 from grmp_core.imaging.kinds import UNREAD_KINDS, kind_of
 from grmp_core.imaging.readers import READERS, orientation_of
-from grmp_core.imaging.samples import Box, Samples, bands, load_samples
+from grmp_core.imaging.sample_loading import load_samples
+from grmp_core.imaging.samples import Box, Samples, bands
 from grmp_core.settings import Settings
 from grmp_core.storage import locate
 
