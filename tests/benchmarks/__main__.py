@@ -24,6 +24,7 @@ BENCHMARKS = {
     "distortions": "bench_distortions",
     "steps": "bench_steps",
     "scoring": "bench_scoring",
+    "memory": "bench_memory",
     "encoding": "bench_encoding",
     "synthesize": "bench_synthesize",
     "growth": "growth",

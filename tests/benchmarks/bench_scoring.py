@@ -27,6 +27,7 @@ from grmp_core.procedural import scenes
 from pipelines.configuration.loading import load_config
 from pipelines.configuration.schema import Config
 from pipelines.runtime.capacity import how_many_fit
+from pipelines.runtime.computing import keep_freed_memory
 from pipelines.runtime.ray_session import ray_session
 from pipelines.scoring.model_lookup import open_model
 from pipelines.scoring.scoring_run import score_images
@@ -67,6 +68,7 @@ def every_way(paths: list[str], folder: str, model: str, rounds: int) -> tuple[d
         given = {f"score.{key}": value for key, value in {**score, "local_images": local_images}.items()}
         return load_config(None, [], {**given, "output": folder})
 
+    keep_freed_memory()  # for the bare forward, too: the others set it
     here, spread = config(len(paths)), config(0)
     with ray_session():
         cpus = how_many_fit({"CPU": 1.0})
