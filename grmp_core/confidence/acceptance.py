@@ -22,7 +22,7 @@ class Acceptance:
     threshold: float
     """Predictions above it pass: minus infinity where all do, NaN where no threshold keeps the promise."""
     accepted: int
-    """Labelled images above it."""
+    """Labelled images above it; without a threshold, those of the set that failed, or all of too few."""
     errors: int
     """Those among them whose label is below the bar."""
     precision_low: float
@@ -30,7 +30,7 @@ class Acceptance:
     share: float
     """Accepted images among all labelled ones."""
     missing: int
-    """Accepted images without an error that are still needed; 0 with a threshold."""
+    """Labelled images that even a set without an error still lacks; 0 with a threshold."""
 
 
 def clopper_pearson_low(successes: int, trials: int, confidence: float) -> float:
@@ -86,11 +86,14 @@ def acceptance_threshold(
     passed = int(np.argmax(fails)) if fails.any() else len(tried_K)
     best = int(sizes_K[tried_K[passed - 1]]) if passed else 0
     if best == 0:
-        tried = min(first, count)
-        wrong = int(errors_K[tried - 1])
-        missing = images_needed(precision, confidence, wrong) - tried
+        tried = int(sizes_K[tried_K[0]]) if len(tried_K) else count
         return Acceptance(
-            threshold=math.nan, accepted=tried, errors=wrong, precision_low=math.nan, share=0.0, missing=missing
+            threshold=math.nan,
+            accepted=tried,
+            errors=int(errors_K[tried - 1]),
+            precision_low=math.nan,
+            share=0.0,
+            missing=max(0, first - count),
         )
     wrong = int(errors_K[best - 1])
     return Acceptance(

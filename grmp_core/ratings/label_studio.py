@@ -54,11 +54,15 @@ def read_label_studio(path: str, find_image: Callable[[str], str | None]) -> Imp
     rejected = []
     answered: set[tuple[str, tuple[str, ...]]] = set()
     for number, task in enumerate(tasks, start=1):
+        in_task = f"task {task.get('id', number)}"
+        if not isinstance(task["annotations"], list):
+            rejected.append(Reject(path, f"{in_task}: annotations are no list"))
+            continue
         for annotation in task["annotations"]:
-            where = f"task {task.get('id', number)}, annotation {annotation.get('id', '?')}"
+            where = f"{in_task}, annotation {annotation.get('id', '?') if isinstance(annotation, dict) else '?'}"
             try:
                 vote = _to_vote(task, annotation, find_image)
-            except (InputError, TypeError, AttributeError, KeyError) as error:
+            except (InputError, ValueError, TypeError, AttributeError, LookupError) as error:
                 rejected.append(Reject(path, f"{where}: {error}"))
                 continue
             key = (vote.rater, tuple(sorted(vote.images)))

@@ -56,9 +56,13 @@ class PassThreshold:
             )
         needed = images_needed(asked.precision, asked.confidence)
         seen = f"the best {found.accepted} of {self.labelled} labelled images by held-out score: {wrong}"
+        if found.errors:
+            advice = f"label until the best {needed} have no such image, or lower --precision or the bar (--pass-mos)"
+        else:
+            advice = f"{found.missing} more are missing"
         return (
             f"no threshold at which {promise}: that takes {needed} accepted images without an error\n"
-            f"{seen}; {found.missing} more without a further error are missing\n{self.model}"
+            f"{seen}; {advice}\n{self.model}"
         )
 
 

@@ -85,6 +85,18 @@ def test_what_is_no_vote_is_listed(tmp_path: Path):
         assert part in reason
 
 
+def test_an_odd_annotation_costs_itself_only(tmp_path: Path):
+    good = annotation("rating", {"rating": 3})
+    odd = [annotation("choices", {"choices": []}), "no object"]
+    path = export(
+        tmp_path, ({"image": "a.jpg"}, [*odd, good]), ({"image": "http://[x/a.jpg"}, [good]), ({"image": "a.jpg"}, None)
+    )
+    content = read_label_studio(path, find)
+    assert len(content.votes) == 1
+    assert len(content.rejected) == 4
+    assert "task 3: annotations are no list" in content.rejected[-1].reason
+
+
 @pytest.mark.parametrize("text", ["nonsense", "{}", '[{"image": "a.jpg", "rating": 3}]'])
 def test_other_files_are_refused(tmp_path: Path, text: str):
     (tmp_path / "export.json").write_text(text)

@@ -62,11 +62,13 @@ def test_the_threshold_is_that_of_the_held_out_predictions(judged_model):
     assert f"score above {found.score:.4g}" in found.as_text()
 
 
-def test_a_promise_that_cannot_be_kept_says_how_many_images_are_missing(judged_model, capsys):
+def test_a_promise_that_cannot_be_kept_says_what_stands_in_its_way(judged_model, capsys):
     found = find_threshold(asked(judged_model, pass_mos=70))
     assert found.exit_code == 1
     assert "59 accepted images without an error\n" in found.as_text()
-    assert f"{found.acceptance.missing} more without a further error are missing" in found.as_text()
+    assert f"{found.acceptance.errors} of them do not reach 70; label until the best 59" in found.as_text()
+    few = dataclasses.replace(found.acceptance, accepted=10, errors=0, missing=49)
+    assert "0 of them do not reach 70; 49 more are missing" in dataclasses.replace(found, acceptance=few).as_text()
     assert main(["threshold", "--pass-mos", "70", "--model", judged_model, "--json"]) == 1
     assert '"score": null' in capsys.readouterr().out
 
