@@ -219,11 +219,16 @@ def _open_excel(file: Location, sheet: str | None, needed: Sequence[str]) -> Lab
         ) from error
     try:
         book = openpyxl.load_workbook(io.BytesIO(_bytes_of(file)), read_only=True, data_only=True)
+        sheets = {cells.title: cells for cells in book.worksheets}
+        wanted = sheets if sheet is None else {sheet} & set(sheets)
+        tables = [_excel_table(file, name, sheets[name], needed) for name in wanted]
+    except InputError:
+        raise
     except Exception as error:  # openpyxl raises nearly any type for a damaged file
         raise InputError(f"{file.uri}: not a readable Excel file: {' '.join(str(error).split())[:200]}") from error
-    if sheet is not None and sheet not in book.sheetnames:
-        raise InputError(f"{file.uri}: no sheet {sheet!r}; the sheets are: {', '.join(book.sheetnames)}")
-    tables = [_excel_table(file, name, book[name], needed) for name in ([sheet] if sheet else book.sheetnames)]
+    if not tables:
+        absent = "of cells" if sheet is None else repr(sheet)
+        raise InputError(f"{file.uri}: no sheet {absent}; the sheets are: {', '.join(sheets) or 'only charts'}")
     fitting = [table for table in tables if table.columns and set(needed) <= set(table.columns)]
     chosen = (fitting or [table for table in tables if table.columns] or tables)[0]
     notes = (f"{file.name}: read from the sheet {chosen.uri.partition('!')[2]!r}",) if len(tables) > 1 else ()
@@ -232,7 +237,8 @@ def _open_excel(file: Location, sheet: str | None, needed: Sequence[str]) -> Lab
 
 def _excel_table(file: Location, sheet: str, cells: Any, needed: Sequence[str]) -> LabelTable:
     """The header is the first row with the needed columns, or with at least two words."""
-    rows = [(number, values) for number, values in enumerate(cells.iter_rows(values_only=True), 1)]
+    cells.reset_dimensions()  # some programs write a size that leaves rows out
+    rows = list(enumerate(cells.iter_rows(values_only=True), 1))
     heads = [
         tuple("" if value is None else str(value).strip() for value in values) for _, values in rows[:_SAMPLE_LINES]
     ]

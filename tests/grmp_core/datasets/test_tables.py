@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import builtins
 import itertools
+import re
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook
+from openpyxl.chart import BarChart, Reference
 
 from grmp_core.datasets import LabelledSet, load
 from grmp_core.datasets.tables import LabelTable, open_table, with_points
@@ -116,6 +120,48 @@ def test_excel_takes_the_sheet_with_the_columns(photos: Path) -> None:
     assert "labels.xlsx: read from the sheet 'scores'" in labelled.notes
     with pytest.raises(InputError, match="no sheet 'May'; the sheets are: Sheet, scores"):
         open_table(locate(photos / "labels.xlsx"), sheet="May")
+
+
+def rewrite_part(file: Path, part: str, change: Callable[[bytes], bytes]) -> None:
+    """Change one of the files that an Excel file packs."""
+    with zipfile.ZipFile(file) as packed:
+        parts = {name: packed.read(name) for name in packed.namelist()}
+    parts[part] = change(parts[part])
+    with zipfile.ZipFile(file, "w") as packed:
+        for name, data in parts.items():
+            packed.writestr(name, data)
+
+
+@pytest.mark.parametrize("size", ["A1:B2", "A1", "A1:A4"])
+def test_excel_is_read_whole_whatever_size_it_names(photos: Path, size: str) -> None:
+    write_excel(photos / "labels.xlsx", [("image", "mos"), *ROWS])
+    wrong = f'<dimension ref="{size}"'.encode()
+    rewrite_part(
+        photos / "labels.xlsx",
+        "xl/worksheets/sheet1.xml",
+        lambda data: re.sub(rb'<dimension ref="A1:B4"', wrong, data),
+    )
+    check(load("table", str(photos)))
+
+
+def test_excel_charts_are_no_tables(photos: Path) -> None:
+    book = Workbook()
+    for row in [("image", "mos"), *ROWS]:
+        book.active.append(row)
+    chart = BarChart()
+    chart.add_data(Reference(book.active, min_col=2, min_row=1, max_row=4))
+    book.create_chartsheet("plot", 0).add_chart(chart)
+    book.save(photos / "labels.xlsx")
+    check(load("table", str(photos)))
+    with pytest.raises(InputError, match="no sheet 'plot'; the sheets are: Sheet"):
+        open_table(locate(photos / "labels.xlsx"), sheet="plot")
+
+
+def test_excel_with_a_damaged_sheet_is_one_line(photos: Path) -> None:
+    write_excel(photos / "labels.xlsx", [("image", "mos"), *ROWS])
+    rewrite_part(photos / "labels.xlsx", "xl/worksheets/sheet1.xml", lambda data: data[: len(data) * 2 // 3])
+    with pytest.raises(InputError, match=r"labels\.xlsx: not a readable Excel file: "):
+        load("table", str(photos))
 
 
 def test_excel_without_its_extra_and_damaged(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
