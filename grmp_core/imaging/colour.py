@@ -32,6 +32,8 @@ UNSUITABLE = "the colour profile is for another kind of pixels; taken as sRGB"
 _MAX_PROFILE_BYTES = 4 * 1024 * 1024
 _MAX_TAGS = 100
 _SRGB_CLOSE = 2
+_UNSPECIFIED = 2
+"""Of primaries and of transfer functions; libavif writes it beside a profile."""
 _PQ, _HLG = 16, 18
 _SDR_TRANSFERS = (1, 6, 13, 14, 15)
 """Seen on screens as sRGB's, which video's own curves are made for."""
@@ -58,7 +60,7 @@ def eight_bits(samples: np.ndarray, white: int) -> np.ndarray:
 def colour_of(image: Image.Image) -> tuple[Colour | None, str | None]:
     """How an opened picture becomes sRGB (null: it is), and a doubt about that. Of inks, `inks_of` tells."""
     profile = image.info.get("icc_profile")
-    cicp = image.info.get("cicp") or _numbers_of(profile or b"")
+    cicp = _numbers_told(image.info.get("cicp"), _numbers_of(profile or b""))
     if cicp is not None and cicp[1] in (_PQ, _HLG):
         return functools.partial(_by_numbers, cicp[0], cicp[1]), None
     if profile:
@@ -66,6 +68,14 @@ def colour_of(image: Image.Image) -> tuple[Colour | None, str | None]:
     if cicp is not None and cicp[0] in _PRIMARIES and cicp[0] != 1 and cicp[1] in _SDR_TRANSFERS:
         return functools.partial(_by_numbers, cicp[0], cicp[1]), None
     return None, None
+
+
+def _numbers_told(of_file: tuple[int, int] | None, of_profile: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Primaries and transfer function: the file's, where it says the second, else its profile's."""
+    if of_file is None or of_profile is None or of_file[1] != _UNSPECIFIED:
+        return of_file or of_profile
+    primaries, transfer = of_profile
+    return of_file[0] if primaries == _UNSPECIFIED else primaries, transfer
 
 
 def inks_of(image: Image.Image) -> ImageCms.ImageCmsTransform | None:

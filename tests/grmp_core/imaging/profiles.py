@@ -28,11 +28,15 @@ def curve(gamma: float | None) -> bytes:
     return b"para" + bytes(4) + struct.pack(">HH", kind, 0) + b"".join(map(_fixed, parameters))
 
 
-def rgb_profile(primaries: Sequence[tuple[float, float]], gamma: float | None = None) -> bytes:
-    """Colours by primaries with white D65 and one curve."""
+def rgb_profile(
+    primaries: Sequence[tuple[float, float]], gamma: float | None = None, numbers: tuple[int, int] | None = None
+) -> bytes:
+    """Colours by primaries with white D65 and one curve; `numbers` of H.273 in a tag `cicp`."""
     cones, wanted = BRADFORD @ D65, BRADFORD @ D50
     adapted = np.linalg.inv(BRADFORD) @ np.diag(wanted / cones) @ BRADFORD @ to_xyz(primaries)
     tags = {b"rXYZ": _xyz(adapted[:, 0]), b"gXYZ": _xyz(adapted[:, 1]), b"bXYZ": _xyz(adapted[:, 2])}
+    if numbers:
+        tags[b"cicp"] = b"cicp" + bytes(4) + bytes([*numbers, 0, 1])
     return _profile(b"RGB ", {**tags, **{name: curve(gamma) for name in (b"rTRC", b"gTRC", b"bTRC")}})
 
 

@@ -198,3 +198,33 @@ def test_an_avif_names_its_numbers():
     at = plain.index(b"colrnclx") + 8
     changed = plain[:at] + bytes([0, 12, 0, 13]) + plain[at + 4 :]
     assert np.abs(read_image(changed) - in_srgb(read_image(plain))).max() <= 0.55
+
+
+@pytest.mark.parametrize(
+    ("of_file", "of_profile", "meant"),
+    [
+        ((2, 2), (9, 16), (9, 16)),  # as libavif writes it beside a profile
+        ((2, 2), (9, 18), (9, 18)),
+        ((12, 2), (9, 16), (9, 16)),
+        ((12, 2), (2, 16), (12, 16)),
+        ((9, 16), (12, 13), (9, 16)),
+        ((12, 16), (9, 18), (12, 16)),
+    ],
+)
+def test_an_avif_that_leaves_its_transfer_function_open_has_that_of_its_profile(of_file, of_profile, meant):
+    def avif(numbers: tuple[int, int], **options: bytes) -> bytes:
+        plain = encoded(PHOTO, "AVIF", quality=95, **options)
+        at = plain.index(b"colrnclx") + 8
+        return plain[:at] + struct.pack(">HH", *numbers) + plain[at + 4 :]
+
+    found = read_image(avif(of_file, icc_profile=profiles.rgb_profile(profiles.P3, numbers=of_profile)))
+    np.testing.assert_array_equal(found, read_image(avif(meant)))
+    assert np.abs(found.astype(int) - read_image(avif((1, 13)))).max() > 20
+
+
+def test_primaries_without_a_transfer_function_leave_a_picture_to_its_profile():
+    plain = encoded(PHOTO, "AVIF", quality=95, icc_profile=P3)
+    at = plain.index(b"colrnclx") + 8
+    assert plain[at : at + 4] == bytes([0, 2, 0, 2])
+    named = plain[:at] + bytes([0, 12, 0, 2]) + plain[at + 4 :]
+    np.testing.assert_array_equal(read_image(named), read_image(plain))
