@@ -212,11 +212,12 @@ def join_equal_files(rows: list[LabelRow]) -> tuple[list[LabelRow], list[str]]:
     for path in {row.image_path for row in rows if os.path.isfile(row.image_path)}:
         by_size[os.path.getsize(path)].append(path)
     by_content: dict[str, list[str]] = defaultdict(list)
-    for paths in by_size.values():
-        if len(paths) > 1:
-            for path in paths:
-                with open(path, "rb") as stream:
-                    by_content[hashlib.file_digest(stream, "sha256").hexdigest()].append(path)
+    for path in (path for paths in by_size.values() if len(paths) > 1 for path in paths):
+        try:
+            with open(path, "rb") as stream:
+                by_content[hashlib.file_digest(stream, "sha256").hexdigest()].append(path)
+        except OSError:
+            continue  # decoding lists it among the images that cannot be read
     reference_of = {row.image_path: row.reference_id for row in rows}
     shared = {path: reference_of[min(paths)] for paths in by_content.values() if len(paths) > 1 for path in paths}
     joined = [replace(row, reference_id=shared.get(row.image_path, row.reference_id)) for row in rows]

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from grmp_core.datasets import DATASETS, load
+from grmp_core.datasets import DATASETS, label_table, load
 from grmp_core.datasets.labelled_set import IMAGE_TABLE, LabelledSet
 from grmp_core.errors import InputError
 from grmp_core.imaging.decoding import read_image
@@ -208,6 +208,23 @@ def test_equal_files_are_one_reference(make_table: Callable[..., Path], tmp_path
     labelled = load("table", str(path))
     assert labelled.reference_ids == ["a.png", "b.png", "a.png", "d.png"]
     assert "2 files have the same bytes" in labelled.notes[0]
+
+
+def test_a_file_that_cannot_be_read_is_compared_with_none(
+    make_table: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replaced in `open`: permissions do not bind root, whom tests may run as."""
+    path = make_table([("a.png", 1), ("b.png", 2), ("c.png", 3)])
+    for name in ("b.png", "c.png"):
+        (tmp_path / name).write_bytes((tmp_path / "a.png").read_bytes())
+
+    def refusing(file: str, *rest: object) -> object:
+        if file.endswith("b.png"):
+            raise PermissionError(13, "Permission denied", file)
+        return open(file, *rest)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(label_table, "open", refusing, raising=False)
+    assert load("table", str(path)).reference_ids == ["a.png", "b.png", "a.png"]
 
 
 def test_constant_scores_and_empty_files(make_table: Callable[..., Path]) -> None:
