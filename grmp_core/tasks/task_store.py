@@ -7,7 +7,8 @@ reference_id, part ("support" | "query"), seed int64.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ from grmp_core.tasks.distortion_tasks import Part, TaskRow
 
 ROWS_PER_GROUP = 1
 """An episode reads single rows from all over a task; of a larger group, all rows are decoded for the one wanted."""
+
+_LABELS = ("part", "reference_id", "level", "quality")
 
 
 def task_schema(size_px: int) -> pa.Schema:
@@ -132,9 +135,22 @@ class TaskStore:
         return chosen, np.array([row.quality for row in rows], dtype=np.float32)
 
 
+@contextmanager
+def _opened(file: Location) -> Iterator[pq.ParquetFile]:
+    """A task file to be read. InputError where it is damaged or lacks a column."""
+    try:
+        with file.open() as source:
+            yield pq.ParquetFile(source)
+    except (pa.ArrowInvalid, KeyError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{file.uri} is not a readable task file ({reason}); delete it and run `grmp synthesize` again"
+        ) from error
+
+
 def _view_size(file: Location) -> int:
-    with file.open() as source:
-        image = pq.ParquetFile(source).schema_arrow.field("image").type
+    with _opened(file) as parquet:
+        image = parquet.schema_arrow.field("image").type
     if not isinstance(image, pa.FixedShapeTensorType):
         raise InputError(f"{file.uri} is not a task file: its image column is {image}; make it with `grmp synthesize`")
     return int(image.shape[0])
@@ -143,17 +159,12 @@ def _view_size(file: Location) -> int:
 def _index(files: Sequence[Location]) -> dict[tuple[Part, str, int], _Row]:
     rows: dict[tuple[Part, str, int], _Row] = {}
     for file in files:
-        try:
-            with file.open() as source:
-                parquet = pq.ParquetFile(source)
-                sizes = [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)]
-                columns = parquet.read(["part", "reference_id", "level", "quality"]).to_pydict()
-        except (pa.ArrowInvalid, KeyError) as error:
-            raise InputError(
-                f"{file.uri} is not a readable task file ({error}); delete it and run `grmp synthesize` again"
-            ) from error
+        with _opened(file) as parquet:
+            sizes = [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)]
+            table = parquet.read(list(_LABELS))
+            part, reference_id, level, qualities = (table[name].to_pylist() for name in _LABELS)
         places = [(group, offset) for group, size in enumerate(sizes) for offset in range(size)]
-        keys = zip(columns["part"], columns["reference_id"], columns["level"], strict=True)
-        for key, quality, (group, offset) in zip(keys, columns["quality"], places, strict=True):
+        keys = zip(part, reference_id, level, strict=True)
+        for key, quality, (group, offset) in zip(keys, qualities, places, strict=True):
             rows[key] = _Row(file, group, offset, quality)
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -197,11 +198,23 @@ def test_missing_foreign_and_incomplete_stores_are_refused(tmp_path):
     store_at(tmp_path / "half", tasks=("gaussian_blur",), ids=IDS[:4])
     with pytest.raises(InputError, match="other references or levels"):
         TaskStore(locate(tmp_path / "half"))
-    store_at(tmp_path / "torn")
-    torn = tmp_path / "torn" / "task=jpeg" / "part-00001.parquet"
-    torn.write_bytes(torn.read_bytes()[:1000])
-    with pytest.raises(InputError, match="not a readable task file"):
-        TaskStore(locate(tmp_path / "torn"))
+
+
+@pytest.mark.parametrize("name", ["task=gaussian_blur/part-00000.parquet", "task=jpeg/part-00001.parquet"])
+def test_a_damaged_task_file_is_named(name, tmp_path):
+    """The first file of all, whose view size is read, and another one."""
+    store_at(tmp_path)
+    file = tmp_path / name
+    whole = file.read_bytes()
+    overwritten = whole[:-200] + b"\xff" * 190 + whole[-10:]
+    for damaged in (whole[:1000], b"", overwritten):
+        file.write_bytes(damaged)
+        with pytest.raises(InputError, match=rf"{name} is not a readable task file") as refused:
+            TaskStore(locate(tmp_path))
+        assert "\n" not in str(refused.value)
+    pq.write_table(pa.table({"level": [1]}), file)
+    with pytest.raises(InputError, match=rf"{name} is not a readable task file"):
+        TaskStore(locate(tmp_path))
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
