@@ -19,6 +19,7 @@ from grmp_core.score_range import ScoreRange
 from grmp_core.storage import Location, locate
 
 Fields = dict[str, object]
+_Lookup = Mapping[str, Mapping[str, Mapping[str, str]]]
 T = TypeVar("T")
 _FIELD = re.compile(r"\{([^{}]+)\}")
 
@@ -36,11 +37,12 @@ def load_described(name: str, description: Description, path: str, max_reject_fr
     read, notes = _read_rows(variant, root)
     notes = [variant.note, *notes] if variant.note else notes
     images = Images(variant, root)
-    read, dropped = _without_dropped(variant, read)
-    scores, comma = with_points([fields.get(variant.score) for _, fields, _ in read], variant.title)
     parts = _part_lists(variant, root)
+    notes += _notes_on_parts(variant, root, parts, {entry.image for entry in read})
+    kept, dropped = _without_dropped(variant, read)
+    scores, comma = with_points([entry.fields.get(variant.score) for entry in kept], variant.title)
     reader = _RowReader(name, variant, root, images, parts)
-    rows = [reader.row(where, fields, score, part) for (where, fields, part), score in zip(read, scores, strict=True)]
+    rows = [reader.row(entry, score) for entry, score in zip(kept, scores, strict=True)]
     check_some_images(variant, root, images, rows)
     if variant.count and len(rows) != variant.count:
         notes.append(f"{len(rows)} label rows; the whole of {variant.title} has {variant.count}")
@@ -65,11 +67,59 @@ def load_described(name: str, description: Description, path: str, max_reject_fr
     )
 
 
-def _read_rows(variant: Description, root: Location) -> tuple[list[tuple[str, Fields, Part | None]], list[str]]:
-    """Where, fields and official part of every label row; and how the tables are written."""
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """A label row with all of its fields; what does not fit the description is its `problem`."""
+
+    where: str
+    fields: Fields
+    image: str
+    part: Part | None
+    problem: str = ""
+
+
+def _entry(variant: Description, where: str, fields: Fields, part: Part | None = None) -> _Entry:
+    """A row of a table with the fields that `lookup` and `pattern` add; the image's name may need some of the first."""
+    image, problem = "", ""
+    try:
+        fields, waiting = _looked_up(variant.lookup, fields)
+        image = _render(variant.image, fields)
+        if not image or image.endswith("/"):
+            raise _MisfitError(f"the image name is {image!r}; it must be a path")
+        fields |= {"stem": os.path.splitext(os.path.basename(image))[0]} | _groups(variant, image)
+        fields, waiting = _looked_up(waiting, fields)
+        if waiting:
+            raise _MisfitError(_without(next(iter(waiting)), fields))
+    except _MisfitError as misfit:
+        problem = str(misfit)
+    return _Entry(where=where, fields=fields, image=image, part=part, problem=problem)
+
+
+def _looked_up(lookup: _Lookup, fields: Fields) -> tuple[Fields, _Lookup]:
+    """Fields with what they lead to; and those lookups whose own field is not there."""
+    fields, waiting = dict(fields), {}
+    for field, values in lookup.items():
+        if field in fields:
+            fields |= _chosen(values, _text(fields[field]), field)
+        else:
+            waiting[field] = values
+    return fields, waiting
+
+
+def _groups(variant: Description, image: str) -> dict[str, str]:
+    if variant.pattern is None:
+        return {}
+    match = re.fullmatch(variant.pattern, image)
+    if match is None:
+        raise _MisfitError(f"{image!r} is not a file name of {variant.title}")
+    return match.groupdict()
+
+
+def _read_rows(variant: Description, root: Location) -> tuple[list[_Entry], list[str]]:
+    """Every label row; and how the tables are written."""
     if variant.matlab:
-        return [(where, fields, None) for where, fields in _read_matlab(variant, root)], []
-    rows: list[tuple[str, Fields, Part | None]] = []
+        return [_entry(variant, where, fields) for where, fields in _read_matlab(variant, root)], []
+    rows: list[_Entry] = []
     notes: list[str] = []
     columns = sorted(_columns(variant))
     for table in variant.tables:
@@ -77,7 +127,8 @@ def _read_rows(variant: Description, root: Location) -> tuple[list[tuple[str, Fi
             opened = open_table(file, header=variant.columns, sheet=variant.sheet, needed=columns)
             notes += [note for note in opened.notes if not variant.sheet and not variant.columns]
             rows += [
-                (where, dict(zip(columns, values, strict=True)), table.part) for where, values in opened.rows(columns)
+                _entry(variant, where, dict(zip(columns, values, strict=True)), table.part)
+                for where, values in opened.rows(columns)
             ]
     return rows, notes
 
@@ -111,48 +162,55 @@ def _read_matlab(variant: Description, root: Location) -> Iterator[tuple[str, Fi
 
 def _columns(variant: Description) -> set[str]:
     """Columns of the tables that a description needs."""
-    names = [variant.image, variant.reference, variant.distortion, variant.level, variant.part]
+    names = [variant.reference, variant.distortion, variant.level, variant.part]
     used = {field for name in names if name for field in _fields_of(name)}
     used |= {variant.score, *variant.lookup, *(drop.field for drop in variant.drop)}
-    found = (more for values in variant.lookup.values() for more in values.values())
-    made = {"stem", *(field for fields in found for field in fields)}
-    made |= set(re.compile(variant.pattern).groupindex) if variant.pattern else set()
-    return used - made
+    found = {field for values in variant.lookup.values() for more in values.values() for field in more}
+    of_image = {"stem", *(re.compile(variant.pattern).groupindex if variant.pattern else ())}
+    return ({*_fields_of(variant.image)} | (used - of_image)) - found
 
 
 def _fields_of(name: str) -> list[str]:
     return _FIELD.findall(name) if "{" in name else [name]
 
 
-def _without_dropped(
-    variant: Description, rows: list[tuple[str, Fields, Part | None]]
-) -> tuple[list[tuple[str, Fields, Part | None]], list[str]]:
+def _without_dropped(variant: Description, rows: list[_Entry]) -> tuple[list[_Entry], list[str]]:
     counts: Counter[str] = Counter()
     first = variant.first_rows
     if first is not None:
-        stems = [os.path.splitext(_render(variant.image, fields))[0] for _, fields, _ in rows[: len(first.stems)]]
+        stems = [os.path.splitext(row.image)[0] for row in rows[: len(first.stems)]]
         if stems != list(first.stems):
             raise InputError(
-                f"{rows[0][0] if rows else variant.title}: expected {', '.join(first.stems)} first ({first.why}), "
+                f"{rows[0].where if rows else variant.title}: expected {', '.join(first.stems)} first ({first.why}), "
                 f"found {', '.join(stems) or 'no rows'}"
             )
         counts[first.why] = len(stems)
         rows = rows[len(first.stems) :]
     kept = []
-    for where, fields, part in rows:
-        why = next((drop.why for drop in variant.drop if _text(fields[drop.field]) in drop.equals), "")
-        if not why and variant.drop_outside_range and variant.range and _outside(fields[variant.score], variant.range):
-            why = f"a score outside {variant.range[0]:g}..{variant.range[1]:g}"
+    for row in rows:
+        try:
+            why = _why_dropped(variant, row.fields)
+        except _MisfitError as misfit:
+            why, row = "", replace(row, problem=row.problem or str(misfit))
         if why:
             counts[why] += 1
         else:
-            kept.append((where, fields, part))
+            kept.append(row)
     return kept, [f"{count} label rows left out: {why}" for why, count in counts.items()]
 
 
-def _outside(score: object, scale: tuple[float, float]) -> bool:
+def _why_dropped(variant: Description, fields: Fields) -> str:
+    for drop in variant.drop:
+        if _value(fields, drop.field) in drop.equals:
+            return drop.why
+    if variant.drop_outside_range and variant.range and _outside(_value(fields, variant.score), variant.range):
+        return f"a score outside {variant.range[0]:g}..{variant.range[1]:g}"
+    return ""
+
+
+def _outside(score: str, scale: tuple[float, float]) -> bool:
     try:
-        return not scale[0] <= float(_text(score)) <= scale[1]
+        return not scale[0] <= float(score) <= scale[1]
     except ValueError:
         return False  # what is no number is an error of its own
 
@@ -173,6 +231,24 @@ def _part_lists(variant: Description, root: Location) -> dict[Part, frozenset[st
     return lists
 
 
+def _notes_on_parts(
+    variant: Description, root: Location, parts: Mapping[Part, frozenset[str]], images: set[str]
+) -> list[str]:
+    """Lines on names of the official split that no label row has. InputError where a list has no other ones."""
+    notes = []
+    for part, listed in parts.items():
+        absent = sorted(listed - images)
+        file = variant.part_files[part].file
+        if absent and len(absent) == len(listed):
+            raise InputError(
+                f"{root.uri}: none of the {len(listed)} images of {file} has a label row; it has names such as "
+                f"{absent[0]!r}, the label rows such as {min(images, default='')!r}"
+            )
+        if absent:
+            notes.append(f"{len(absent)} of the {len(listed)} images of {file} have no label row, such as {absent[0]}")
+    return notes
+
+
 @dataclass(frozen=True)
 class _RowReader:
     name: str
@@ -181,34 +257,17 @@ class _RowReader:
     images: Images
     part_lists: Mapping[Part, frozenset[str]]
 
-    def row(self, where: str, fields: Fields, score: object, part: Part | None) -> LabelRow:
+    def row(self, entry: _Entry, score: object) -> LabelRow:
         """A label row; what does not fit the description is its `problem`."""
-        table = self.root.uri
         try:
-            fields = self._with_lookups(fields)
-            image = _render(self.variant.image, fields)
-            if not image or image.endswith("/"):
-                return LabelRow(where, table, score, "", problem=f"the image name is {image!r}; it must be a path")
-            fields |= {"stem": os.path.splitext(os.path.basename(image))[0]} | self._groups(image)
-            path = self.images.find(image)
-            row = LabelRow(where, path, score, self._reference(fields, path), part=self._part(fields, image, part))
-            return self._with_distortion(row, fields)
+            if entry.problem:
+                raise _MisfitError(entry.problem)
+            _value(entry.fields, self.variant.score)
+            path = self.images.find(entry.image)
+            reference, part = self._reference(entry.fields, path), self._part(entry)
+            return self._with_distortion(LabelRow(entry.where, path, score, reference, part=part), entry.fields)
         except _MisfitError as misfit:
-            return LabelRow(where, table, score, "", problem=str(misfit))
-
-    def _with_lookups(self, fields: Fields) -> Fields:
-        more: Fields = {}
-        for field, values in self.variant.lookup.items():
-            more |= _chosen(values, _text(fields[field]), field)
-        return {**fields, **more}
-
-    def _groups(self, image: str) -> dict[str, str]:
-        if self.variant.pattern is None:
-            return {}
-        match = re.fullmatch(self.variant.pattern, image)
-        if match is None:
-            raise _MisfitError(f"{image!r} is not a file name of {self.variant.title}")
-        return match.groupdict()
+            return LabelRow(entry.where, self.root.uri, score, "", problem=str(misfit))
 
     def _reference(self, fields: Fields, path: str) -> str:
         if self.variant.reference is None:
@@ -218,13 +277,13 @@ class _RowReader:
             raise _MisfitError("the reference is empty")
         return f"{self.name}/{reference.upper() if self.variant.reference_upper else reference}"
 
-    def _part(self, fields: Fields, image: str, part: Part | None) -> Part | None:
+    def _part(self, entry: _Entry) -> Part | None:
         if self.variant.part is not None:
-            value = _render(self.variant.part, fields)
+            value = _render(self.variant.part, entry.fields)
             return _chosen(self.variant.parts, value, self.variant.part) if self.variant.parts else _as_part(value)
         if self.part_lists:
-            return next((name for name, images in self.part_lists.items() if image in images), "train")
-        return part
+            return next((name for name, images in self.part_lists.items() if entry.image in images), "train")
+        return entry.part
 
     def _with_distortion(self, row: LabelRow, fields: Fields) -> LabelRow:
         level, distortion = None, None
@@ -254,10 +313,20 @@ def _as_part(value: str) -> Part:
     return _chosen({"train": "train", "validation": "validation", "test": "test"}, value, "part")
 
 
-def _render(name: str, fields: Mapping[str, object]) -> str:
+def _render(name: str, fields: Fields) -> str:
     if "{" not in name:
-        return _text(fields[name])
-    return _FIELD.sub(lambda match: _text(fields[match[1]]), name)
+        return _value(fields, name)
+    return _FIELD.sub(lambda match: _value(fields, match[1]), name)
+
+
+def _value(fields: Fields, name: str) -> str:
+    if name not in fields:
+        raise _MisfitError(_without(name, fields))
+    return _text(fields[name])
+
+
+def _without(name: str, fields: Fields) -> str:
+    return f"the row has no field {name!r}; its fields are {', '.join(fields)}"
 
 
 def _text(value: object) -> str:
