@@ -47,6 +47,8 @@ ROWS = pa.schema(
 )
 """A row an image; `damage` and its probability are for the case that there is damage, `files` is the path of its files
 without their ending. All but the first and the last are null where there is an error."""
+KEYED_ROWS = ROWS.append(pa.field("key", pa.string()))
+"""A row of it from a worker, with `ImageInput.key`: rows of a table may call their images by the same name."""
 
 
 class ExplainerWorker:
@@ -65,8 +67,9 @@ class ExplainerWorker:
         self.reader = ImageReader()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Inputs -> ROWS."""
-        return pa.Table.from_pylist([self.row(ImageInput(**row))[0] for row in rows.to_pylist()], schema=ROWS)
+        """Inputs -> KEYED_ROWS."""
+        images = [ImageInput(**row) for row in rows.to_pylist()]
+        return pa.Table.from_pylist([self.row(image)[0] | {"key": image.key} for image in images], schema=KEYED_ROWS)
 
     def row(self, image: ImageInput) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """A row of ROWS and the facts; null where there are none. A bad image costs its own row only."""

@@ -92,8 +92,8 @@ def explain_images(config: Config) -> Explained:
             unit="image",
             rows_of_a_block=FEW,
         )
-        found = {row["image_path"]: row for row in made}  # in any order; a name that came twice has equal rows
-        rows = [found[image.name] for image in inputs.images]
+        found = {row.pop("key"): row for row in made}  # in any order; an image that came twice has equal rows
+        rows = [found[image.key] for image in inputs.images]
     (folder / "explanations.parquet").write_bytes(parquet_of(pa.Table.from_pylist(rows, schema=ROWS)))
     (folder / "explanations.csv").write_bytes(pd.DataFrame(rows).to_csv(index=False).encode())
     result = Explained(rows=rows, output=folder.uri, facts=facts, not_taken=inputs.not_taken)

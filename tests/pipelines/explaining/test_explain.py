@@ -8,12 +8,15 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from grmp_core.distortions import get
 from grmp_core.procedural import scenes
 from pipelines.cli import BAD_INPUT, FAILURE, OK, run_command
+from pipelines.explaining import explaining_run
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +88,27 @@ def test_a_reference_that_does_not_fit_costs_the_row(photos, unadapted_folder, t
 def test_nothing_to_explain_is_one_line(unadapted_folder, tmp_path, capsys):
     assert run(model=unadapted_folder, output=tmp_path) == BAD_INPUT
     assert "nothing to explain: name images" in capsys.readouterr().err
+
+
+def test_images_of_one_name_in_a_table_keep_rows_of_their_own(unadapted_folder, tmp_path, capsys, monkeypatch):
+    """Pictures of one pixel's height and of different widths: the reason tells which one a row is of."""
+    cells = []
+    for width in range(1, 10):
+        stream = io.BytesIO()
+        Image.new("RGB", (width, 1)).save(stream, "PNG")
+        cells.append({"bytes": stream.getvalue(), "path": "image.png"})
+    pq.write_table(pa.table({"image": cells}), tmp_path / "images.parquet")
+
+    def in_this_process(config, bundle, worker, given, inputs, **options):
+        return reversed(worker(*given)(pa.Table.from_pylist(inputs)).to_pylist())
+
+    monkeypatch.setattr(explaining_run, "rows_on_cluster", in_this_process)
+    assert run(str(tmp_path / "images.parquet"), "--json", model=unadapted_folder, output=tmp_path) == FAILURE
+    rows = json.loads(capsys.readouterr().out)["images"]
+    assert [row["error"].partition(",")[0] for row in rows] == [f"too small: {width}x1" for width in range(1, 10)]
+    written = pq.read_table(tmp_path / "explain" / "explanations.parquet")
+    assert written.to_pylist() == rows
+    assert written.column_names[0] == "image_path"
 
 
 @pytest.mark.ray
