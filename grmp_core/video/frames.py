@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from grmp_core.errors import ImageError
+from grmp_core.storage import is_utf8, readable
 
 _SUFFIXES = """
 .mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .wmv .flv .3gp .ts .mts .m2ts .ogv
@@ -60,7 +61,8 @@ class Video:
         Times are those of the file, so that a variable rate is kept. Where they do not grow, the nominal rate takes
         their place, with a note. A file that breaks off gives the frames before, with a note.
 
-        ImageError for a file that is missing, no video, or without a frame that can be decoded.
+        ImageError for a file that is missing, no video, or without a frame that can be decoded, and for a name that is
+        not UTF-8.
         """
         with _opened(self.path) as capture:
             nominal = capture.get(cv2.CAP_PROP_FPS)
@@ -101,6 +103,8 @@ class Video:
 
 @contextmanager
 def _opened(path: str) -> Iterator[cv2.VideoCapture]:
+    if not is_utf8(path):  # OpenCV would end the process
+        raise ImageError("its name is not UTF-8; rename it", readable(path))
     if "://" in path:
         raise ImageError("videos are read from local files only; copy it to this machine", path)
     if not os.path.isfile(path):

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from grmp_core.errors import InputError
 from grmp_core.imaging.listing import IMAGE_SUFFIXES
+from grmp_core.storage import readable
 from grmp_core.video.frames import VIDEO_SUFFIXES
 
 
@@ -23,7 +24,9 @@ def videos_of(entries: Sequence[str]) -> list[str] | None:
         return None
     if not all(found):
         images = next(entry for entry, videos in zip(entries, found, strict=True) if not videos)
-        raise InputError(f"score.images names videos, but also {images}; score images and videos in runs of their own")
+        raise InputError(
+            f"score.images names videos, but also {readable(images)}; score images and videos in runs of their own"
+        )
     return [path for videos in found for path in videos]
 
 

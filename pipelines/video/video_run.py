@@ -17,6 +17,7 @@ from pipelines.runtime.console import table
 from pipelines.runtime.provenance import output_folder, write_manifest
 from pipelines.scoring.cluster_rows import rows_on_cluster
 from pipelines.scoring.file_rows import FileRows
+from pipelines.scoring.image_tables import ImageInput
 from pipelines.scoring.model_lookup import open_model
 from pipelines.scoring.score_rows import parquet_of
 from pipelines.video.video_scorer import ROWS, VideoScorer
@@ -75,18 +76,23 @@ def score_videos(config: Config, paths: Sequence[str]) -> VideoScoring:
         rows = [row for row, _ in scored]
         content = scored[0][1] if len(scored) == 1 else None
     else:
+        inputs = [ImageInput.file(path) for path in paths]
         made = rows_on_cluster(
             config,
             bundle,
             VideoScorer,
             (config, bundle, model),
-            [{"path": path} for path in dict.fromkeys(paths)],
+            [{"path": path} for path in dict.fromkeys(video.path for video in inputs if not video.problem)],
             command="score",
             unit="video",
             rows_of_a_block=1,
         )
         found = {row["video_path"]: row for row in made}
-        rows = [found[path] for path in paths]
+        empty = dict.fromkeys(ROWS.names)
+        rows = [
+            empty | {"video_path": video.name, "error": video.problem} if video.problem else found[video.path]
+            for video in inputs
+        ]
     if len(rows) == 1 and content is None:
         raise InputError(f"{rows[0]['video_path']}: {rows[0]['error']}")
     for place in places:

@@ -15,7 +15,7 @@ from ray import ObjectRef
 from grmp_core.errors import ImageError, InputError
 from grmp_core.identity import digest_of
 from grmp_core.model.bundle import Bundle
-from grmp_core.storage import Location, locate
+from grmp_core.storage import Location, locate, readable
 from grmp_core.video.frames import Video
 from grmp_core.video.pooling import pooled, windows_of
 from pipelines.configuration.schema import Config
@@ -64,7 +64,7 @@ class VideoScorer:
             content = self._score(path)
         except InputError as error:
             reason = error.reason if isinstance(error, ImageError) else " ".join(str(error).split())
-            return dict.fromkeys(ROWS.names) | {"video_path": path, "error": reason}, None
+            return dict.fromkeys(ROWS.names) | {"video_path": readable(path), "error": reason}, None
         worst, video = content["worst"], content["video"]
         return {
             "video_path": path,

@@ -77,6 +77,17 @@ def test_a_file_without_frames_is_one_line(kind: str, tmp_path: Path, capfd: pyt
     assert "WARN" not in capfd.readouterr().err
 
 
+def test_a_name_that_is_not_utf8_is_one_line(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def ends_the_process(*arguments: object) -> None:
+        raise SystemExit("OpenCV was given the name")
+
+    monkeypatch.setattr(video_frames.cv2, "VideoCapture", ends_the_process)
+    named = tmp_path / "caf\udce9.avi"
+    named.write_bytes(clip.read_bytes())
+    with pytest.raises(ImageError, match=r"caf\\xe9\.avi: its name is not UTF-8; rename it"):
+        list(Video(named, 1).frames())
+
+
 class _Capture:
     """Stands for OpenCV's reader of a file with these times, in milliseconds."""
 

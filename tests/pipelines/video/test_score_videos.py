@@ -10,12 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from grmp_core.errors import InputError
 from grmp_core.model.scorer import Score, Scorer
 from grmp_core.procedural import scenes
 from pipelines.cli import BAD_INPUT, FAILURE, OK, run_command
+from pipelines.video import video_run
 from pipelines.video.video_inputs import videos_of
 from tests.grmp_core.video.clips import write_clip
 
@@ -99,6 +101,25 @@ def test_bad_files_cost_a_row_or_one_line(clip, unadapted_folder, by_brightness,
     again = tmp_path / "worse.mp4"
     again.write_bytes(b"no video either")
     assert run(str(again), str(bad), model=unadapted_folder, output=tmp_path) == FAILURE
+
+
+def test_a_name_that_is_not_utf8_costs_its_row(clip, unadapted_folder, by_brightness, tmp_path, capsys, monkeypatch):
+    """In this process, and over workers, whose inputs are Arrow tables."""
+
+    def in_this_process(config, bundle, worker, given, inputs, **options):
+        return worker(*given)(pa.Table.from_pylist(list(inputs))).to_pylist()
+
+    monkeypatch.setattr(video_run, "rows_on_cluster", in_this_process)
+    films = tmp_path / "films"
+    films.mkdir()
+    for name in ("b.avi", "caf\udce9.avi", "c.avi"):
+        (films / name).write_bytes(clip.read_bytes())
+        if name == "b.avi":
+            continue
+        assert run(str(films), "--fps", "1", model=unadapted_folder, output=tmp_path) == OK
+        rows = {Path(row["video_path"]).name: row["error"] for row in json.loads(capsys.readouterr().out)["videos"]}
+        good = dict.fromkeys(("b.avi",) if name != "c.avi" else ("b.avi", "c.avi"))
+        assert rows == {**good, r"caf\xe9.avi": "its name is not UTF-8; rename it"}
 
 
 def test_which_inputs_are_videos(tmp_path):
