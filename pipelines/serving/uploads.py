@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -78,15 +78,32 @@ class _InMemoryParser(MultiPartParser):
     spool_max_size = 2**62
     """Bytes above which Starlette would write a file to disk; the body is limited before."""
 
+    def __init__(self, headers: Headers, body: AsyncGenerator[bytes, None], max_files: int) -> None:
+        super().__init__(headers, self._to_its_end(body), max_files=max_files, max_fields=0)
+        self._is_complete = False
+
+    def on_end(self) -> None:
+        """Called at the closing boundary."""
+        self._is_complete = True
+
+    async def _to_its_end(self, body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """The body. RefusedError behind one that is cut off, of which Starlette would leave out the last part."""
+        async for chunk in body:
+            yield chunk
+        if not self._is_complete:
+            raise RefusedError(400, "multipart: the body is cut off, it has no closing boundary")
+
 
 async def _of_multipart(request: Request, body: AsyncGenerator[bytes, None], limits: ServeConfig) -> list[Upload]:
-    parser = _InMemoryParser(request.headers, body, max_files=limits.max_images, max_fields=0)
+    parser = _InMemoryParser(request.headers, body, limits.max_images)
     try:
         form = await parser.parse()
     except MultiPartException as error:
         too_many = "Too many files" in error.message
         reason = f"more than {limits.max_images} images" if too_many else f"multipart: {error.message}"
         raise RefusedError(413 if too_many else 400, reason) from error
+    except (ValueError, LookupError) as error:  # of a character set that cannot decode names
+        raise RefusedError(400, f"multipart: cannot be read ({type(error).__name__})") from error
     uploads = []
     for _, part in form.multi_items():
         if not isinstance(part, UploadFile):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Awaitable, Iterable
@@ -24,6 +25,8 @@ from pipelines.serving.uploads import RefusedError, Upload, read_uploads
 MAX_HEADER_BYTES = 64 * 1024
 HEALTH_S = 5
 """Seconds that a scoring process has to answer before the server counts as unhealthy."""
+NO_MODEL = "no model answers"
+LOGGER = logging.getLogger("ray.serve")
 _RECENT_S = 30
 """A server that has scored within so many seconds is healthy without a question to its busy processes."""
 _HEADERS = {
@@ -131,16 +134,15 @@ def make_app(backend: Backend, settings: ServeConfig, *, token: str | None, host
         if time.monotonic() - latest.at < _RECENT_S:
             return _answer({"status": "ok", "model": latest.model})
         try:
-            async with asyncio.timeout(HEALTH_S):
-                facts = await backend.facts()
-        except TimeoutError:
-            return _answer({"status": "no model answers", "model": None}, 503)
-        return _answer({"status": "ok", "model": facts["model"]})
+            facts = await _facts(backend, HEALTH_S)
+        except RefusedError as error:
+            return _answer({"status": str(error), "model": None}, error.status)
+        return _answer({"status": "ok", "model": facts.model})
 
-    @app.get("/model", response_model=ModelFacts)
+    @app.get("/model", response_model=ModelFacts, responses={503: {"description": NO_MODEL}})
     async def model() -> Response:
         """The model that scores at the moment: its scale and direction, how well it agrees with people, its origin."""
-        return _answer(ModelFacts.model_validate(await backend.facts()).model_dump(mode="json"))
+        return _answer((await _facts(backend, settings.timeout_s)).model_dump(mode="json"))
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
@@ -149,6 +151,16 @@ def make_app(backend: Backend, settings: ServeConfig, *, token: str | None, host
         return HTMLResponse(await asyncio.to_thread(reference_page, app.openapi()), headers=_HEADERS)
 
     return app
+
+
+async def _facts(backend: Backend, timeout_s: float) -> ModelFacts:
+    """Of the model. RefusedError, 503, where it does not answer in time, or with an error."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return ModelFacts.model_validate(await backend.facts())
+    except Exception as error:  # Ray has many for a process that ended, cannot be reached, or could not load a model
+        LOGGER.warning(NO_MODEL, exc_info=not isinstance(error, TimeoutError))
+        raise RefusedError(503, NO_MODEL) from error
 
 
 async def _all(rows: Iterable[Awaitable[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -182,7 +194,7 @@ class _Guard:
             return _problem(431, f"more than {MAX_HEADER_BYTES} bytes of headers")
         if self.hosts and not is_called(request.headers.get("host", ""), self.hosts):
             return _problem(421, "call the server by the address that grmp serve has printed")
-        if self.token is None or request.url.path == "/health":
+        if self.token is None or request.scope["path"] == "/health":  # of the URL the Host header is a part
             return None
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not is_token(given.strip(), self.token):

@@ -65,6 +65,9 @@ def serve() -> Client:
     return make
 
 
+PART = b'--b\r\nContent-Disposition: form-data; name="a"; filename="a.png"\r\n\r\nx\r\n--b--\r\n'
+
+
 def files(*contents: bytes) -> list[tuple[str, tuple[str, bytes]]]:
     return [("images", (f"{i}.png", data)) for i, data in enumerate(contents)]
 
@@ -122,6 +125,7 @@ def test_what_is_no_base64_costs_its_own_row(serve, text: object, reason: str):
         (b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--b--', "multipart/form-data; boundary=b", 400),
         (b"--b--", "multipart/form-data; boundary=b", 400),
         (b"--b\r\n" + b"A: b\r\n" * 5000 + b"\r\nx\r\n--b--", "multipart/form-data; boundary=b", 400),
+        (PART, "multipart/form-data; boundary=b; charset=undefined", 400),
         (b"x" * 2000, "image/png", 413),
         (b"<svg/>", "text/html", 415),
         (b"x", "", 415),
@@ -132,6 +136,20 @@ def test_a_body_that_is_none_is_refused_as_a_whole(serve, content: bytes, kind: 
     response = client.post("/score", content=content, headers={"Content-Type": kind})
     assert (response.status_code, backend.times_left) == (status, [])
     assert response.json()["detail"]
+
+
+def test_a_multipart_body_without_its_end_is_refused(serve):
+    """Cut anywhere: no image is left out behind an answer that looks whole."""
+    client, backend = serve()
+    body = PART.removesuffix(b"--\r\n") + b"\r\n" + PART.removeprefix(b"--b\r\n")
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    end = len(body) - len(b"\r\n")
+    for length in range(0, end, 5):
+        response = client.post("/score", content=body[:length], headers=kind)
+        assert (response.status_code, backend.times_left) == (400, []), body[:length]
+    assert "the body is cut off" in client.post("/score", content=body[: end - 1], headers=kind).json()["detail"]
+    for whole in (body[:end], body):
+        assert len(client.post("/score", content=whole, headers=kind).json()["images"]) == 2
 
 
 def test_a_body_without_a_length_is_counted_as_it_comes(serve):
@@ -235,6 +253,15 @@ def test_everything_but_the_health_asks_for_the_token(serve, path: str):
     assert not backend.times_left
 
 
+def test_the_name_of_the_host_opens_no_path(serve):
+    """`request.url` is put together with the Host header, so that its path may be the client's."""
+    client, backend = serve(token=LINK_WORD, host="any.name:1")
+    for path in ("/model", "/openapi.json"):
+        assert client.get(path, headers={"Host": "any.name/health?"}).status_code == 401
+    assert client.post("/score", files=files(b"a"), headers={"Host": "any.name/health?"}).status_code == 401
+    assert not backend.times_left
+
+
 def test_a_name_that_another_site_points_here_is_refused(serve):
     for host, status in (("127.0.0.1:8000", 200), ("LOCALHOST:1", 200), ("[::1]:8", 200), ("evil.example:8000", 421)):
         client, _ = serve(host=host)
@@ -255,6 +282,18 @@ def test_health_is_that_of_the_model(serve, monkeypatch):
     client.post("/score", files=files(b"a"))
     backend.delay_s = 2  # busy: it has just scored
     assert client.get("/health").json() == {"status": "ok", "model": "models:/a/1"}
+
+
+def test_an_error_of_the_backend_is_no_healthy_model(serve, monkeypatch):
+    client, backend = serve()
+
+    async def fail() -> dict[str, Any]:
+        raise RuntimeError("no replica")
+
+    monkeypatch.setattr(backend, "facts", fail)
+    health, model = client.get("/health"), client.get("/model")
+    assert (health.status_code, health.json()) == (503, {"status": "no model answers", "model": None})
+    assert (model.status_code, model.json()) == (503, {"detail": "no model answers"})
 
 
 def test_the_model_says_its_scale_and_direction(serve):
