@@ -82,7 +82,7 @@ def check_drift(config: Config) -> DriftCheck:
     """Compare `drift.scores` with `drift.reference`, or with what was noted when `score.model` was registered: the
     scores of its held-out images, and the distances of its labelled images from each other.
 
-    InputError for a table without scores, and where there is nothing to compare with.
+    InputError for a table without scores or with text among them, and where there is nothing to compare with.
     """
     if config.drift.scores is None:
         raise InputError("nothing to compare: name a table that grmp score wrote (grmp drift scores.parquet)")
@@ -90,7 +90,7 @@ def check_drift(config: Config) -> DriftCheck:
     good = scores[scores["error"].isna()] if "error" in scores else scores
     reference = _reference(config)
     unlike = float(good["unlike"].mean()) if "unlike" in good and good["unlike"].notna().any() else None
-    distances, no_distances = _compared(_distances(good), reference, config.drift.scores)
+    distances, no_distances = _compared(_distances(good, config.drift.scores), reference, config.drift.scores)
     return DriftCheck(
         drift=drift_of(_qualities(good, config.drift.scores), reference.quality_M),
         distances=distances,
@@ -120,7 +120,8 @@ def _reference(config: Config) -> _Reference:
     if config.drift.reference is not None:
         read = _read(config.drift.reference)
         quality = _qualities(read, config.drift.reference)
-        return _Reference(quality_M=quality, distance_K=_distances(read), where=config.drift.reference)
+        distance = _distances(read, config.drift.reference)
+        return _Reference(quality_M=quality, distance_K=distance, where=config.drift.reference)
     model = config.score.model or f"models:/{config.register.name}@champion"
     if model.startswith("models:"):
         name, tags = registered_tags(model, config)
@@ -149,8 +150,8 @@ def _labelled_distances(folder: Location) -> np.ndarray | None:
     return None if likeness is None else likeness.labelled_distances
 
 
-def _distances(scores: pd.DataFrame) -> np.ndarray | None:
-    known = scores["distance"].dropna().to_numpy(float) if "distance" in scores else np.empty(0)
+def _distances(scores: pd.DataFrame, where: str) -> np.ndarray | None:
+    known = _numbers(scores, "distance", where) if "distance" in scores else np.empty(0)
     return known if len(known) else None
 
 
@@ -168,4 +169,13 @@ def _read(path: str) -> pd.DataFrame:
 def _qualities(scores: pd.DataFrame, where: str) -> np.ndarray:
     if "quality" not in scores:
         raise InputError(f"{where}: has no column quality; give a table that grmp score wrote")
-    return scores["quality"].dropna().to_numpy(float)
+    return _numbers(scores, "quality", where)
+
+
+def _numbers(scores: pd.DataFrame, column: str, where: str) -> np.ndarray:
+    """Of a column, without its empty cells. InputError for a cell of text."""
+    cells = scores[column].dropna()
+    numbers = pd.to_numeric(cells, errors="coerce")
+    for cell in cells[numbers.isna()]:
+        raise InputError(f"{where}: column {column} has '{cell}', which is no number")
+    return numbers.to_numpy(float)
