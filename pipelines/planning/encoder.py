@@ -66,7 +66,10 @@ def encode_files(
 def _look_up(
     encoder: Encoder, cache: FeatureCache, folder: str, path: str
 ) -> tuple[CachedImage, np.ndarray | None, bool] | None:
-    """-> the image, its features where they are new, and whether the cache lacks it; null where it must not add it."""
+    """-> the image, its features where they are new, and whether to keep it; null where the cache must not add it.
+
+    A problem is kept where it is one of the file's content. Others may be over in the next run.
+    """
     file = os.path.join(folder, path)
     empty = CachedImage(image_id="", row=None, quality=0.0, problem="", path=path, size=0, changed_ns=0)
     try:
@@ -77,6 +80,7 @@ def _look_up(
     if known is not None or not cache.can_write:
         return None if known is None else (known, None, False)
     empty = replace(empty, size=stat.st_size, changed_ns=stat.st_mtime_ns)
+    data = None
     try:
         data = image_bytes(file)
         digest = image_id(data)
@@ -86,8 +90,9 @@ def _look_up(
             return image, None, True
         features_D, quality = encoder(data)
     except ImageError as error:
-        return replace(empty, problem=error.reason), None, True
-    except Exception as error:  # OpenCV and NumPy have errors of their own; they cost this image only
+        is_of_content = data is not None and not isinstance(error.__cause__, MemoryError)
+        return replace(empty, problem=error.reason), None, is_of_content
+    except Exception as error:  # torch, OpenCV and NumPy have errors of their own; they cost this image only
         reason = f"cannot be decoded ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-        return replace(empty, problem=reason), None, True
+        return replace(empty, problem=reason), None, False
     return replace(empty, image_id=digest, quality=quality), features_D, True

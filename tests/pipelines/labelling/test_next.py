@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grmp_core.errors import InputError
+from grmp_core.errors import ImageError, InputError
 from grmp_core.imaging.decoding import decode_image
 from grmp_core.ratings.vote_log import Vote, VoteLog
 from pipelines import cli
@@ -100,6 +100,41 @@ def test_an_image_is_encoded_once_whatever_it_is_called(tmp_path: Path):
     (folder / "a.png").rename(folder / "c.png")
     assert encoded("c.png", "b.png") == [0, 1]
     assert encoder.encoded == 2
+    cache.close()
+
+
+def test_only_problems_of_the_content_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What failed for want of rights or memory, or for a reason not known, is tried again."""
+    folder = write_images(tmp_path / "photos", ["locked.png", "large.png", "strange.png", "good.png"])
+    (folder / "torn.png").write_bytes(b"no image")
+    names = ("locked.png", "large.png", "strange.png", "good.png", "torn.png")
+    contents = {(folder / name).read_bytes(): name for name in names}
+    encoder, cache = MeanColours(), FeatureCache(str(tmp_path / "cache"), "mean-colours", 3)
+
+    def read(path: str) -> bytes:
+        if path.endswith("locked.png"):
+            raise ImageError("cannot be read (Permission denied)", path)
+        return Path(path).read_bytes()
+
+    def encode(data: bytes) -> tuple[np.ndarray, float]:
+        if contents[data] == "large.png":
+            raise ImageError("not enough memory to decode it") from MemoryError()
+        if contents[data] == "strange.png":
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return encoder(data)
+
+    def problems(encoder: object) -> list[str]:
+        found = encode_files(encoder, cache, str(folder), names, workers=1)  # type: ignore[arg-type]
+        return [image.problem.partition(" (")[0] for image in found]
+
+    content = ["", "not an image in a known format"]
+    with monkeypatch.context() as failing:
+        failing.setattr(planning_encoder, "image_bytes", read)
+        passing = ["cannot be read", "not enough memory to decode it", "cannot be decoded"]
+        assert problems(encode) == [*passing, *content]
+    assert encoder.encoded == 2
+    assert problems(encoder) == ["", "", "", *content]
+    assert encoder.encoded == 5  # the two of before are known
     cache.close()
 
 
