@@ -57,6 +57,7 @@ class FeatureCache:
             self._lock = os.open(os.path.join(self.folder, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             self.can_write = self._try_lock()
             self._read_index()
+            self._check_rows()
             self._features = open(self._path(_FEATURES), "r+b" if os.path.exists(self._path(_FEATURES)) else "w+b")  # noqa: SIM115
             self._index = open(self._path(_INDEX), "a", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
         except OSError as error:
@@ -90,6 +91,12 @@ class FeatureCache:
                 ) from error
         if torn and self.can_write:
             os.truncate(self._path(_INDEX), len(whole) + len(newline))
+
+    def _check_rows(self) -> None:
+        file, needed = self._path(_FEATURES), self._rows * self.width * 2
+        size = os.path.getsize(file) if os.path.exists(file) else 0
+        if size < needed:
+            raise InputError(f"{file} is damaged ({size} of {needed} bytes); delete {self.folder}, it is made again")
 
     def _take_in(self, image: CachedImage) -> None:
         self._by_file[image.path, image.size, image.changed_ns] = image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,14 @@ def test_damage_and_a_folder_that_cannot_be_made_are_one_line(tmp_path: Path):
     FeatureCache(str(tmp_path), "encoder", WIDTH).close()
     (tmp_path / "encoder" / "index.jsonl").write_text("{}\n")
     with pytest.raises(InputError, match=r"line 1 is damaged .* delete"):
+        FeatureCache(str(tmp_path), "encoder", WIDTH)
+    (tmp_path / "encoder" / "index.jsonl").unlink()
+    cache = FeatureCache(str(tmp_path), "encoder", WIDTH)
+    for name in ("a.png", "b.png"):
+        cache.add(image(name), features(1))
+    cache.close()
+    os.truncate(tmp_path / "encoder" / "features.f16", 2 * WIDTH * 2 - 1)
+    with pytest.raises(InputError, match=r"features.f16 is damaged \(11 of 12 bytes\); delete"):
         FeatureCache(str(tmp_path), "encoder", WIDTH)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"set next.features"):
