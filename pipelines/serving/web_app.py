@@ -194,7 +194,7 @@ class _Guard:
             return _problem(431, f"more than {MAX_HEADER_BYTES} bytes of headers")
         if self.hosts and not is_called(request.headers.get("host", ""), self.hosts):
             return _problem(421, "call the server by the address that grmp serve has printed")
-        if self.token is None or request.scope["path"] == "/health":  # of the URL the Host header is a part
+        if self.token is None or request.scope["path"] == "/health":  # url.path may follow the Host header
             return None
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not is_token(given.strip(), self.token):

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
+from starlette.datastructures import URL
 
 from pipelines.configuration.serving import ServeConfig
 from pipelines.runtime import metrics
@@ -253,13 +255,13 @@ def test_everything_but_the_health_asks_for_the_token(serve, path: str):
     assert not backend.times_left
 
 
-def test_the_name_of_the_host_opens_no_path(serve):
-    """`request.url` is put together with the Host header, so that its path may be the client's."""
-    client, backend = serve(token=LINK_WORD, host="any.name:1")
-    for path in ("/model", "/openapi.json"):
-        assert client.get(path, headers={"Host": "any.name/health?"}).status_code == 401
-    assert client.post("/score", files=files(b"a"), headers={"Host": "any.name/health?"}).status_code == 401
-    assert not backend.times_left
+def test_the_name_of_the_host_opens_no_path(serve, monkeypatch):
+    """As older versions of Starlette put the URL together: a Host header with a path in it decides the URL's path."""
+    client, _ = serve(token=LINK_WORD, host="any.name:1")
+    monkeypatch.setattr(
+        Request, "url", property(lambda request: URL(f"http://any.name/health?{request.scope['path']}"))
+    )
+    assert client.get("/model", headers={"Host": "any.name/health?"}).status_code == 401
 
 
 def test_a_name_that_another_site_points_here_is_refused(serve):
