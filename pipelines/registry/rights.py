@@ -36,12 +36,11 @@ def rights_of(bundle: Bundle) -> list[Right]:
     """Of the code, the start weights, and every data set that touched the model, in this order; each once a use."""
     backbone, table = bundle.backbone, rights_table()
     rights = [_right("code", "grmp-iqa", "code", table["code"]["grmp-iqa"])]
-    embedded = backbone.name in SIZES
-    if backbone.checkpoint is not None and not embedded:
+    if backbone.checkpoint is not None:
         rights.append(_right("weights", f"{backbone.name} from a file", "backbone", _UNKNOWN))
         used: list[tuple[str, str]] = [("unknown", "training of the backbone")]
     else:
-        key = EMBEDDED if embedded else str(backbone.pretrained)
+        key = EMBEDDED if backbone.name in SIZES else str(backbone.pretrained)
         entry = table["weights"].get(key, _UNKNOWN)
         rights.append(_right("weights", f"{backbone.name} {backbone.pretrained or ''}".strip(), "backbone", entry))
         used = [(name, "training of the backbone") for name in entry.get("made_of", ["unknown"])]

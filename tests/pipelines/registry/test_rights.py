@@ -45,6 +45,7 @@ def test_code_weights_and_every_set_are_named(bundle):
     [
         BackboneConfig(name="ViT-B-16", pretrained="never_heard_of"),
         BackboneConfig(name="ViT-B-16", checkpoint="/weights.pt"),
+        BackboneConfig(name="grmp-nano", checkpoint="/mine.safetensors"),
     ],
 )
 def test_what_is_not_in_the_table_is_unknown_never_allowed(bundle, backbone):
@@ -54,6 +55,16 @@ def test_what_is_not_in_the_table_is_unknown_never_allowed(bundle, backbone):
     assert all(right.licence == "unknown" for right in unknown)
     assert "not settled" in verdict_of(rights)
     assert "my_set.yaml" in verdict_of(rights)
+
+
+def test_a_student_that_started_from_a_file_claims_no_rights_in_the_embedded_weights(bundle):
+    teacher = {"teacher": {"name": "plug-in", "licence": "MIT"}}
+    for checkpoint, expected in ((None, "Apache-2.0"), ("/mine.safetensors", "unknown")):
+        student = BackboneConfig(name="grmp-nano-s", checkpoint=checkpoint)
+        rights = rights_of(with_origin(bundle, student, target="livec", **teacher))
+        licences = {right.use: right.licence for right in rights if right.kind == "weights"}
+        assert licences == {"backbone": expected, "teacher": "MIT"}
+        assert ("ImageNet" in {right.name for right in rights}) == (checkpoint is None)
 
 
 def test_the_verdict_is_the_worst_of_all():
