@@ -51,7 +51,8 @@ def judge(
     location = open_champion()
     rival = read_bundle(location)
     seen = rival.provenance.get(LEARNED_FROM)
-    table = held_out[[not seen or id_of_file(path) not in seen for path in held_out["image_path"]]]
+    new = np.array([not seen or id_of_file(path) not in seen for path in held_out["image_path"]], dtype=bool)
+    table = held_out[new]
     scores = Scorer(rival, location.uri, limits=limits).score(picture_of(path) for path in table["image_path"])
     theirs = np.array([score.quality for score in scores])  # nan where an image cannot be read
     readable = np.isfinite(theirs)

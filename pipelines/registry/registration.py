@@ -168,7 +168,7 @@ def _log(config: Config, tracker: Tracker, folder: Location, bundle: Bundle, con
         tracker.link_model(model.model_id, run, bundle.metrics)
     version = int(logged.registered_model_version)
     held_out = TrialFolder(folder.parent).read_predictions()
-    reference = {} if held_out is None else {REFERENCE_SCORES: held_out["quality"].to_numpy(float)}
+    reference = {} if held_out is None or held_out.empty else {REFERENCE_SCORES: held_out["quality"].to_numpy(float)}
     likeness = None if bundle.evidence is None else likeness_of(bundle, bundle.evidence)
     if likeness is not None:
         reference[REFERENCE_DISTANCES] = likeness.labelled_distances

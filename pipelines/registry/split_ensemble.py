@@ -16,7 +16,7 @@ from grmp_core.score_range import ScoreRange
 from grmp_core.storage import Location
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.labelled_target import load_target
-from pipelines.results.sweep_folder import SweepFolder, TrialFolder
+from pipelines.results.sweep_folder import SweepFolder
 from pipelines.results.trial import METRICS
 from pipelines.runtime.console import say
 from pipelines.scoring.batch_scorer import score_paths
@@ -29,7 +29,7 @@ def ensemble_of_splits(config: Config) -> Location:
     """Make the ensemble's bundle in `<output>/sweep/ensemble`, unless these very members have made it already.
 
     Beside it lie its predictions for the test images of any split that no member has learned from: what a champion is
-    compared on.
+    compared on. Where there is no such image there is no file of predictions.
 
     InputError where there is no choice or only one split, or as of `stacked_model`.
     """
@@ -52,11 +52,13 @@ def ensemble_of_splits(config: Config) -> Location:
     bundle = dataclasses.replace(bundle, provenance={**bundle.provenance, _MEMBERS: digests})
     tables = {name: sweep.folder.trial(name).read_predictions() for name in members}
     held_out = _held_out(config, bundle, {name: table for name, table in tables.items() if table is not None})
+    if folder.predictions.exists():  # of other members
+        folder.predictions.delete()
     if len(held_out):
         scores = evaluate(held_out["mos_scale_score"].to_numpy(), held_out["mos"].to_numpy())
         bundle = dataclasses.replace(bundle, metrics={name: getattr(scores, name) for name in METRICS})
+        folder.write_predictions(held_out)
     write_bundle(folder.bundle, bundle)
-    TrialFolder(folder.root).write_predictions(held_out)
     return folder.bundle
 
 

@@ -115,6 +115,14 @@ def test_held_out_images_may_lie_elsewhere(make_bundle, images) -> None:
     assert "on the same 40 held-out images" in reason
 
 
+def test_no_held_out_image_decides_nothing(make_bundle) -> None:
+    folder = make_bundle(12)
+    hold_out(folder, [], np.empty(0))
+    promoted, reason = judge(locate(folder), "4", lambda: locate(folder), 0.0, ImageLimits())
+    assert not promoted
+    assert "0 of 0 held-out images can be read and are new to it, 10 are needed" in reason
+
+
 def test_too_few_readable_images_decide_nothing(make_bundle, images) -> None:
     folder = make_bundle(8)
     hold_out(folder, images, np.arange(40.0))

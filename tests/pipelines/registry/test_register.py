@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 import torch
 
@@ -22,7 +23,8 @@ from pipelines.configuration.schema import Config
 from pipelines.registry.champion_decision import judge
 from pipelines.registry.registration import register_model
 from pipelines.scoring.model_lookup import resolve_model
-from tests.pipelines.registry.bundles import qualities
+from pipelines.scoring.registered_models import REFERENCE_SCORES
+from tests.pipelines.registry.bundles import hold_out, qualities
 
 
 def test_first_version_becomes_champion(registry) -> None:
@@ -138,6 +140,16 @@ def test_a_folder_is_its_own_model(tmp_path) -> None:
 def test_what_the_registry_lacks_is_told_with_the_fix(registry, uri: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         resolve_model(uri, registry.config)
+
+
+def test_a_version_without_held_out_images_notes_no_scores(registry, make_bundle) -> None:
+    bundle = make_bundle(13)
+    hold_out(bundle, [], np.empty(0))
+    done = register_model(
+        dataclasses.replace(registry.config, register=RegisterConfig(name="untested", bundle=str(bundle)))
+    )
+    client = mlflow.MlflowClient(tracking_uri=registry.config.tracking.uri)
+    assert REFERENCE_SCORES not in client.get_model_version("untested", str(done.version)).tags
 
 
 def test_prompts_alone_are_no_model(registry, make_bundle) -> None:

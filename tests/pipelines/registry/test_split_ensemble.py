@@ -70,6 +70,18 @@ def test_the_right_model_is_the_ensemble_and_it_is_tested_on_what_is_new_to_all(
     assert ensemble_of_splits(config) == place  # made once
 
 
+def test_without_a_test_image_that_is_new_to_all_there_are_no_predictions(config, images):
+    sweep = SweepFolder.of(config.output)
+    for split in range(len(SEEDS)):  # every image has been learned from in one split
+        trial = sweep.trial(f"lambda=1-shots=3-seed={split}")
+        learned = {LEARNED_FROM: [id_of_file(path) for path in images[split :: len(SEEDS)]]}
+        write_bundle(trial.bundle, dataclasses.replace(read_bundle(trial.bundle), provenance=learned))
+        sweep.ensemble.write_predictions(trial.read_predictions())  # of an ensemble of other members
+    bundle = read_bundle(ensemble_of_splits(config))
+    assert bundle.metrics == {}
+    assert sweep.ensemble.read_predictions() is None
+
+
 def test_weights_are_those_of_the_errors_on_each_others_labels(config, images):
     sweep = SweepFolder.of(config.output)
     names = [f"lambda=1-shots=3-seed={split}" for split in range(3)]
