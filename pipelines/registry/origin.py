@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -88,9 +89,8 @@ def _way_of_run(client: MlflowClient, run_id: str) -> Way:
         if run_id in seen:
             continue
         seen.add(run_id)
-        try:
-            run = client.get_run(run_id)
-        except MlflowException:
+        run = _unless_deleted(client.get_run, run_id)
+        if run is None:
             way.append(("run", f"{run_id}, which was deleted"))
             continue
         way.append(("run", f"{run.info.run_name} ({run_id})"))
@@ -103,11 +103,24 @@ def _way_of_run(client: MlflowClient, run_id: str) -> Way:
         if "mlflow.parentRunId" in tags:
             to_go.append(tags["mlflow.parentRunId"])
         for used in run.inputs.model_inputs if run.inputs else []:
-            model = client.get_logged_model(used.model_id)
+            model = _unless_deleted(client.get_logged_model, used.model_id)
+            if model is None:
+                way.append(("started from", f"{used.model_id}, which was deleted"))
+                continue
             way.append(("started from", f"{model.model_type} {model.model_id}"))
             if model.source_run_id:
                 to_go.append(model.source_run_id)
     return way
+
+
+def _unless_deleted(get: Callable[[str], Any], name: str) -> Any:
+    """What MLflow has under that name; null where it answers that there is nothing."""
+    try:
+        return get(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def _way_on_disk(folder: Location) -> Way:

@@ -12,6 +12,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.entities import LoggedModelInput
 from scipy import stats
 
 from grmp_core.model.bundle import LEARNED_FROM, read_bundle, write_bundle
@@ -20,9 +21,10 @@ from pipelines.cli import run_command
 from pipelines.configuration.models import CardConfig, RegisterConfig, TrackingConfig
 from pipelines.configuration.schema import Config
 from pipelines.registry.evaluation_metrics import rank_metrics
-from pipelines.registry.origin import card_of
+from pipelines.registry.origin import _way_of_run, card_of
 from pipelines.registry.registration import register_model
 from pipelines.scoring.registered_models import as_current
+from pipelines.tracking.store_check import OUTAGE
 from pipelines.tracking.tracker import open_tracking
 from tests.pipelines.registry.bundles import qualities
 from tests.pipelines.sweep_files import write_sweep
@@ -111,6 +113,21 @@ def test_from_a_version_over_its_run_to_the_labels(registry, make_bundle, images
     (measured,) = [metric for metric in model.metrics if metric.key == "srcc"]
     assert (measured.value, measured.dataset_digest) == (0.5, "sha256:feed")
     assert [output.model_id for output in tracker.client.get_run(run.info.run_id).outputs.model_outputs] == [model_id]
+
+
+def test_what_was_deleted_is_said_and_an_outage_is_no_deletion(mlflow_store, monkeypatch):
+    client = mlflow.MlflowClient(mlflow_store.uri)
+    experiment = client.create_experiment("deleted")
+    prompts = client.create_logged_model(experiment, model_type="prompts").model_id
+    run_id = client.create_run(experiment, run_name="adapt").info.run_id
+    client.log_inputs(run_id, models=[LoggedModelInput(prompts)])
+    client.delete_logged_model(prompts)
+    way = _way_of_run(client, run_id)
+    assert way == [("run", f"adapt ({run_id})"), ("started from", f"{prompts}, which was deleted")]
+    assert _way_of_run(client, "0" * 32) == [("run", f"{'0' * 32}, which was deleted")]
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(OUTAGE):
+        _way_of_run(mlflow.MlflowClient("http://127.0.0.1:9"), run_id)
 
 
 @pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # mlflow, of its own calls
