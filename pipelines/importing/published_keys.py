@@ -35,7 +35,8 @@ _NEEDED = (_CONTEXT, _TOKENS, _DEEP_TOKENS, "image_encoder.prompt_proj.weight", 
 def read_published(path: str) -> Parameters:
     """All tensors of a checkpoint, float32, under the names that they have here; nothing in the file is run.
 
-    InputError for a file that is missing, holds more than tensors, or is no checkpoint of the published code.
+    InputError for a file that is missing, holds more than tensors, or is no checkpoint of the published code, and for
+    prompts of another shape.
     """
     if not Path(path).is_file():
         raise InputError(f"checkpoint '{path}' does not exist; give the path of a file that the published code saved")
@@ -56,7 +57,23 @@ def read_published(path: str) -> Parameters:
             f"checkpoint '{path}' is not of the published code: expected {', '.join(missing)} among its tensors, found "
             f"{', '.join(list(plain)[:5]) or 'none'}{' …' if len(plain) > 5 else ''}"
         )
+    _check_shapes(plain, path)
     return renamed(plain, path)
+
+
+def _check_shapes(state: Mapping[str, Tensor], path: str) -> None:
+    first, deep = (state[name].shape for name in (_TOKENS, _DEEP_TOKENS))
+    fitting = {
+        _CONTEXT: ("M x D", state[_CONTEXT].dim() == 2),
+        _TOKENS: ("1 x V x D", len(first) == 3),
+        _DEEP_TOKENS: (f"(L - 1) x V x D with V and D of {_TOKENS}", len(deep) == 3 and deep[1:] == first[1:]),
+    }
+    for name, (expected, fits) in fitting.items():
+        if not fits:
+            raise InputError(
+                f"checkpoint '{path}': expected {name} of shape {expected}, found {tuple(state[name].shape)}; give the "
+                "state dict that the published code saved"
+            )
 
 
 def renamed(state: Mapping[str, Tensor], where: str = "checkpoint") -> Parameters:

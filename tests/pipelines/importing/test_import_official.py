@@ -21,6 +21,7 @@ from pipelines.configuration.models import ImportConfig
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.starting_model import read_prompts
 from pipelines.importing.import_run import PUBLISHED_BACKBONE, import_official
+from pipelines.importing.published_keys import read_published
 from tests.published import Published
 
 NUM_TOKENS = 5
@@ -100,6 +101,34 @@ def test_a_backbone_with_its_own_normalization_is_another_one(config, make_clip,
     bundle = read_bundle(locate(import_official(config).bundle))
     with pytest.raises(InputError, match="normalization=imagenet, not own"):
         load_predictor(bundle, "test", load_backbone(config.backbone))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("prompt_learner2.ctx", (), "M x D"),
+        ("image_encoder.prompt_embeddings", (3, 8), "1 x V x D"),
+        ("image_encoder.prompt_embeddings", (), "1 x V x D"),
+        ("image_encoder.deep_prompt_embeddings", (2, 4, 8), "(L - 1) x V x D with V and D"),
+        ("image_encoder.deep_prompt_embeddings", (2,), "(L - 1) x V x D with V and D"),
+    ],
+)
+def test_prompts_of_another_shape_are_one_line(tmp_path, name, shape, expected):
+    state = {
+        "prompt_learner2.ctx": torch.zeros(4, 8),
+        "image_encoder.prompt_embeddings": torch.zeros(1, 3, 8),
+        "image_encoder.deep_prompt_embeddings": torch.zeros(2, 3, 8),
+        "image_encoder.prompt_proj.weight": torch.zeros(8, 8),
+        "image_encoder.prompt_proj.bias": torch.zeros(8),
+    }
+    file = str(tmp_path / "model.pt")
+    torch.save(state, file)
+    assert read_published(file)["visual_prompt.tokens_LVD"].shape == (3, 3, 8)
+    torch.save({**state, name: torch.zeros(shape)}, file)
+    with pytest.raises(InputError, match=re.escape(f"expected {name} of shape {expected}")) as caught:
+        read_published(file)
+    assert f"found {shape}; give" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
