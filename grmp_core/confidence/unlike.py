@@ -8,7 +8,8 @@ vary, and the labels say around what. The shift is shrunk by its own noise (the 
 Stein, 1961). An image is unlike where it is farther than a stated share of held-out photos and of the labelled images,
 each seen from the others.
 
-Shapes: N images, F = D + E token statistics of an image, R references, K dimensions of a space, H held-out photos.
+Shapes: N images, F = D + E token statistics of an image, R references, K dimensions of a space, H held-out photos, M
+labelled images in G groups.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ class _KnownPlaces:
 
     Args:
         points_MK: labelled images.
-        groups_M: of the same scene; an image is seen from those of other groups.
+        groups_M: of the same scene; an image is seen from those of other groups, and the shift counts each group once.
         shipped_RK: photos of the backbone's training; null without a domain.
     """
 
@@ -142,10 +143,11 @@ class _KnownPlaces:
         """Distances of the labelled images from all other references."""
         if shipped_RK is not None:
             centre_K = shipped_RK.mean(axis=0, dtype=np.float64)
-            self._shift_K = _shifts(points_MK, np.ones((1, len(points_MK)), dtype=bool), centre_K)[0]
             groups, index_M = np.unique(groups_M, return_inverse=True)
-            others_GM = index_M[None] != np.arange(len(groups))[:, None]
-            moved_MK = points_MK - _shifts(points_MK, others_GM, centre_K)[index_M]
+            of_group_GM = index_M[None] == np.arange(len(groups))[:, None]
+            means_GK = of_group_GM @ points_MK / of_group_GM.sum(axis=1, keepdims=True)
+            self._shift_K = _shifts(means_GK, np.ones((1, len(groups)), dtype=bool), centre_K)[0]
+            moved_MK = points_MK - _shifts(means_GK, ~np.eye(len(groups), dtype=bool), centre_K)[index_M]
             self.labelled_M = np.minimum(self.labelled_M, _nearest(moved_MK, shipped_RK))
 
     def nearest(self, points_NK: np.ndarray) -> np.ndarray:
@@ -235,19 +237,20 @@ def _parts(statistics_NF: np.ndarray, early_size: int) -> tuple[np.ndarray, np.n
     return statistics_NF[:, :early_size], statistics_NF[:, early_size:]
 
 
-def _shifts(points_MK: np.ndarray, chosen_GM: np.ndarray, centre_K: np.ndarray) -> np.ndarray:
-    """(G, K) shift from the centre to the mean of the points that each row chooses; 0 from fewer than two.
+def _shifts(means_GK: np.ndarray, chosen_SG: np.ndarray, centre_K: np.ndarray) -> np.ndarray:
+    """(S, K) shift from the centre to the mean of the groups' means that each row chooses; 0 from fewer than two.
 
-    It is shrunk by the share that the squared standard error of that mean has in its squared length.
+    It is shrunk by the share that the squared standard error of that mean has in its squared length. Images of a group
+    are not independent, groups are.
     """
-    count_G = chosen_GM.sum(axis=1)
-    divisor_G = np.maximum(count_G, 2)
-    mean_GK = (chosen_GM @ points_MK) / divisor_G[:, None]
-    squares_G = chosen_GM @ (points_MK**2).sum(axis=1)
-    error_G = (squares_G / divisor_G - (mean_GK**2).sum(axis=1)) / (divisor_G - 1)
-    shift_GK = mean_GK - centre_K
-    kept_G = np.maximum(1 - error_G / np.maximum((shift_GK**2).sum(axis=1), _TINY), 0)
-    return shift_GK * (kept_G * (count_G > 1))[:, None]
+    count_S = chosen_SG.sum(axis=1)
+    divisor_S = np.maximum(count_S, 2)
+    mean_SK = (chosen_SG @ means_GK) / divisor_S[:, None]
+    squares_S = chosen_SG @ (means_GK**2).sum(axis=1)
+    error_S = (squares_S / divisor_S - (mean_SK**2).sum(axis=1)) / (divisor_S - 1)
+    shift_SK = mean_SK - centre_K
+    kept_S = np.maximum(1 - error_S / np.maximum((shift_SK**2).sum(axis=1), _TINY), 0)
+    return shift_SK * (kept_S * (count_S > 1))[:, None]
 
 
 def _nearest(points_NK: np.ndarray, references_RK: np.ndarray) -> np.ndarray:

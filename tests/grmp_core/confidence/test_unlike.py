@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.spatial.distance import cdist
 
 from grmp_core.confidence.evidence import MAX_STATISTICS, Evidence
-from grmp_core.confidence.unlike import Domain, Likeness, Space, _shifts
+from grmp_core.confidence.unlike import Domain, Likeness, Space, _KnownPlaces, _shifts
 from grmp_core.errors import InputError
 from grmp_core.evaluation.drift import drift_of
 
@@ -90,6 +91,40 @@ def test_a_shift_is_that_of_james_and_stein():
     nowhere = points_MK - points_MK.mean(axis=0) + centre_K
     np.testing.assert_array_equal(_shifts(nowhere, np.ones((1, 30), dtype=bool), centre_K), 0)
     np.testing.assert_array_equal(_shifts(points_MK, np.arange(30)[None] < 1, centre_K), 0)
+
+
+@pytest.mark.parametrize("copies", [1, 2, 9])
+def test_the_shift_counts_each_scene_once_however_many_images_it_has(copies):
+    """Distances of new images and of the labelled ones themselves, from the shifts of the scenes' means."""
+    rng = np.random.default_rng(13)
+    scenes_GK, shipped_RK, new_NK = rng.normal(size=(8, 6)) + 1, rng.normal(size=(50, 6)), rng.normal(size=(20, 6))
+    group_M = np.repeat(np.arange(8), np.where(np.arange(8) == 3, copies, 1))
+    noise_MK = 0.1 * rng.normal(size=(len(group_M), 6))
+    points_MK = scenes_GK[group_M] + noise_MK
+    means_GK = np.stack([points_MK[group_M == group].mean(axis=0) for group in range(8)])
+    centre_K = shipped_RK.mean(axis=0)
+
+    def shift(means: np.ndarray) -> np.ndarray:
+        moved = means.mean(axis=0) - centre_K
+        error = (stats.sem(means, axis=0) ** 2).sum()
+        return moved * max(0, 1 - error / (moved**2).sum())
+
+    places = _KnownPlaces(points_MK, group_M.astype(str), shipped_RK)
+    near_N = np.minimum(cdist(new_NK, points_MK).min(axis=1), cdist(new_NK - shift(means_GK), shipped_RK).min(axis=1))
+    np.testing.assert_allclose(places.nearest(new_NK), near_N, rtol=1e-9)
+    for image, group in enumerate(group_M):
+        here = points_MK[image : image + 1]
+        others = cdist(here, points_MK[group_M != group]).min()
+        photos = cdist(here - shift(np.delete(means_GK, group, axis=0)), shipped_RK).min()
+        assert places.labelled_M[image] == pytest.approx(min(others, photos), rel=1e-9)
+
+
+def test_images_of_one_scene_shift_nothing():
+    rng = np.random.default_rng(14)
+    points_MK, shipped_RK = rng.normal(size=(9, 6)) + 5, rng.normal(size=(50, 6))
+    places = _KnownPlaces(points_MK, np.full(9, "a"), shipped_RK)
+    np.testing.assert_allclose(places.labelled_M, cdist(points_MK, shipped_RK).min(axis=1), rtol=1e-9)
+    np.testing.assert_allclose(places.nearest(shipped_RK), 0, atol=1e-9)
 
 
 def test_images_of_one_reference_do_not_vouch_for_each_other():
