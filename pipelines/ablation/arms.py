@@ -187,7 +187,7 @@ def _has_draws_to_join(config: Config) -> bool:
 def _changes(before: Config, after: Config) -> str:
     """The settings that differ, for the name of a folder: `adapt.trainable.vision_blocks=2`."""
     old, new = _flat(as_dict(before)), _flat(as_dict(after))
-    return " ".join(f"{key}={value}" for key, value in new.items() if old[key] != value)
+    return " ".join(f"{key}={value}" for key, value in new.items() if key not in old or old[key] != value)
 
 
 def _flat(data: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -243,6 +243,17 @@ def test_an_arm_of_ones_own_is_data(tmp_path):
     assert sweep.folder == "random-adapt.lr=0.001"
 
 
+def test_an_arm_may_search_settings_that_the_configuration_does_not(tmp_path):
+    config = small_config(tmp_path, "labels.csv")
+    space = {"adapt.lr": {"low": 0.001, "high": 0.1}}
+    searching = ArmConfig(settings={"sweep.search": "random", "sweep.space": space})
+    config = dataclasses.replace(
+        config, ablate=dataclasses.replace(config.ablate, define={"tuned": searching}, arms=("tuned",))
+    )
+    (sweep,) = arms.sweeps_of(config, arms.chosen_arms(config))
+    assert "sweep.space.adapt.lr.low=0.001" in sweep.folder
+
+
 @pytest.mark.parametrize(
     ("ablate", "message"),
     [
