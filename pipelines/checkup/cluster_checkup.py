@@ -26,7 +26,7 @@ from pipelines.checkup.node_probe import Errand, compared_versions, disk_of
 from pipelines.checkup.questions import ask_nodes, leave_mark, node
 from pipelines.checkup.verdicts import Answers, Finding, Node, NodeFacts
 from pipelines.configuration.schema import Config
-from pipelines.few_shot.labelled_target import load_target
+from pipelines.few_shot.labelled_target import has_target, load_target
 from pipelines.few_shot.token_cache import TokenCache
 from pipelines.runtime.console import one_line, say
 from pipelines.runtime.environment import cluster_address
@@ -135,7 +135,7 @@ def _memory_judges(
 
     @functools.cache
     def images() -> int | None:
-        return None if config.target.path is None else load_target(config.target).table.num_rows
+        return load_target(config.target).table.num_rows if has_target(config.target) else None
 
     def encoded() -> int | None:
         """null without a target, or for a tower that has no tokens to keep"""

@@ -26,7 +26,7 @@ class DistilConfig(Settings):
     images: tuple[PathText, ...] = ()
     """The images without labels: files, folders, globs, tables, s3://…, as score.images has them."""
     label_weight: Annotated[float, Ge(0), Lt(1)] = 0.1
-    """Share of the loss that is about the labels of target.path: the order of their images. Without target.path 0."""
+    """Share of the loss that is about the labels of the target: the order of their images. Without a target 0."""
     steps: Annotated[int, Ge(1)] = 2000
     """Training steps."""
     groups_per_step: Annotated[int, Ge(1)] = 2

@@ -28,7 +28,7 @@ from pipelines.distilling.student_bundle import agreement_of, scale_of, student_
 from pipelines.distilling.teacher_scores import ScoredImages, scored_images
 from pipelines.distilling.teachers import TeacherSource, find_teacher
 from pipelines.distilling.training_loop import Lesson, learn_here, say_where, worker
-from pipelines.few_shot.labelled_target import bad_rows, check_rejects, load_target
+from pipelines.few_shot.labelled_target import bad_rows, check_rejects, has_target, load_target
 from pipelines.runtime.console import table
 from pipelines.runtime.provenance import output_folder, write_manifest
 from pipelines.runtime.ray_session import ray_session
@@ -213,7 +213,7 @@ def view_plan(config: Config, source: TeacherSource, backbone: Backbone) -> View
 
 def labelled_images(config: Config, plan: ViewPlan) -> Labelled:
     """The images of the target; none without one. InputError as of `load_target` and `check_rejects`."""
-    if not config.target.path or config.distil.label_weight == 0:
+    if not has_target(config.target) or config.distil.label_weight == 0:
         return Labelled((), np.empty(0), ())
     target, reader = load_target(config.target), ViewReader(plan)
     kept, unreadable = list[int](), list[dict[str, str]]()

@@ -18,12 +18,17 @@ from pipelines.configuration.labels import TargetConfig
 from pipelines.runtime.console import say
 
 
+def has_target(config: TargetConfig) -> bool:
+    """Whether a configuration names labelled images: a description says itself where they are."""
+    return bool(config.path) or is_description(config.dataset)
+
+
 def load_target(config: TargetConfig) -> LabelledSet:
     """The labelled set that a configuration names. InputError as `datasets.load` raises it.
 
     Notes of the loader, and how many label rows are left out, are said once.
     """
-    if not config.path and not is_description(config.dataset):
+    if not has_target(config):
         raise InputError("target.path is not set: give the folder or file of the labelled images (target.dataset, too)")
     labelled = _load_votes(config) or datasets.load(
         config.dataset,

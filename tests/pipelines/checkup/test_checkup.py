@@ -12,6 +12,7 @@ from grmp_core.model.settings import BackboneConfig
 from pipelines.checkup import cluster_checkup, node_probe, questions, verdicts
 from pipelines.checkup.cluster_checkup import check_cluster
 from pipelines.checkup.verdicts import Disk, Finding, Node, NodeFacts
+from pipelines.configuration.labels import TargetConfig
 from pipelines.configuration.pretraining import PretrainConfig
 from pipelines.configuration.schema import Config
 from pipelines.configuration.scoring import ScoreConfig
@@ -46,6 +47,20 @@ def storage(answers, is_local=False, problem=None) -> Finding:
 
 def tight(**pretraining) -> Finding:
     return verdicts.judge_resources(Config(pretrain=PretrainConfig(**pretraining)), NODES)
+
+
+def test_images_of_a_description_that_knows_its_folder_need_memory(tmp_path, monkeypatch):
+    for name in ("0.png", "1.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "labels.csv").write_text("photo,stars\n0.png,3\n1.png,4\n")
+    described = tmp_path / "my_set.yaml"
+    described.write_text("tables: labels.csv\nimage: photo\nscore: stars\nrange: [1, 5]\n")
+    monkeypatch.setattr(cluster_checkup, "encoded_bytes", lambda shape, config, images: images * GB)
+    monkeypatch.setattr(cluster_checkup, "model_shape", lambda config: None)
+    monkeypatch.setattr(verdicts, "judge_object_store", lambda nodes, needed: Finding("store", "ok", str(needed), ""))
+    for target, expected in ((TargetConfig(dataset=str(described)), 2 * GB), (TargetConfig(), None)):
+        *_, store = cluster_checkup._memory_judges(Config(target=target), [], {})
+        assert store().message == str(expected)
 
 
 def precision(answers, gpus: float = 0) -> Finding:
