@@ -11,16 +11,20 @@ class InputError(ValueError):
 
 
 class ImageError(InputError):
-    """One image cannot be used. `reason` is the cause without the image's name, short enough for a table cell."""
+    """One image cannot be used. `reason` is the cause without the image's name, short enough for a table cell.
 
-    def __init__(self, reason: str, where: str = "image") -> None:
+    `passing`: the file itself may be good; it could not be read now, or memory ran out.
+    """
+
+    def __init__(self, reason: str, where: str = "image", passing: bool = False) -> None:
         super().__init__(f"{where}: {reason}")
         self.reason = reason
         self.where = where
+        self.passing = passing
 
-    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str, bool]]:
         # Ray sends exceptions between processes; the default would rebuild it from the joined message.
-        return type(self), (self.reason, self.where)
+        return type(self), (self.reason, self.where, self.passing)
 
 
 class NonFiniteLossError(RuntimeError):

@@ -115,7 +115,8 @@ def encode_target(
     """Decode every image and run the frozen part of the model over its views, on all CPUs or GPUs of the cluster, but
     for what the cache of `target.encoded` has.
 
-    Unreadable images are left out and listed. InputError as of `check_rejects` and `check_leaks`.
+    Unreadable images are left out and listed. InputError as of `check_rejects` and `check_leaks`, and for an image that
+    could be read at first and then no more, since a later run would have other images.
 
     Args:
         also: further starts of the same target; if anything is encoded, what they lack is, too, as far as it fits.
@@ -124,12 +125,13 @@ def encode_target(
     cache = TokenCache(config.target.encoded, config.target.encoded_gb * 1e9)
     paths = target.image_paths
     with ThreadPoolExecutor(_READERS_AT_ONCE) as pool:
-        shared = _shared_key(config, start, list(pool.map(id_of_file, paths)), paths)
+        ids = list(pool.map(id_of_file, paths))
+    shared = _shared_key(config, start, ids, paths)
     key = f"{shared}-{_prefix_key(prefix_of(config, start))}"
     entry = cache.entry(key)
     if entry is None:
         alike = [one for one in also if _settings_of(*one) == _settings_of(config, start)]
-        entry = _encode(cache, shared, target, [(config, start), *alike], gpus_per_worker, here)
+        entry = _encode(cache, ids, target, [(config, start), *alike], gpus_per_worker, here)
     else:
         say(f"target: {len(paths)} images were encoded before ({entry.folder})")
     return _of_entry(config, target, protocol, entry, mapped=here or _only_machine())
@@ -168,10 +170,16 @@ def _only_machine() -> bool:
 
 
 def _encode(
-    cache: TokenCache, shared: str, target: LabelledSet, starts: Sequence[Start], gpus_per_worker: float, here: bool
+    cache: TokenCache,
+    ids: Sequence[str | None],
+    target: LabelledSet,
+    starts: Sequence[Start],
+    gpus_per_worker: float,
+    here: bool,
 ) -> TokenEntry:
     """Encode the target for the first start, and in the same pass for the others, as far as the cache has room."""
     config, start = starts[0]
+    shared = _shared_key(config, start, ids, target.image_paths)
     sample = _sample(config, start, target.image_paths)
     parts: dict[str, tuple[Prefix, bool]] = {}
     room = cache.limit_bytes
@@ -193,6 +201,12 @@ def _encode(
         for row in encoded_rows(config, start, list(parts.values()), target.image_paths, gpus_per_worker, here=here):
             number = row["row"]
             images[number] = {name: row[name] for name in ("error", "image_id", "perceptual_hash")}
+            if row["passing"] and ids[number] is not None:
+                raise InputError(
+                    f"{target.image_paths[number]} could be read when this run began, and then no more: "
+                    f"{row['error']}; run the same command again, or with a lower images.max_pixels where memory is "
+                    "short"
+                )
             for i, writer in enumerate(writers if not row["error"] else ()):
                 writer.write(number, {name: row[name] for name in ("teacher_logits", "statistics")})
                 writer.write(number, {name: row[f"{name}_{i}"] for name in ("train_tokens", "score_tokens")})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ import torch
 from grmp_core.errors import InputError
 from grmp_core.evaluation.protocol import Protocol
 from grmp_core.evaluation.split_tables import SplitTable
+from grmp_core.imaging import decoding
+from grmp_core.imaging.decoding import decode_image, image_bytes
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.learning.labelled_views import TokenRows
 from grmp_core.learning.settings import AdaptConfig
@@ -21,7 +24,7 @@ from pipelines.ablation.arms import random_prompts
 from pipelines.configuration.labels import TargetConfig
 from pipelines.configuration.loading import with_settings
 from pipelines.configuration.schema import Config
-from pipelines.few_shot import encoded_target
+from pipelines.few_shot import encoded_target, target_encoder
 from pipelines.few_shot.encoded_target import EncodedTarget, encode_target
 from pipelines.few_shot.labelled_target import load_target
 from pipelines.few_shot.token_cache import ARRAYS, EntryWriter, TokenCache
@@ -151,6 +154,36 @@ def test_a_target_is_encoded_again_only_where_that_gives_other_tokens(config, pa
     (tmp_path / "0.png").write_bytes(encoded(9))
     encode(config)
     assert len(passes) == 2 + len(other)
+
+
+def out_of_memory(*given):
+    raise MemoryError
+
+
+@pytest.mark.parametrize("cause", ["reading", "memory"])
+def test_an_image_that_failed_this_once_is_there_the_next_time(config, monkeypatch, tmp_path, cause):
+    def read(path):
+        return image_bytes(path.replace("2.png", "away.png"))
+
+    def decode(data, limits):
+        with monkeypatch.context() as full:
+            if data == encoded(2):
+                full.setattr(decoding, "load_samples", out_of_memory)
+            return decode_image(data, limits)
+
+    with monkeypatch.context() as once:
+        once.setattr(target_encoder, *(("image_bytes", read) if cause == "reading" else ("decode_image", decode)))
+        with pytest.raises(InputError, match=r"^[^\n]*2\.png could be read when this run began[^\n]*$"):
+            encode(config)
+    assert os.listdir(tmp_path / "cache") == []
+    assert encode(config).row.tolist() == [0, 1, 2, 3, 4, 6, 7]
+
+
+def test_an_image_that_nobody_can_read_costs_its_own_row(config, monkeypatch, tmp_path):
+    target = load_target(config.target)
+    (tmp_path / "2.png").unlink()
+    monkeypatch.setattr(sys.modules[__name__], "load_target", lambda settings: target)
+    assert encode(config).row.tolist() == [0, 1, 3, 4, 6, 7]
 
 
 def test_arms_are_encoded_in_one_pass_and_equal_those_of_their_own(config, passes, tmp_path):
