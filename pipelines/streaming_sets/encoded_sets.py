@@ -24,7 +24,8 @@ from grmp_core.score_range import ScoreRange
 from grmp_core.storage import Location
 from pipelines.few_shot.encoded_target import EncodedTarget, tensor_of
 
-_TARGET = "target"
+_LABELS = ("target", "sweep.splits")
+"""Settings of a set's identity that its labels decide."""
 _TRAIN = ("train_tokens", "teacher_logits", "score_tokens", "statistics")
 _TEST = ("score_tokens", "statistics")
 
@@ -47,11 +48,13 @@ class EncodedSet:
 
     root: Location
 
-    def identity(self, settings: dict[str, object], fingerprint: str | None) -> Identity:
-        """Of what is to be here. fingerprint: of the labels; null where they are gone, and those here count."""
-        if fingerprint is None:
-            fingerprint = str(self.facts()["identity"]["settings"][_TARGET])
-        return Identity.of({_TARGET: fingerprint, **settings})
+    def identity(self, settings: dict[str, object], labels: tuple[str, str] | None) -> Identity:
+        """Of what is to be here. labels: fingerprint of the labels, and digest of their splits or how these are drawn;
+        null where the labels are gone, and those here count."""
+        if labels is not None:
+            return Identity.of({**dict(zip(_LABELS, labels, strict=True)), **settings})
+        before = self.facts()["identity"]["settings"]
+        return Identity.of({**{name: before[name] for name in _LABELS}, **settings})
 
     def is_here(self, identity: Identity | None = None) -> bool:
         """Whether the set was encoded. InputError where it was with other settings or labels than `identity` has."""

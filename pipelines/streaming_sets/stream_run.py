@@ -136,7 +136,6 @@ def _encoded(config: Config, start: Bundle, sets: Sequence[StreamSet], workers: 
         "precision": config.precision,
         "seed": config.seed,
         "first_block": first_block,
-        "sweep.splits": config.sweep.splits,
         "sweep.test_fraction": config.sweep.test_fraction,
         "split_seed": config.sweep.split_seeds[0],
     }
@@ -145,9 +144,11 @@ def _encoded(config: Config, start: Bundle, sets: Sequence[StreamSet], workers: 
         store = EncodedSet(locate(config.output) / "continual" / "sets" / one.name)
         stores.append(store)
         if one.labelled is not None:
-            identity = store.identity(decisive, one.labels)
+            protocol = protocol_of(config, one, one.labelled)
+            splits = protocol.splits.digest or config.sweep.splits
+            identity = store.identity(decisive, (one.labelled.fingerprint(), splits))
             if not store.is_here(identity):
-                to_do.append((one, one.labelled, store, identity, protocol_of(config, one, one.labelled)))
+                to_do.append((one, one.labelled, store, identity, protocol))
         elif store.is_here():
             store.is_here(store.identity(decisive, None))
             say_gone(one)

@@ -122,6 +122,22 @@ def test_sets_are_added_and_models_of_before_stay(base, files, unadapted_folder,
     assert contents(whole.bundles)[:2] == before
 
 
+def test_a_split_file_that_was_edited_is_refused(base, files, unadapted_folder, tmp_path):
+    def write_splits(parts: list[str]) -> None:
+        pd.DataFrame({"image": [f"{i}.png" for i in range(IMAGES)], "official": parts}).to_csv(file, index=False)
+
+    file, parts = tmp_path / "splits.csv", ["train", "test"] * (IMAGES // 2)
+    sweep = dataclasses.replace(base.sweep, splits=str(file))
+    continual = ContinualConfig(sets=tuple(files[:1]), start=unadapted_folder)
+    config = dataclasses.replace(base, sweep=sweep, continual=continual)
+    write_splits(parts)
+    first = run_stream(config, in_process)
+    assert contents(run_stream(config, in_process).bundles) == contents(first.bundles)
+    write_splits(parts[::-1])
+    with pytest.raises(InputError, match=r"the set at .* with other labels or settings \(sweep\.splits was"):
+        run_stream(config, in_process)
+
+
 @pytest.mark.ray
 def test_ray_gives_the_same_models(base, files, tmp_path, ray_instance):
     """But for the last bits, which depend on where a process has its weights in memory."""
