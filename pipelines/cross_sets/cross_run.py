@@ -43,10 +43,16 @@ class Cross:
     """`COLUMNS`"""
     folder: str
 
+    @property
+    def without_images(self) -> int:
+        """Pairs of sets and split of which no test image is left."""
+        return int((self.results["images"] == 0).sum())
+
     def as_json(self) -> dict[str, Any]:
         medians = {name: self._medians(metric).to_dict("index") for name, metric in _SHOWN}
         left_out = int(self.results["left_out"].sum())
-        return {"sets": list(self.names), "shots": self.shots, "medians": medians, "left_out": left_out}
+        counts = {"left_out": left_out, "without_images": self.without_images}
+        return {"sets": list(self.names), "shots": self.shots, "medians": medians, **counts}
 
     def as_text(self) -> str:
         splits = self.results["split_seed"].nunique()
@@ -58,6 +64,8 @@ class Cross:
         note = f"medians over {splits} splits, {self.shots} labels; of a column all models have the same test images"
         if count := int(self.results["left_out"].sum()):
             note += f"; {count} predictions for images that a model has learned from, or nearly so, are left out"
+        if self.without_images:
+            note += f"; {self.without_images} tests of one split have no image left, and count in no median"
         return "\n".join([*parts, note, self.folder])
 
     def _medians(self, metric: str) -> pd.DataFrame:

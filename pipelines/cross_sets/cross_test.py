@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,7 @@ class CrossTest:
 
 def test_models(test: CrossTest) -> list[dict[str, Any]]:
     """Test every model on the test part of its split seed. -> `cross_run.COLUMNS` without the names of the sets.
+    NaN where no image is left.
 
     SRCC and PLCC are positive where the model agrees with the humans, also where a set's own scale falls with quality.
     """
@@ -51,19 +53,15 @@ def test_models(test: CrossTest) -> list[dict[str, Any]]:
         learned_from = list(bundle.provenance.get(LEARNED_FROM, ()))
         part = encoded.protocol.parts(seed).test
         clean = part[~_known(test, part, learned_from)]
+        counts = {"images": len(clean), "left_out": len(part) - len(clean)}
+        if len(clean) == 0:
+            rows.append({"split_seed": seed, "srcc": math.nan, "plcc": math.nan, **counts})
+            continue
         views = encoded.views(clean, model.dtype, model.device)
         parameters = {name: tensor.to(model.device) for name, tensor in bundle.parameters.items()}
         quality = predict_quality(model, parameters, views.score_tokens_NGTD).cpu().numpy()
         predicted, mos = np.asarray(test.score_range.to_mos(quality)), encoded.mos[clean]
-        rows.append(
-            {
-                "split_seed": seed,
-                "srcc": srcc(predicted, mos),
-                "plcc": plcc(predicted, mos),
-                "images": len(clean),
-                "left_out": len(part) - len(clean),
-            }
-        )
+        rows.append({"split_seed": seed, "srcc": srcc(predicted, mos), "plcc": plcc(predicted, mos), **counts})
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import cv2
@@ -26,6 +27,7 @@ from pipelines.configuration.labels import TargetConfig
 from pipelines.configuration.loading import as_dict
 from pipelines.configuration.schema import Config
 from pipelines.configuration.sweeping import CrossConfig, SweepConfig
+from pipelines.cross_sets import cross_test
 from pipelines.cross_sets.cross_run import Cross, run_cross
 from pipelines.cross_sets.trained_sets import short_names
 from pipelines.few_shot.labelled_target import load_target
@@ -153,6 +155,26 @@ def test_images_that_a_model_has_learned_from_are_left_out(outputs, start):
         both = [i for i in test if i in range(first, first + IMAGES // 2) and twin(i) in labelled]
         assert (row.left_out, row.images) == (len(both), len(test) - len(both))
     assert results["left_out"].sum() > 0
+
+
+@pytest.mark.parametrize("splits", [SEEDS, SEEDS[:1]], ids=["all", "one"])
+def test_splits_without_an_image_that_is_left_count_in_no_median(outputs, monkeypatch, splits):
+    known = cross_test._known
+    calls = itertools.cycle(SEEDS)  # of each pair of sets
+
+    def all_known(test, part, learned_from):
+        return np.ones(len(part), bool) if next(calls) in splits else known(test, part, learned_from)
+
+    monkeypatch.setattr(cross_test, "_known", all_known)
+    found = crossed(outputs)
+    results = found.results.set_index(["trained_on", "tested_on", "split_seed"])
+    empty = results.loc[[("a", "b", 0), ("b", "a", 0)]]
+    assert empty[["srcc", "plcc"]].isna().all(axis=None)
+    assert (empty["images"] == 0).all()
+    assert (empty["left_out"] == IMAGES // 2).all()
+    expected = results.loc[("a", "b", 1), "srcc"]
+    assert found.as_json()["medians"]["SRCC"]["a"]["b"] == pytest.approx(expected, nan_ok=True)
+    assert f"{2 * len(splits)} tests of one split have no image left" in found.as_text()
 
 
 @pytest.mark.parametrize(("settings", "message"), [({"shots": 3}, r"no split with 3 labels \(a: \[10\], b: \[10\]\)")])
