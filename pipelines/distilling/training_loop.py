@@ -163,12 +163,14 @@ def learn(
     groups = Groups(lesson, config).in_order(step * settings.groups_per_step + g for step in steps for g in mine)
     with Progress("distil", settings.steps, "step", start=steps.start, shown=rank == 0) as progress:
         for step in steps:
-            flat = torch.zeros(sum(t.numel() for t in learned.values()) + 1, device=device)
+            # float64: neither the order of groups nor their spread over workers shows
+            flat = torch.zeros(sum(t.numel() for t in learned.values()) + 1, dtype=torch.float64, device=device)
             for _ in mine:
                 loss = group_loss(model, learned, next(groups), lesson, variance)
-                flat += torch.cat([learner.flat_gradient(loss), loss.detach()[None]]) / settings.groups_per_step
+                flat += torch.cat([learner.flat_gradient(loss), loss.detach()[None]])
             reduce(flat)
-            learner.step(step, flat[:-1])
+            flat /= settings.groups_per_step
+            learner.step(step, flat[:-1].float())
             recent.append(float(flat[-1]))
             done = step + 1
             if done % _STEPS_OF_A_RECORD == 0 or done == settings.steps:

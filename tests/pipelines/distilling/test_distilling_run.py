@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -20,7 +22,8 @@ from pipelines.configuration.labels import TargetConfig
 from pipelines.configuration.models import CardConfig, RegisterConfig, TrackingConfig
 from pipelines.configuration.schema import Config
 from pipelines.distilling import distilling_run, teacher_scores, training_loop
-from pipelines.distilling.distilling_run import distil_student
+from pipelines.distilling.distilling_run import distil_student, labelled_images, load_student, view_plan
+from pipelines.distilling.teachers import find_teacher
 from pipelines.distilling.training_loop import image_numbers
 from pipelines.registry.origin import card_of
 from pipelines.registry.registration import register_model
@@ -114,6 +117,15 @@ def test_no_image_is_scored_twice_and_a_content_counts_once(config, monkeypatch,
     assert [row["path"].rsplit("/", 1)[-1] for row in manifest["rejected"]] == ["bad.png"]
 
 
+def test_labels_of_a_description_that_knows_its_folder_count(config, tmp_path):
+    described = tmp_path / "my_set.yaml"
+    described.write_text("tables: labels.csv\nimage: image\nscore: mos\n")
+    config = dataclasses.replace(config, target=TargetConfig(dataset=str(described), score_min=0, score_max=3))
+    source = find_teacher(config)
+    labelled = labelled_images(config, view_plan(config, source, load_student(config, source)))
+    assert labelled.quality_M.tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])
+
+
 def test_an_interrupted_run_goes_on_and_is_bit_for_bit_the_same(config, monkeypatch, capsys):
     whole = read_bundle(locate(distil_student(changed(config, "-whole")).bundle)).parameters
     write = checkpoints.write_checkpoint
@@ -136,6 +148,44 @@ def test_an_interrupted_run_goes_on_and_is_bit_for_bit_the_same(config, monkeypa
     assert len(runs) == len(tracker.search("")) == 2
     ours, undisturbed = (runs[output].data for output in (config.output, f"{config.output}-whole"))
     assert {**ours.metrics, "seconds": 0} == {**undisturbed.metrics, "seconds": 0}
+
+
+def in_two_workers(arguments) -> None:
+    """As `training_loop.worker` on two workers, which are threads."""
+    config, kept = arguments["config"], locate(arguments["kept"])
+    barrier, parts = Barrier(2, timeout=60), {}
+
+    def work(rank: int) -> None:
+        def reduce(flat: torch.Tensor) -> None:
+            parts[rank] = flat.clone()
+            barrier.wait()
+            flat.copy_(parts[0] + parts[1])
+            barrier.wait()
+
+        def save(step, content) -> None:
+            if rank == 0:
+                checkpoints.write_checkpoint(kept, step, content)
+
+        device = torch.device("cpu")
+        training_loop.learn(config, arguments["lesson"], device, None, save, rank=rank, world_size=2, reduce=reduce)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, range(2)))
+
+
+def test_two_workers_give_the_student_of_one_to_the_last_bit(config, monkeypatch):
+    def loss_of_known_gradient(model, learned, group, *rest):
+        """Passes of a network differ in their last bits by where memory lies."""
+        rng = torch.Generator().manual_seed(int(group.views_BHW3.sum(dtype=torch.int64)))
+        return sum((tensor * torch.randn(tensor.shape, generator=rng)).sum() for tensor in learned.values())
+
+    monkeypatch.setattr(training_loop, "group_loss", loss_of_known_gradient)
+    config = changed(config, groups_per_step=5)
+    alone = read_bundle(locate(distil_student(changed(config, "-alone")).bundle)).parameters
+    monkeypatch.setattr(distilling_run, "learn_here", in_two_workers)
+    shared = read_bundle(locate(distil_student(config).bundle)).parameters
+    assert shared.keys() == alone.keys()
+    assert all(torch.equal(shared[name], tensor) for name, tensor in alone.items())
 
 
 def test_from_a_registered_student_over_its_teacher_to_the_labels(config, unadapted_folder, tmp_path, monkeypatch):
