@@ -31,6 +31,9 @@ class SweepComparison:
     """One a number of labels: medians of both, and A less B with its 95 % interval."""
     settings: tuple[tuple[str, str, str], ...]
     """Name and both values of every setting that differs."""
+    left_out: int
+    """Splits, summed over the numbers of labels, of which one sweep has no predictions, or fewer than two test images
+    are common."""
     path_html: str
     path_md: str
 
@@ -40,13 +43,13 @@ class SweepComparison:
     def as_text(self) -> str:
         shown = [dict(zip(_HEADER, _cells(row), strict=True)) for row in self.rows]
         settings = [f"{name}: {a} | {b}" for name, a, b in self.settings]
-        lines = [f"A: {self.sweeps[0]}", f"B: {self.sweeps[1]}", *settings, table(shown), _NOTE, self.path_html]
-        return "\n".join([*lines, self.path_md])
+        lines = [f"A: {self.sweeps[0]}", f"B: {self.sweeps[1]}", *settings, table(shown), _note(self.left_out)]
+        return "\n".join([*lines, self.path_html, self.path_md])
 
 
 _HEADER = ("labels", "A", "B", "A less B [95 %]", "p", "splits", "images", "s a trial of A", "of B")
 _NOTE = (
-    "Medians of the test SRCC over the shared splits; mean paired difference, bootstrapped over test images within "
+    "Medians of the test SRCC over the compared splits; mean paired difference, bootstrapped over test images within "
     "each split; p is one-sided for A being better, without correction for several rows."
 )
 
@@ -64,13 +67,13 @@ def compare_sweeps(config: Config) -> SweepComparison:
     a, b = (SweepFolder.of(output).read() for output in config.report.compare)
     chosen = [best_by_validation(sweep.finished).set_index(["budget", "split_seed"]) for sweep in (a, b)]
     shared = chosen[0].index.intersection(chosen[1].index)
+    pairs = ((one, _fold(a, b, *(frame.at[one, "trial"] for frame in chosen))) for one in shared)
+    fold_of = {one: fold for one, fold in pairs if fold is not None}
     rows = []
-    for budget in sorted({budget for budget, _ in shared}):
-        seeds = [seed for shots, seed in shared if shots == budget]
-        trials = [frame.loc[[(budget, seed) for seed in seeds]] for frame in chosen]
-        folds = [fold for pair in zip(*(t["trial"] for t in trials), strict=True) if (fold := _fold(a, b, *pair))]
-        if not folds:
-            continue
+    for budget in sorted({budget for budget, _ in fold_of}):
+        compared = [(shots, seed) for shots, seed in fold_of if shots == budget]
+        trials = [frame.loc[compared] for frame in chosen]
+        folds = [fold_of[one] for one in compared]
         medians = {name: float(t["srcc"].median()) for name, t in zip("ab", trials, strict=True)}
         seconds = {f"seconds_{name}": float(t["seconds"].median()) for name, t in zip("ab", trials, strict=True)}
         rows.append({"labels": int(budget), **medians, **asdict(paired_difference(folds)), **seconds})
@@ -80,11 +83,22 @@ def compare_sweeps(config: Config) -> SweepComparison:
             "the same target with the same sweep.shots and sweep.split_seeds"
         )
     settings = _differing(a, b)
-    page = _page(a, b, rows, settings)
+    left_out = len(shared) - len(fold_of)
+    page = _page(a, b, rows, settings, left_out)
     files = [output_folder(config, "comparison") / f"comparison.{end}" for end in ("html", "md")]
     for file, text in zip(files, (to_html(page), to_markdown(page)), strict=True):
         file.write_bytes(text.encode())
-    return SweepComparison((a.folder.uri, b.folder.uri), tuple(rows), settings, files[0].uri, files[1].uri)
+    uris = (a.folder.uri, b.folder.uri)
+    return SweepComparison(uris, tuple(rows), settings, left_out, files[0].uri, files[1].uri)
+
+
+def _note(left_out: int) -> str:
+    if not left_out:
+        return _NOTE
+    return (
+        f"{_NOTE} {left_out} shared splits are left out: one sweep has no predictions of them, or fewer than two test "
+        "images are common."
+    )
 
 
 def _fold(a: SweepResults, b: SweepResults, trial_a: str, trial_b: str) -> FoldPredictions | None:
@@ -132,9 +146,13 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _page(
-    a: SweepResults, b: SweepResults, rows: list[dict[str, Any]], settings: tuple[tuple[str, str, str], ...]
+    a: SweepResults,
+    b: SweepResults,
+    rows: list[dict[str, Any]],
+    settings: tuple[tuple[str, str, str], ...],
+    left_out: int,
 ) -> Page:
-    sections = [Section("Agreement with people", [Text(_NOTE), Table(_HEADER, tuple(map(_cells, rows)))])]
+    sections = [Section("Agreement with people", [Text(_note(left_out)), Table(_HEADER, tuple(map(_cells, rows)))])]
     different = Table(("setting", "A", "B"), settings, text_columns=frozenset((0, 1, 2)))
     sections.append(Section("Settings that differ", [different] if settings else [Text("None.")]))
     return Page("Two sweeps", f"A: {a.folder.uri} · B: {b.folder.uri}", sections)

@@ -50,6 +50,20 @@ def test_the_difference_is_that_of_the_predictions_on_the_same_images(tmp_path):
     assert "adapt.lr" in Path(found.path_html).read_text()
 
 
+def test_medians_are_over_the_splits_that_are_compared_and_the_others_are_counted(tmp_path):
+    for name in ("a", "b"):
+        write_sweep(tmp_path / name, lambdas=(2.0,), shots=(10,), **SMALL)
+    a, b = (SweepFolder.of(str(tmp_path / name)) for name in ("a", "b"))
+    trials = [f"lambda=2-shots=10-seed={seed}" for seed in range(3)]
+    b.trial(trials[0]).write_predictions(b.trial(trials[0]).read_predictions().head(1))
+    found = compare_sweeps(comparing(tmp_path, "a", "b"))
+    kept = a.read().finished.set_index("split_seed").loc[[1, 2], "srcc"]
+    (row,) = found.rows
+    assert (row["a"], row["draws"], found.left_out) == (pytest.approx(kept.median()), 2, 1)
+    for text in (found.as_text(), Path(found.path_md).read_text(), Path(found.path_html).read_text()):
+        assert "1 shared splits are left out" in text
+
+
 def test_a_sweep_and_itself_are_equal_on_the_command_line(tmp_path, capsys):
     write_sweep(tmp_path / "a", lambdas=(0.0, 2.0), shots=(50,), **SMALL)
     arguments = [str(tmp_path / "a"), str(tmp_path / "a"), "--set", f"output={tmp_path / 'out'}"]
