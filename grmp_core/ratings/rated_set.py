@@ -31,19 +31,31 @@ class CurrentVotes:
     gone: tuple[str, ...]
     """Images with votes whose files are gone."""
     changed: tuple[str, ...]
-    """Images whose files are not those that were rated."""
+    """Images with votes on other files than the present ones; later votes on the present file count."""
 
 
 def current_votes(votes: Sequence[Vote], folder: str) -> CurrentVotes:
-    """Without the votes on images of the folder that are gone or have changed since."""
-    ids = {image: known for vote in votes for image, known in zip(vote.images, vote.image_ids, strict=True)}
-    files = {image: os.path.join(folder, image) for image in ids}
-    gone = tuple(image for image in ids if not os.path.isfile(files[image]))
-    there = [image for image in ids if image not in set(gone)]
-    changed = tuple(image for image in there if ids[image] not in (None, image_id(image_bytes(files[image]))))
-    left_out = {*gone, *changed}
-    kept = tuple(vote for vote in votes if not left_out & set(vote.images))
-    return CurrentVotes(votes=kept, gone=gone, changed=changed)
+    """Without the votes on images of the folder that are gone, or on files that have changed since.
+
+    Where a rater's first vote on an image or pair is left out, the next one takes its place and is no repeat.
+    """
+    images = list(dict.fromkeys(image for vote in votes for image in vote.images))
+    files = {image: os.path.join(folder, image) for image in images}
+    gone = tuple(image for image in images if not os.path.isfile(files[image]))
+    ids = {image: image_id(image_bytes(files[image])) for image in images if image not in set(gone)}
+    changed = tuple(dict.fromkeys(image for vote in votes for image in vote.changed_images(ids)))
+    kept = [vote for vote in votes if not set(gone) & set(vote.images) and not vote.changed_images(ids)]
+    return CurrentVotes(votes=_with_first_votes(kept), gone=gone, changed=changed)
+
+
+def _with_first_votes(votes: Sequence[Vote]) -> tuple[Vote, ...]:
+    answered: set[tuple[str, tuple[str, ...]]] = set()
+    whole = []
+    for vote in votes:
+        key = vote.rater, tuple(sorted(vote.images))
+        whole.append(vote if key in answered else replace(vote, repeat=False))
+        answered.add(key)
+    return tuple(whole)
 
 
 def votes_file(path: str) -> str | None:
@@ -75,8 +87,8 @@ def load_votes(
     """Labels from a vote log or rankings, as `labels_of` makes them, with the images of the file's folder.
 
     Images that are gone or have changed since they were rated are rejected, and so are rows of rankings that cannot be
-    used. Grades have the scale from 1 to 5 unless `score_range` has another one; pairs and differences that of the
-    labels.
+    used; of an image that was rated again after a change the earlier votes are left out, with a note. Grades have the
+    scale from 1 to 5 unless `score_range` has another one; pairs and differences that of the labels.
 
     Args:
         image_folder: that image paths are relative to, itself relative to the file's folder; null: that folder.
@@ -96,7 +108,12 @@ def load_votes(
         votes, notes = found.votes, []
         rejected = [LabelRow(file.name, file.uri, None, "", problem=reject.reason) for reject in found.rejected]
     current = current_votes(votes, folder)
-    for images, problem in ((current.gone, "image not found"), (current.changed, "not the file that was rated")):
+    rated = {image for vote in current.votes for image in vote.images}
+    changed = [image for image in current.changed if image not in rated]
+    again = [image for image in current.changed if image in rated]
+    if again:
+        notes.append(f"{len(again)} images were rated again after a change, such as {again[0]}; earlier votes left out")
+    for images, problem in ((current.gone, "image not found"), (changed, "not the file that was rated")):
         rejected += [LabelRow(file.name, os.path.join(folder, image), None, "", problem=problem) for image in images]
     reference_of = None if references is None else read_references(os.path.join(file.parent.path, references))
     labels = labels_of(current.votes, method, reference_of)

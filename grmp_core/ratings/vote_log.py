@@ -11,7 +11,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -54,6 +54,12 @@ class Vote:
             raise InputError(f"vote {self.id}: {self.value!r} is no grade from {WORST_GRADE} to {BEST_GRADE}")
         if not self.rater.strip():
             raise InputError(f"vote {self.id}: the rater has no name")
+
+    def changed_images(self, ids: Mapping[str, str | None]) -> tuple[str, ...]:
+        """Images whose files are others than those that were rated. `ids`: `image_id` of each present file by image;
+        a file of which either id is not known counts as the same."""
+        known = zip(self.images, self.image_ids, strict=True)
+        return tuple(image for image, rated in known if None not in (rated, ids.get(image)) and rated != ids[image])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,14 +30,14 @@ class Export:
     gone: tuple[str, ...]
     """Images with votes whose files are gone; they have no row."""
     changed: tuple[str, ...]
-    """Images whose files are not those that were rated; they have no row."""
+    """Images with votes on other files than the present ones; those votes do not count."""
     raters: tuple[RaterSummary, ...]
     notes: tuple[str, ...]
 
     def as_text(self) -> str:
         lines = [table([asdict(rater) for rater in self.raters]), "", *self.notes]
         lines += [f"gone, left out: {path}" for path in self.gone]
-        lines += [f"not the file that was rated, left out: {path}" for path in self.changed]
+        lines += [f"file changed, earlier votes left out: {path}" for path in self.changed]
         return "\n".join([*lines, f"{self.images} labels in {self.table}"])
 
     def as_json(self) -> dict[str, Any]:

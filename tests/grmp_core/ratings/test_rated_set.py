@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from grmp_core.errors import InputError
+from grmp_core.imaging.decoding import image_id
 from grmp_core.ratings.label_table import labels_of, weights_of
-from grmp_core.ratings.rated_set import load_votes, votes_file
+from grmp_core.ratings.rated_set import current_votes, load_votes, votes_file
 from grmp_core.ratings.vote_log import Vote, VoteLog
 from grmp_core.strict_json import json_text
 from tests.grmp_core.ratings.votes import grade, pair
@@ -83,7 +85,8 @@ def test_rankings_are_the_pairs_that_are_in_them(folder: Path):
 
 
 def test_images_that_are_gone_or_have_changed_are_rejected(folder: Path):
-    votes = [unknown_bytes(grade("Ann", name, 1 + i % 5)) for i, name in enumerate([*NAMES, "gone.png"])]
+    names = [*NAMES[:3], *NAMES[4:], "gone.png"]
+    votes = [unknown_bytes(grade("Ann", name, 1 + i % 5)) for i, name in enumerate(names)]
     log = VoteLog(str(folder / "votes.jsonl"))
     log.append([*votes, grade("Bob", "3.png", 2)])  # whose id is of other bytes
     log.close()
@@ -95,6 +98,37 @@ def test_images_that_are_gone_or_have_changed_are_rejected(folder: Path):
         "gone.png": "votes.jsonl: image not found",
         "3.png": "votes.jsonl: not the file that was rated",
     }
+
+
+def test_votes_on_a_file_that_was_replaced_do_not_come_back_with_later_ones(folder: Path):
+    """Each vote is compared with the file by its own id, whatever other votes on the image say."""
+    earlier = [grade("Ann", name, 1) for name in NAMES[:2]] + [grade("Ann", "2.png", 4)]
+    later = [grade("Bob", "0.png", 5), grade("Ann", "0.png", 3, repeat=True), grade("Bob", "2.png", 2)]
+    votes = [*earlier, *(replace(vote, image_ids=(image_id(vote.images[0].encode()),)) for vote in later)]
+    votes[2] = replace(votes[2], image_ids=(None,))
+    current = current_votes(votes, str(folder))
+    assert [(vote.rater, vote.value, vote.repeat) for vote in current.votes] == [
+        ("Ann", 4, False),
+        ("Bob", 5, False),
+        ("Ann", 3, False),
+        ("Bob", 2, False),
+    ]
+    assert (current.gone, current.changed) == ((), ("0.png", "1.png"))
+    log = VoteLog(str(folder / "votes.jsonl"))
+    log.append(votes)
+    log.close()
+    target = load_votes(log.path, 0.5)
+    assert target.mos.tolist() == [4, 3]
+    assert [Path(reject.path).name for reject in target.rejected] == ["1.png"]
+    assert "1 images were rated again after a change, such as 0.png; earlier votes left out" in target.notes
+
+
+def test_a_pair_with_a_replaced_image_is_left_out(folder: Path):
+    present = image_id(b"0.png")
+    votes = [replace(pair("0.png", "1.png", "left"), image_ids=ids) for ids in ((present, "0" * 16), (present, None))]
+    current = current_votes(votes, str(folder))
+    assert current.votes == (votes[1],)
+    assert current.changed == ("1.png",)
 
 
 def test_differences_fall_and_stay_with_their_reference(folder: Path):

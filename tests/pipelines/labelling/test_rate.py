@@ -43,7 +43,7 @@ def test_export_writes_a_target_and_tells_what_it_leaves_out(tmp_path: Path, cap
     assert cli.main(["rate", str(folder), "--export", str(output)]) == 0
     text = capsys.readouterr().out
     assert "gone, left out: gone.png" in text
-    assert "not the file that was rated, left out: other.png" in text
+    assert "file changed, earlier votes left out: other.png" in text
     assert f"2 labels in {output}" in text
     target = load_table(str(output), 0.0)
     assert sorted(target.image_paths) == sorted(str(folder / name) for name in ("a.png", "sub/ü.png"))
