@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from grmp_core.datasets.label_table import find_label_file, join_equal_files
@@ -12,7 +12,7 @@ from grmp_core.datasets.labelled_set import LabelledSet, LabelRow, build, relati
 from grmp_core.datasets.tables import READABLE_SUFFIXES, open_table
 from grmp_core.datasets.usual_names import SCORE_NAMES
 from grmp_core.errors import InputError
-from grmp_core.imaging.decoding import image_bytes, image_id
+from grmp_core.imaging.decoding import id_of_file
 from grmp_core.ratings.differences import read_references
 from grmp_core.ratings.label_table import ImageLabel, Labels, Method, labels_of, weights_of
 from grmp_core.ratings.rankings import COLUMNS, read_rankings
@@ -30,22 +30,28 @@ class CurrentVotes:
     votes: tuple[Vote, ...]
     gone: tuple[str, ...]
     """Images with votes whose files are gone."""
+    unreadable: tuple[str, ...]
+    """Images with votes whose files cannot be read."""
     changed: tuple[str, ...]
     """Images with votes on other files than the present ones; later votes on the present file count."""
 
 
-def current_votes(votes: Sequence[Vote], folder: str) -> CurrentVotes:
-    """Without the votes on images of the folder that are gone, or on files that have changed since.
+def current_votes(votes: Sequence[Vote], folder: str, id_of: Callable[[str], str | None] = id_of_file) -> CurrentVotes:
+    """Without the votes on images of the folder that are gone or cannot be read, or on files that have changed since.
 
     Where a rater's first vote on an image or pair is left out, the next one takes its place and is no repeat.
+
+    id_of: path of a file -> its `image_id`, null where it cannot be read.
     """
     images = list(dict.fromkeys(image for vote in votes for image in vote.images))
     files = {image: os.path.join(folder, image) for image in images}
     gone = tuple(image for image in images if not os.path.isfile(files[image]))
-    ids = {image: image_id(image_bytes(files[image])) for image in images if image not in set(gone)}
+    ids = {image: id_of(files[image]) for image in images if image not in set(gone)}
+    unreadable = tuple(image for image, known in ids.items() if known is None)
     changed = tuple(dict.fromkeys(image for vote in votes for image in vote.changed_images(ids)))
-    kept = [vote for vote in votes if not set(gone) & set(vote.images) and not vote.changed_images(ids)]
-    return CurrentVotes(votes=_with_first_votes(kept), gone=gone, changed=changed)
+    absent = {*gone, *unreadable}
+    kept = [vote for vote in votes if not absent & set(vote.images) and not vote.changed_images(ids)]
+    return CurrentVotes(votes=_with_first_votes(kept), gone=gone, unreadable=unreadable, changed=changed)
 
 
 def _with_first_votes(votes: Sequence[Vote]) -> tuple[Vote, ...]:
@@ -86,9 +92,9 @@ def load_votes(
 ) -> LabelledSet:
     """Labels from a vote log or rankings, as `labels_of` makes them, with the images of the file's folder.
 
-    Images that are gone or have changed since they were rated are rejected, and so are rows of rankings that cannot be
-    used; of an image that was rated again after a change the earlier votes are left out, with a note. Grades have the
-    scale from 1 to 5 unless `score_range` has another one; pairs and differences that of the labels.
+    Images that are gone, cannot be read or have changed since they were rated are rejected, and so are rows of rankings
+    that cannot be used; of an image that was rated again after a change the earlier votes are left out, with a note.
+    Grades have the scale from 1 to 5 unless `score_range` has another one; pairs and differences that of the labels.
 
     Args:
         image_folder: that image paths are relative to, itself relative to the file's folder; null: that folder.
@@ -113,7 +119,11 @@ def load_votes(
     again = [image for image in current.changed if image in rated]
     if again:
         notes.append(f"{len(again)} images were rated again after a change, such as {again[0]}; earlier votes left out")
-    for images, problem in ((current.gone, "image not found"), (changed, "not the file that was rated")):
+    for images, problem in (
+        (current.gone, "image not found"),
+        (current.unreadable, "image cannot be read"),
+        (changed, "not the file that was rated"),
+    ):
         rejected += [LabelRow(file.name, os.path.join(folder, image), None, "", problem=problem) for image in images]
     reference_of = None if references is None else read_references(os.path.join(file.parent.path, references))
     labels = labels_of(current.votes, method, reference_of)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from grmp_core.errors import InputError
-from grmp_core.imaging.decoding import image_bytes, image_id
+from grmp_core.imaging.decoding import id_of_file
 from grmp_core.ratings.differences import read_references
 from grmp_core.ratings.label_studio import read_label_studio
 from grmp_core.ratings.label_table import RaterSummary, labels_of, to_csv
@@ -29,6 +29,8 @@ class Export:
     images: int
     gone: tuple[str, ...]
     """Images with votes whose files are gone; they have no row."""
+    unreadable: tuple[str, ...]
+    """Images with votes whose files cannot be read; they have no row."""
     changed: tuple[str, ...]
     """Images with votes on other files than the present ones; those votes do not count."""
     raters: tuple[RaterSummary, ...]
@@ -37,6 +39,7 @@ class Export:
     def as_text(self) -> str:
         lines = [table([asdict(rater) for rater in self.raters]), "", *self.notes]
         lines += [f"gone, left out: {path}" for path in self.gone]
+        lines += [f"cannot be read, left out: {path}" for path in self.unreadable]
         lines += [f"file changed, earlier votes left out: {path}" for path in self.changed]
         return "\n".join([*lines, f"{self.images} labels in {self.table}"])
 
@@ -85,6 +88,7 @@ def export_labels(config: RateConfig) -> Export:
         table=output,
         images=len(rows),
         gone=found.gone,
+        unreadable=found.unreadable,
         changed=found.changed,
         raters=labels.raters,
         notes=(*history.notes, *labels.notes),
@@ -117,15 +121,16 @@ def import_votes(config: RateConfig) -> Imported:
     log = VoteLog(path)
     try:
         known = {entry.id for entry in log.history.entries}
-        new = [
-            replace(vote, image_ids=tuple(image_id(image_bytes(os.path.join(pool.folder, i))) for i in vote.images))
-            for vote in content.votes
-            if vote.id not in known
-        ]
+        unknown = [vote for vote in content.votes if vote.id not in known]
+        images = dict.fromkeys(image for vote in unknown for image in vote.images)
+        ids = {image: id_of_file(os.path.join(pool.folder, image)) for image in images}
+        with_ids = [replace(vote, image_ids=tuple(ids[image] for image in vote.images)) for vote in unknown]
+        new = [vote for vote in with_ids if None not in vote.image_ids]
         log.append(new)
     except OSError as error:
         raise InputError(f"{path}: votes could not be written: {error.strerror}") from error
     finally:
         log.close()
-    reasons = tuple(reject.reason for reject in content.rejected)
-    return Imported(votes=path, added=len(new), known=len(content.votes) - len(new), rejected=reasons)
+    reasons = [reject.reason for reject in content.rejected]
+    reasons += [f"{image} cannot be read; its votes are not taken" for image in images if ids[image] is None]
+    return Imported(votes=path, added=len(new), known=len(content.votes) - len(unknown), rejected=tuple(reasons))

@@ -20,3 +20,8 @@ def write_images(folder: Path, names: Iterable[str]) -> Path:
     for seed, name in enumerate(names):
         write_image(folder / name, seed)
     return folder
+
+
+def write_unreadable(path: Path) -> None:
+    """A file that is there and cannot be read, not even by root."""
+    path.symlink_to("/proc/self/mem")

@@ -12,6 +12,7 @@ import pytest
 
 from grmp_core.datasets.label_table import load_table
 from grmp_core.errors import InputError
+from grmp_core.ratings.rated_set import load_votes
 from grmp_core.ratings.vote_log import VoteLog, read_log
 from pipelines import cli
 from pipelines.configuration.labels import RateConfig
@@ -21,7 +22,7 @@ from pipelines.labelling.rating_server import serve
 from pipelines.labelling.votes_to_labels import export_labels, import_votes
 from pipelines.runtime.web_access import is_loopback_address
 from tests.grmp_core.ratings.votes import grade
-from tests.pipelines.labelling.folders import write_images
+from tests.pipelines.labelling.folders import write_images, write_unreadable
 
 ALL = "0.0.0.0"  # noqa: S104
 
@@ -79,6 +80,25 @@ def test_import_adds_each_vote_once(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "0 votes added" in capsys.readouterr().out
     assert len(read_log(str(folder / "votes.jsonl")).votes) == 1
     assert export_labels(RateConfig(folder=str(folder), export=str(tmp_path / "labels.csv"))).images == 1
+
+
+def test_an_image_that_cannot_be_read_costs_its_own_votes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = write_images(tmp_path / "photos", ["a.png", "b.png"])
+    write_unreadable(folder / "bad.png")
+    ranked = "rater,ranking,image,rank\nAnn,1,a.png,1\nAnn,1,b.png,2\nAnn,1,bad.png,3\n"
+    (tmp_path / "rankings.csv").write_text(ranked)
+    imported = import_votes(RateConfig(folder=str(folder), import_file=str(tmp_path / "rankings.csv")))
+    assert (imported.added, imported.known) == (1, 0)
+    assert imported.rejected == ("bad.png cannot be read; its votes are not taken",)
+    log = VoteLog(str(folder / "votes.jsonl"))
+    log.append([grade("Ann", "bad.png", 1)])
+    log.close()
+    assert cli.main(["rate", str(folder), "--export", str(tmp_path / "labels.csv")]) == 0
+    text = capsys.readouterr().out
+    assert "cannot be read, left out: bad.png" in text
+    assert "2 labels in" in text
+    rejected = load_votes(log.path, 0.5).rejected
+    assert [reject.reason for reject in rejected] == ["votes.jsonl: image cannot be read"]
 
 
 @pytest.mark.parametrize(
