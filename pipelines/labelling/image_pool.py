@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from grmp_core.errors import ImageError, InputError
-from grmp_core.imaging.decoding import decode_image, image_bytes, image_id
+from grmp_core.imaging.decoding import decode_image, id_of_file, image_bytes, image_id
 from grmp_core.imaging.listing import Listing, NotTaken, each_image
 
 _SECONDS_BETWEEN_SCANS = 3.0
@@ -55,6 +55,8 @@ class ImagePool:
         self._paths: dict[str, str] = {}
         self._order: list[str] = []
         self._checked: dict[str, Checked] = {}
+        self._ids: dict[str, tuple[tuple[int, int], str | None]] = {}
+        """Stamp and `image_id` of files by their path."""
         self._stopped = threading.Event()
 
     def __len__(self) -> int:
@@ -118,11 +120,10 @@ class ImagePool:
             return None
         path = self._paths[key]
         try:
-            stat = os.stat(file)
+            stamp = _stamp_of(file)
         except OSError as error:
             self.unusable[path] = f"gone ({error.strerror})"
             return None
-        stamp = (stat.st_size, stat.st_mtime_ns)
         known = self._checked.get(key)
         if known is None or known.stamp != stamp:
             known = self._checked[key] = _look_at(file, stamp)
@@ -130,11 +131,28 @@ class ImagePool:
             self.unusable[path] = known.problem
             return None
         self.unusable.pop(path, None)
+        self._ids[file] = (stamp, known.image_id)
         return known
+
+    def image_id(self, file: str) -> str | None:
+        """`image_id` of a file by its path; it is read once, and again when it has changed. Null where it cannot be."""
+        try:
+            stamp = _stamp_of(file)
+        except OSError:
+            return None
+        known = self._ids.get(file)
+        if known is None or known[0] != stamp:
+            known = self._ids[file] = (stamp, id_of_file(file))
+        return known[1]
 
     def summary(self) -> str | None:
         """One line about the files that are not taken, null where there are none."""
         return Listing((), self.not_taken).summary()
+
+
+def _stamp_of(file: str) -> tuple[int, int]:
+    stat = os.stat(file)
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _look_at(file: str, stamp: tuple[int, int]) -> Checked:

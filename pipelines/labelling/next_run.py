@@ -9,6 +9,7 @@ from typing import Any
 from grmp_core.errors import InputError
 from grmp_core.planning.label_gain import LabelGain
 from grmp_core.ratings.label_table import labels_of
+from grmp_core.ratings.rated_set import current_votes
 from grmp_core.ratings.vote_log import read_log
 from grmp_core.storage import locate
 from pipelines.configuration.schema import Config
@@ -61,12 +62,13 @@ def name_next(config: Config) -> NextImages:
     pool.scan()
     if not len(pool):
         raise InputError(f"{pool.folder}: there is no image to rate; {pool.summary() or 'the folder is empty'}")
-    votes = history.votes
-    labels = {row.image: row.mos for row in labels_of(votes, config.rate.labels).rows} if votes else {}
+    current = current_votes(history.votes, pool.folder)
+    rows = labels_of(current.votes, config.rate.labels).rows if current.votes else ()
+    labels = {row.image: row.mos for row in rows}
     in_folder = [pool.path(key) or "" for key in pool.order]
     sampled = in_folder[: config.next.sample or None]
     rated = [path for path in in_folder if path in labels]
-    gone = len(labels) - len(rated)
+    gone = len(current.gone) + len(labels) - len(rated)
     wanted = list(dict.fromkeys([*rated, *sampled]))
     encoder = Encoder(config)
     cache = FeatureCache(features_path(config), encoder.fingerprint, encoder.width)
@@ -90,6 +92,10 @@ def name_next(config: Config) -> NextImages:
         notes.append(f"picked from {len(sampled)} of {len(in_folder)} images, drawn at random (next.sample)")
     if gone:
         notes.append(f"{gone} rated images are gone and do not count")
+    if current.unreadable:
+        notes.append(f"{len(current.unreadable)} rated images cannot be read and do not count")
+    if current.changed:
+        notes.append(f"{len(current.changed)} rated images have changed since; votes on the earlier files do not count")
     if summary := pool.summary():
         say(f"next: {summary}")
     text = "".join(f"{path}\n" for path in plan.paths)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from grmp_core.errors import InputError
 from grmp_core.ratings.label_table import labels_of
+from grmp_core.ratings.rated_set import current_votes
 from grmp_core.ratings.vote_log import Vote
 from pipelines.configuration.schema import Config
 from pipelines.labelling.image_pool import ImagePool, key_of
@@ -61,6 +62,8 @@ class PlannedOrder:
         self._labels: dict[str, float] = {}
         self._labels_of = (0, "")
         """Number and last id of the votes behind the labels."""
+        self._is_refused = False
+        """Whether the last votes gave no labels."""
 
     def start(self) -> None:
         self._thread.start()
@@ -141,12 +144,22 @@ class PlannedOrder:
         self._missing_of, self._has_gaps = state, False
 
     def _current_labels(self) -> dict[str, float]:
-        """Labels by path, computed again where the votes are others than the last time."""
+        """Labels by path, computed again where the votes are others than the last time. Votes that give no labels yet,
+        such as pairs without a connection, leave the labels as they were."""
         votes = self._votes()
         state = (len(votes), votes[-1].id if votes else "")
-        if state != self._labels_of:
-            rows = labels_of(votes, self._config.rate.labels).rows if votes else ()
-            self._labels_of, self._labels = state, {row.image: row.mos for row in rows}
+        if state == self._labels_of:
+            return self._labels
+        self._labels_of = state
+        current = current_votes(votes, self._pool.folder, self._pool.image_id).votes
+        try:
+            rows = labels_of(current, self._config.rate.labels).rows if current else ()
+        except InputError as error:
+            if not self._is_refused:
+                say(f"rate: images are planned without the new votes so far: {error}")
+            self._is_refused = True
+            return self._labels
+        self._labels, self._is_refused = {row.image: row.mos for row in rows}, False
         return self._labels
 
 

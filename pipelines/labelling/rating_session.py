@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import unicodedata
 from collections import Counter, defaultdict
@@ -95,12 +96,16 @@ class RatingSession:
 
     def question(self, rater: str) -> Question:
         """The next question of a rater."""
+        with self._lock:
+            before = list(self._raters[rater].votes)
+        self._current(before)  # ids of files that are not known yet, without the lock, for reading them takes time
         images: tuple[str, ...] = ()
         while not images:
             with self._lock:
                 state = self._raters[rater]
-                candidates = self._candidates(rater, state)
                 own = [vote for vote in state.votes if vote.kind == self.kind]
+                current = self._current(own)
+                candidates = self._candidates(rater, state, own, current)
                 asked = Counter(state.asked)
             if not candidates:
                 break
@@ -109,7 +114,7 @@ class RatingSession:
         return Question(
             id=_question_id(rater, self.kind, images, asked) if images else "",
             images=images,
-            done=sum(not vote.repeat for vote in own),
+            done=sum(not vote.repeat for vote in current),
             goal=self._goal(),
             undo=own[-1].id if own else "",
             minutes=int(minutes_without_break([vote.time for vote in own[-500:]], now())),
@@ -139,8 +144,8 @@ class RatingSession:
             checks = [self._pool.check(key) for key in images]
             if not all(checks):
                 raise StaleQuestionError("the image is gone, so the vote was not taken; here is the next one")
-            answered = {tuple(sorted(vote.images)) for vote in state.votes}
             paths = tuple(self._pool.path(key) or "" for key in images)
+            answers = [vote for vote in state.votes if set(vote.images) == set(paths)]
             vote = Vote(
                 id=question,
                 rater=rater,
@@ -149,7 +154,7 @@ class RatingSession:
                 images=paths,
                 image_ids=tuple(check.image_id for check in checks if check),
                 value=value,
-                repeat=tuple(sorted(paths)) in answered,
+                repeat=bool(self._current(answers)),
             )
             self._log.append([vote])
             self._take_in(vote)
@@ -185,17 +190,27 @@ class RatingSession:
         images = min(self._config.images, len(self._pool))
         return images if self.kind == "grade" else min(PAIRS_PER_IMAGE * images, images * (images - 1) // 2)
 
-    def _candidates(self, rater: str, state: _Rater) -> list[tuple[str, ...]]:
-        """Keys of what may be asked, best first; a few, of which some may turn out unusable."""
-        own = [vote for vote in state.votes if vote.kind == self.kind]
+    def _current(self, votes: Sequence[Vote]) -> list[Vote]:
+        """Without the votes on files that have changed since. Only files with votes are read."""
+        images = {image for vote in votes for image in vote.images}
+        ids = {image: self._pool.image_id(os.path.join(self._pool.folder, image)) for image in images}
+        return [vote for vote in votes if not vote.changed_images(ids)]
+
+    def _candidates(
+        self, rater: str, state: _Rater, own: Sequence[Vote], current: Sequence[Vote]
+    ) -> list[tuple[str, ...]]:
+        """Keys of what may be asked, best first; a few, of which some may turn out unusable.
+
+        own: votes of the rater; current: those of them on the present files.
+        """
         first: list[tuple[str, ...]] = []
         if state.again is not None and len(state.again) == (2 if self.kind == "pair" else 1):
             first.append(tuple(key_of(path) for path in state.again))
         elif repeat_due(own, self._config.repeat_every):
-            first += [tuple(key_of(path) for path in vote.images)[::-1] for vote in repeatable(rater, own)]
+            first += [tuple(key_of(path) for path in vote.images)[::-1] for vote in repeatable(rater, current)]
         bad = {key_of(path) for path in self._pool.unusable}
         first = [images for images in first if not bad & set(images) and all(map(self._pool.path, images))]
-        done = {tuple(sorted(key_of(path) for path in vote.images)) for vote in own}
+        done = {tuple(sorted(key_of(path) for path in vote.images)) for vote in current}
         in_play = [key for key in self._in_play if self._pool.path(key) is not None and key not in bad]
         order = [key for key in self._pool.order if key not in bad] if bad else self._pool.order
         planned = [key for key in self.plan.keys if key not in bad and self._pool.path(key)] if self.plan else []

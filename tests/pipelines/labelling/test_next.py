@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,16 @@ from pipelines.labelling.rating_session import RatingSession
 from pipelines.planning import encoder as planning_encoder
 from pipelines.planning.encoder import Encoder, encode_files
 from pipelines.planning.feature_cache import FeatureCache
-from tests.grmp_core.ratings.votes import grade
+from tests.grmp_core.ratings.votes import grade as grade_with_id
+from tests.grmp_core.ratings.votes import pair
 from tests.pipelines.labelling.folders import write_image, write_images
 
 NAMES = [f"{i:02}.png" for i in range(60)]
+
+
+def grade(rater: str, image: str, value: float) -> Vote:
+    """A vote on any file of that name."""
+    return replace(grade_with_id(rater, image, value), image_ids=(None,))
 
 
 class MeanColours:
@@ -70,6 +77,37 @@ def test_it_names_unrated_images_and_writes_them_to_a_list(folder: Path, capsys:
     assert second["labelled"] == 25
     assert second["gain"]["labels"] == 25  # type: ignore[index]
     assert second["notes"] == ["1 rated images are gone and do not count"]
+
+
+def test_a_vote_on_an_earlier_file_is_no_label_of_the_present_one(folder: Path, capsys: pytest.CaptureFixture[str]):
+    log = VoteLog(str(folder / "votes.jsonl"))
+    votes = [grade_with_id("Ann", NAMES[0], 5), *(grade("Ann", name, 3) for name in NAMES[1:5])]
+    log.append(votes)
+    log.close()
+    found = asked(capsys, str(folder), "--count", "60")
+    assert found["labelled"] == 4
+    assert NAMES[0] in found["images"]  # type: ignore[operator]
+    assert found["notes"] == ["1 rated images have changed since; votes on the earlier files do not count"]
+    pool = ImagePool(str(folder))
+    pool.scan()
+    order = PlannedOrder(Config(rate=RateConfig(folder=str(folder))), pool, lambda: votes)
+    assert order._current_labels() == dict.fromkeys(NAMES[1:5], 3)
+
+
+def test_votes_that_give_no_labels_yet_do_not_end_the_plan(folder: Path, capsys: pytest.CaptureFixture[str]):
+    votes = [pair(NAMES[0], NAMES[1], "left"), pair(NAMES[2], NAMES[3], "left")]
+    pool = ImagePool(str(folder))
+    pool.scan()
+    order = PlannedOrder(Config(rate=RateConfig(folder=str(folder))), pool, lambda: votes)
+    encoder, cache = MeanColours(), FeatureCache(str(folder / ".cache"), "mean-colours", 3)
+    for image in NAMES[4:6]:
+        assert order.step(encoder, cache)  # type: ignore[arg-type]
+        votes.append(pair(NAMES[0], image, "left"))
+    assert capsys.readouterr().err.count("images are planned without the new votes so far") == 1
+    assert order._current_labels() == {}
+    votes.append(pair(NAMES[1], NAMES[2], "left"))
+    assert set(order._current_labels()) == set(NAMES[:6])
+    cache.close()
 
 
 def test_a_sample_of_the_folder_is_encoded_and_every_rated_image(folder: Path, capsys: pytest.CaptureFixture[str]):

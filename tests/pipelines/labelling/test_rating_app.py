@@ -265,6 +265,24 @@ def test_images_that_go_or_are_damaged_are_passed_over(page: Page):
     assert len(page.session.question("Ann").images) == 0
 
 
+def test_a_file_that_was_replaced_is_asked_about_again(tmp_path: Path):
+    page = Page(write_images(tmp_path, NAMES[:3]), repeat_every=0)
+    question = page.question()
+    while question["images"]:
+        question = page.vote(2, question).json()
+    write_image(page.folder / NAMES[1], seed=99, size=(30, 20))
+    assert page.question()["images"] == [key_of(NAMES[1])]
+    page = page.restarted(repeat_every=0)
+    question = page.question()
+    assert question["images"] == [key_of(NAMES[1])]
+    assert (question["done"], question["goal"]) == (2, 3)
+    after = page.vote(4, question).json()
+    assert (after["images"], after["done"]) == ([], 3)
+    assert not page.votes[-1].repeat
+    assert page.undo(after).json()["images"] == [key_of(NAMES[1])]
+    page.log.close()
+
+
 def test_an_empty_folder_waits_for_images(tmp_path: Path):
     page = Page(tmp_path)
     assert (page.question()["images"], page.question()["goal"]) == ([], 0)
