@@ -35,6 +35,17 @@ class CurrentVotes:
     changed: tuple[str, ...]
     """Images with votes on other files than the present ones; later votes on the present file count."""
 
+    def require_some(self, folder: str, setting: str) -> None:
+        """InputError where there were votes and none of them counts; `setting` names the folder and is to correct."""
+        lost = {"gone": self.gone, "not readable": self.unreadable, "changed since": self.changed}
+        images = list(dict.fromkeys(image for names in lost.values() for image in names))
+        if images and not self.votes:
+            counts = ", ".join(f"{len(names)} {word}" for word, names in lost.items() if names)
+            raise InputError(
+                f"{folder}: no vote is on a file that is there now: of the voted images {counts}, such as {images[0]}; "
+                f"correct {setting}"
+            )
+
 
 def current_votes(votes: Sequence[Vote], folder: str, id_of: Callable[[str], str | None] = id_of_file) -> CurrentVotes:
     """Without the votes on images of the folder that are gone or cannot be read, or on files that have changed since.
@@ -102,7 +113,8 @@ def load_votes(
         references: table of the reference of each image, relative to the file's folder; labels are then differences.
 
     Raises:
-        InputError: what `read_log`, `read_rankings`, `labels_of`, `read_references` and `labelled_set.build` refuse.
+        InputError: no vote is on a file that is there now, and what `read_log`, `read_rankings`, `labels_of`,
+            `read_references` and `labelled_set.build` refuse.
     """
     file = locate(path)
     folder = os.path.normpath(os.path.join(file.parent.path, image_folder or "."))
@@ -114,6 +126,7 @@ def load_votes(
         votes, notes = found.votes, []
         rejected = [LabelRow(file.name, file.uri, None, "", problem=reject.reason) for reject in found.rejected]
     current = current_votes(votes, folder)
+    current.require_some(folder, "target.image_folder")
     rated = {image for vote in current.votes for image in vote.images}
     changed = [image for image in current.changed if image not in rated]
     again = [image for image in current.changed if image in rated]

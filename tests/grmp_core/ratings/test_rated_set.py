@@ -123,6 +123,15 @@ def test_votes_on_a_file_that_was_replaced_do_not_come_back_with_later_ones(fold
     assert "1 images were rated again after a change, such as 0.png; earlier votes left out" in target.notes
 
 
+def test_a_log_without_a_vote_on_a_present_file_says_why(folder: Path):
+    log = VoteLog(str(folder / "votes.jsonl"))
+    log.append([grade("Ann", "gone.png", 3), grade("Ann", "0.png", 3), grade("Ann", "1.png", 3)])
+    log.close()
+    reason = r"of the voted images 1 gone, 2 changed since, such as gone\.png; correct target\.image_folder"
+    with pytest.raises(InputError, match=reason):
+        load_votes(log.path, 0.9)
+
+
 def test_a_pair_with_a_replaced_image_is_left_out(folder: Path):
     present = image_id(b"0.png")
     votes = [replace(pair("0.png", "1.png", "left"), image_ids=ids) for ids in ((present, "0" * 16), (present, None))]
