@@ -132,7 +132,7 @@ def _labels_of_differences(votes: Sequence[Vote], method: Method, reference_of: 
     notes.append(
         f"labels are differences to {len(originals)} references (DMOS), 0 where an image is as good, higher is worse"
     )
-    if without := len(set(grades.images) - originals) - len(rows):
+    if without := len(images) - len(rows):
         notes.append(f"{without} images have no rater who has graded their reference, too, and no label")
     return Labels(rows=tuple(rows), raters=summarize_raters(votes), notes=tuple(notes), score="dmos")
 

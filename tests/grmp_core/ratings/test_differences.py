@@ -42,6 +42,14 @@ def test_labels_are_means_with_their_standard_errors_and_fall_with_quality():
     assert to_csv(labels.rows, labels.score).splitlines()[0] == "image,dmos,stderr,votes,weight"
 
 
+def test_images_without_a_common_rater_are_counted_and_references_are_not():
+    votes = [grade("Ann", "a.png", 5), grade("Ann", "a1.png", 3), grade("Ann", "b.png", 4), grade("Bob", "b1.png", 1)]
+    notes = labels_of(votes, reference_of=REFERENCES).notes
+    assert notes[-1] == "1 images have no rater who has graded their reference, too, and no label"
+    chain = {"a1.png": "a.png", "a.png": "b.png", "b.png": "b.png"}  # a.png is a reference and has one
+    assert len(labels_of(votes[:3], reference_of=chain).notes) == 1
+
+
 def test_the_bias_of_a_rater_is_no_difference():
     shifted = [grade(v.rater, v.images[0], v.value + (v.rater == "Cid")) for v in VOTES]
     before, after = (labels_of(votes, reference_of=REFERENCES).rows for votes in (VOTES, shifted))
