@@ -187,7 +187,7 @@ class RatingSession:
         return {name: len(state.votes) for name, state in self._raters.items() if state.votes}
 
     def _goal(self) -> int:
-        images = min(self._config.images, len(self._pool))
+        images = min(self._config.images, len(self._pool) - len(self._pool.unusable))
         return images if self.kind == "grade" else min(PAIRS_PER_IMAGE * images, images * (images - 1) // 2)
 
     def _current(self, votes: Sequence[Vote]) -> list[Vote]:
@@ -208,7 +208,7 @@ class RatingSession:
             first.append(tuple(key_of(path) for path in state.again))
         elif repeat_due(own, self._config.repeat_every):
             first += [tuple(key_of(path) for path in vote.images)[::-1] for vote in repeatable(rater, current)]
-        bad = {key_of(path) for path in self._pool.unusable}
+        bad = {key_of(path) for path in list(self._pool.unusable)}  # other threads change it
         first = [images for images in first if not bad & set(images) and all(map(self._pool.path, images))]
         done = {tuple(sorted(key_of(path) for path in vote.images)) for vote in current}
         in_play = [key for key in self._in_play if self._pool.path(key) is not None and key not in bad]

@@ -283,6 +283,17 @@ def test_a_file_that_was_replaced_is_asked_about_again(tmp_path: Path):
     page.log.close()
 
 
+def test_the_goal_is_of_images_that_can_be_shown(tmp_path: Path):
+    page = Page(write_images(tmp_path, NAMES[:3]), repeat_every=0)
+    (tmp_path / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
+    page.pool.scan()
+    question = page.question()
+    while question["images"]:
+        question = page.vote(2, question).json()
+    assert (question["done"], question["goal"], question["unusable"]) == (3, 3, 1)
+    page.log.close()
+
+
 def test_an_empty_folder_waits_for_images(tmp_path: Path):
     page = Page(tmp_path)
     assert (page.question()["images"], page.question()["goal"]) == ([], 0)
