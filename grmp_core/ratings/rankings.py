@@ -24,7 +24,7 @@ COLUMNS = ("rater", "ranking", "image", "rank")
 def read_rankings(path: str, find_image: Callable[[str], str | None]) -> Import:
     """Read a table with a row for each ranked image: rater, ranking (its name, of that rater), image, rank (1 is best).
 
-    find_image: file name -> path of the image in the rated folder, or null.
+    find_image: file name -> path of the image in the rated folder, or null; its InputError rejects the row.
 
     Raises:
         InputError: no such table, a column is missing, or an image twice in one ranking.
@@ -32,17 +32,19 @@ def read_rankings(path: str, find_image: Callable[[str], str | None]) -> Import:
     rankings: dict[tuple[str, str], dict[str, float]] = {}
     rejected = []
     for where, (rater, ranking, image, rank) in open_table(locate(path)).rows(COLUMNS):
-        problem, place = "", 0.0
-        found = find_image(str(image))
+        problem, place, found = "", 0.0, None
         try:
+            found = find_image(str(image))
             place = float(str(rank))
+        except InputError as error:
+            problem = str(error)
         except ValueError:
             problem = f"the rank {rank!r} is no number"
         if not problem and not place >= 1:
             problem = f"the rank {rank!r} is below 1, the best"
-        if found is None:
+        if not problem and found is None:
             problem = f"no image {image} in the folder"
-        elif not str(rater or "").strip():
+        if not problem and not str(rater or "").strip():
             problem = "the rater has no name"
         if problem or found is None:
             rejected.append(Reject(path, f"{where}: {problem}"))
@@ -51,6 +53,9 @@ def read_rankings(path: str, find_image: Callable[[str], str | None]) -> Import:
         if found in of_ranking:
             raise InputError(f"{where}: {image} is twice in the ranking {ranking} of {rater}; keep one row")
         of_ranking[found] = place
+    for (rater, ranking), places in rankings.items():
+        if len(places) == 1:
+            rejected.append(Reject(path, f"ranking {ranking} of {rater}: a ranking needs two images"))
     votes = [vote for (rater, name), places in rankings.items() for vote in _pairs(rater, name, places)]
     return Import(votes=tuple(votes), rejected=tuple(rejected))
 

@@ -68,14 +68,15 @@ class Imported:
 def export_labels(config: RateConfig) -> Export:
     """Write the labels table of a folder's votes, also while the page is served.
 
-    Image paths are as seen from the table. Raises InputError as `read_log`, `labels_of` and `read_references` do, and
-    when it cannot be written.
+    Image paths are as seen from the table. Raises InputError as `read_log`, `labels_of` and `read_references` do, when
+    no vote is on a file that is there now, and when the table cannot be written.
     """
     log, output = log_path(config), config.export or ""
     if not output.endswith(".csv"):
         raise InputError(f"rate.export {output}: name a .csv file")
     history = read_log(log)
     found = current_votes(history.votes, config.folder or "")
+    found.require_some(config.folder or "", "rate.folder")
     references = None if config.references is None else read_references(config.references)
     labels = labels_of(found.votes, config.labels, references)
     folder = os.path.dirname(os.path.abspath(output))
@@ -104,14 +105,13 @@ def import_votes(config: RateConfig) -> Imported:
     path = log_path(config)
     pool = ImagePool(config.folder or "", own_files=(path,))
     pool.scan()
+    paths = {pool.path(key) or "" for key in pool.order}
     by_name: dict[str, list[str]] = {}
-    for key in pool.order:
-        image = pool.path(key) or ""
-        for name in {image, os.path.basename(image)}:
-            by_name.setdefault(name, []).append(image)
+    for image in paths:
+        by_name.setdefault(os.path.basename(image), []).append(image)
 
     def find(name: str) -> str | None:
-        images = by_name.get(name, [])
+        images = [name] if name in paths else by_name.get(name, [])
         if len(images) > 1:
             raise InputError(f"{len(images)} images of the folder are called {name}")
         return images[0] if images else None

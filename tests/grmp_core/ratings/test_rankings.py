@@ -58,6 +58,9 @@ def test_bad_rows_are_listed_and_double_images_refused(tmp_path: Path):
     assert len(found.rejected) == len(words)
     for reject, word in zip(found.rejected, words, strict=True):
         assert word in reject.reason
+    lonely = read_rankings(table_of(tmp_path, [("Ann", 1, "a.png", 1), ("Ann", 1, "gone.png", 2)]), find)
+    assert lonely.votes == ()
+    assert lonely.rejected[-1].reason == "ranking 1 of Ann: a ranking needs two images"
     with pytest.raises(InputError, match=r"a\.png is twice in the ranking 1 of Ann"):
         read_rankings(table_of(tmp_path, [("Ann", 1, "a.png", 1), ("Ann", 1, "a.png", 2)]), find)
     (tmp_path / "other.csv").write_text("image,mos\na.png,3\n")

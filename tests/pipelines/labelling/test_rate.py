@@ -82,6 +82,24 @@ def test_import_adds_each_vote_once(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert export_labels(RateConfig(folder=str(folder), export=str(tmp_path / "labels.csv"))).images == 1
 
 
+def test_an_exact_path_is_meant_before_a_base_name(tmp_path: Path):
+    folder = write_images(tmp_path / "photos", ["a.png", "sub/a.png", "one/b.png", "two/b.png"])
+    rows = ["a.png,1", "sub/a.png,2", "b.png,3"]
+    ranked = "\n".join(["rater,ranking,image,rank", *(f"Ann,1,{row}" for row in rows)])
+    (tmp_path / "rankings.csv").write_text(ranked)
+    imported = import_votes(RateConfig(folder=str(folder), import_file=str(tmp_path / "rankings.csv")))
+    assert [vote.images for vote in read_log(str(folder / "votes.jsonl")).votes] == [("a.png", "sub/a.png")]
+    assert len(imported.rejected) == 1
+    assert "2 images of the folder are called b.png" in imported.rejected[0]
+
+
+def test_export_of_votes_on_other_files_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = with_votes(write_images(tmp_path / "photos", ["other.png"]))
+    assert cli.main(["rate", str(folder), "--export", str(tmp_path / "labels.csv")]) == 2
+    reason = "of the voted images 3 gone, 1 changed since, such as a.png; correct rate.folder"
+    assert reason in capsys.readouterr().err
+
+
 def test_an_image_that_cannot_be_read_costs_its_own_votes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = write_images(tmp_path / "photos", ["a.png", "b.png"])
     write_unreadable(folder / "bad.png")
