@@ -23,9 +23,8 @@ from pipelines.labelling.planned_order import FIRST_PLAN, NEW_LABELS, PlannedOrd
 from pipelines.labelling.rating_app import make_app
 from pipelines.labelling.rating_session import RatingSession
 from pipelines.planning.feature_cache import FeatureCache
-from tests.grmp_core.ratings.votes import grade
 from tests.pipelines.labelling.folders import write_image, write_images
-from tests.pipelines.labelling.test_next import MeanColours
+from tests.pipelines.labelling.test_next import MeanColours, grade
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (apt-get install chromium)")
