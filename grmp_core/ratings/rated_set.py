@@ -57,10 +57,11 @@ def current_votes(votes: Sequence[Vote], folder: str, id_of: Callable[[str], str
     images = list(dict.fromkeys(image for vote in votes for image in vote.images))
     files = {image: os.path.join(folder, image) for image in images}
     gone = tuple(image for image in images if not os.path.isfile(files[image]))
-    ids = {image: id_of(files[image]) for image in images if image not in set(gone)}
+    missing = set(gone)
+    ids = {image: id_of(files[image]) for image in images if image not in missing}
     unreadable = tuple(image for image, known in ids.items() if known is None)
     changed = tuple(dict.fromkeys(image for vote in votes for image in vote.changed_images(ids)))
-    absent = {*gone, *unreadable}
+    absent = missing.union(unreadable)
     kept = [vote for vote in votes if not absent & set(vote.images) and not vote.changed_images(ids)]
     return CurrentVotes(votes=_with_first_votes(kept), gone=gone, unreadable=unreadable, changed=changed)
 
