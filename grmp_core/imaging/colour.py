@@ -3,8 +3,9 @@
 Without either, samples are sRGB. ICC profiles are applied by LittleCMS, perceptually, on samples of 8 bits. A profile
 that moves no colour by more than 2 of 255 counts as sRGB and changes nothing.
 
-H.273 names primaries and a transfer function. PQ and HLG hold more light than a screen of sRGB shows. Their tone curve:
-light is taken relative to BT.2408's reference white (203 cd/m²; HLG on a screen of 1000 cd/m²), in sRGB's primaries,
+H.273 names primaries and a transfer function, which count before a profile for PQ, HLG and linear light: 8 bits of
+those are too few in the dark. PQ and HLG hold more light than a screen of sRGB shows. Their tone curve: light is taken
+relative to BT.2408's reference white (203 cd/m²; HLG on a screen of 1000 cd/m²), in sRGB's primaries,
 without negative values; the largest of the three, x, stays x up to .7 and becomes .7 + .3 (1 - exp(-(x - .7) / .3))
 above, and the other two keep their proportion to it.
 
@@ -34,7 +35,7 @@ _MAX_TAGS = 100
 _SRGB_CLOSE = 2
 _UNSPECIFIED = 2
 """Of primaries and of transfer functions; libavif writes it beside a profile."""
-_PQ, _HLG = 16, 18
+_LINEAR, _PQ, _HLG = 8, 16, 18
 _SDR_TRANSFERS = (1, 6, 13, 14, 15)
 """Seen on screens as sRGB's, which video's own curves are made for."""
 _WHITE_CD_M2 = 203.0
@@ -61,7 +62,7 @@ def colour_of(image: Image.Image) -> tuple[Colour | None, str | None]:
     """How an opened picture becomes sRGB (null: it is), and a doubt about that. Of inks, `inks_of` tells."""
     profile = image.info.get("icc_profile")
     cicp = _numbers_told(image.info.get("cicp"), _numbers_of(profile or b""))
-    if cicp is not None and cicp[1] in (_PQ, _HLG):
+    if cicp is not None and (cicp[1] in (_PQ, _HLG) or (cicp[1] == _LINEAR and cicp[0] in _PRIMARIES)):
         return functools.partial(_by_numbers, cicp[0], cicp[1]), None
     if profile:
         return _by_profile(profile, image.mode)
@@ -190,6 +191,8 @@ def _light_of_codes(transfer: int, white: int) -> np.ndarray:
         a = 0.17883277
         b, c = 1 - 4 * a, 0.5 - a * np.log(4 * a)
         light = np.where(codes <= 0.5, codes**2 / 3, (np.exp((codes - c) / a) + b) / 12)
+    elif transfer == _LINEAR:
+        light = codes
     else:
         light = np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
     return light.astype(np.float32)

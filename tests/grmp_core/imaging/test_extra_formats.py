@@ -78,6 +78,17 @@ def test_wide_samples_are_scaled_by_the_depth_that_the_header_names(bits):
     np.testing.assert_array_equal(found, np.rint(wide * (255 / ((1 << bits) - 1))))
 
 
+def test_linear_light_keeps_its_depth_in_the_dark():
+    """imagecodecs says of samples of 16 bits that they are linear light."""
+    pytest.importorskip("jxlpy")
+    light = np.linspace(0, 0.05, 4096)
+    codes = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    wide = np.repeat(np.rint(65535 * light).astype(np.uint16).reshape(64, 64, 1), 3, axis=2)
+    found = read_image(jxl(wide))[..., 0].ravel()
+    assert np.abs(found - 255 * codes).max() <= 1
+    assert len(np.unique(found)) == np.rint(255 * codes[-1]) + 1
+
+
 def test_grey_and_alpha():
     np.testing.assert_array_equal(read_image(jxl(PHOTO[..., 0])), np.dstack([PHOTO[..., 0]] * 3))
     alpha = np.dstack([PHOTO, PHOTO[..., 0]])
