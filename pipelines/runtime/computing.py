@@ -28,9 +28,9 @@ def prepare_to_compute(cpus: float = 1) -> None:
 def keep_freed_memory() -> None:
     """Let this process keep small pieces of memory that it frees, for the next forward pass.
 
-    Otherwise glibc gives them back after every pass, and the system clears each of their pages again: a tenth of the
-    time of scoring. A process stays as large as it has been, apart from pieces above 32 MiB. Other C libraries are
-    left as they are.
+    Otherwise glibc gives them back after every pass, and the system clears each of their pages again: nearly a tenth of
+    the time of scoring (`tests/benchmarks/bench_memory.py`). A process stays as large as it has been, apart from pieces
+    above 32 MiB. Other C libraries are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
