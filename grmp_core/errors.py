@@ -13,18 +13,18 @@ class InputError(ValueError):
 class ImageError(InputError):
     """One image cannot be used. `reason` is the cause without the image's name, short enough for a table cell.
 
-    `passing`: the file itself may be good; it could not be read now, or memory ran out.
+    `transient`: the file itself may be good; it could not be read now, or memory ran out.
     """
 
-    def __init__(self, reason: str, where: str = "image", passing: bool = False) -> None:
+    def __init__(self, reason: str, where: str = "image", transient: bool = False) -> None:
         super().__init__(f"{where}: {reason}")
         self.reason = reason
         self.where = where
-        self.passing = passing
+        self.transient = transient
 
     def __reduce__(self) -> tuple[type[ImageError], tuple[str, str, bool]]:
         # Ray sends exceptions between processes; the default would rebuild it from the joined message.
-        return type(self), (self.reason, self.where, self.passing)
+        return type(self), (self.reason, self.where, self.transient)
 
 
 class NonFiniteLossError(RuntimeError):

@@ -85,7 +85,7 @@ def _fields_of(name: str) -> list[str]:
 
 
 def chosen(values: Mapping[str, T], value: str, field: str) -> T:
-    """What a value stands for. MisfitError for one that stands for nothing."""
+    """The meaning of a field's value. MisfitError for a value without one."""
     if value not in values:
         raise MisfitError(f"{field} is {value!r}, expected one of {', '.join(values)}")
     return values[value]

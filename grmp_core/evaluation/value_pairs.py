@@ -1,4 +1,4 @@
-"""What all metrics ask of the two sides that they compare, and when values tie."""
+"""Checks of the two sides that a metric compares, and ties of values."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def image_bytes(uri: str) -> bytes:
         return locate(uri).read_bytes()
     except (InputError, OSError) as error:
         reason = getattr(error, "strerror", None) or _one_line(error)
-        raise ImageError(f"cannot be read ({reason})", uri, passing=True) from error
+        raise ImageError(f"cannot be read ({reason})", uri, transient=True) from error
 
 
 def image_id(data: bytes) -> str:
@@ -193,10 +193,10 @@ def _one_row_only(where: str, doing: str, size: tuple[int, int] | None = None) -
     try:
         yield
     except ImageError as error:
-        raise ImageError(error.reason, where, error.passing) from error
+        raise ImageError(error.reason, where, error.transient) from error
     except MemoryError as error:
         pixels = f" {size[0]}x{size[1]} pixels" if size else ""
-        raise ImageError(f"not enough memory to decode{pixels or ' it'}", where, passing=True) from error
+        raise ImageError(f"not enough memory to decode{pixels or ' it'}", where, transient=True) from error
     except Exception as error:
         raise ImageError(f"{doing}: {_one_line(error)}", where) from error
 

@@ -201,7 +201,7 @@ def _encode(
         for row in encoded_rows(config, start, list(parts.values()), target.image_paths, gpus_per_worker, here=here):
             number = row["row"]
             images[number] = {name: row[name] for name in ("error", "image_id", "perceptual_hash")}
-            if row["passing"] and ids[number] is not None:
+            if row["transient"] and ids[number] is not None:
                 raise InputError(
                     f"{target.image_paths[number]} could be read when this run began, and then no more: "
                     f"{row['error']}; run the same command again, or with a lower images.max_pixels where memory is "

@@ -69,18 +69,18 @@ class Encoder:
         self.names = ("image_id", "perceptual_hash", "teacher_logits", "statistics", *tokens)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        output: dict[str, list[Any]] = {name: [] for name in ("row", "error", "passing", *self.names)}
+        output: dict[str, list[Any]] = {name: [] for name in ("row", "error", "transient", *self.names)}
         for row, path in zip(batch["row"], batch["path"], strict=True):
             output["row"].append(int(row))
             try:
                 encoded = self._encode(str(path))
             except ImageError as error:
                 output["error"].append(error.reason)
-                output["passing"].append(error.passing)
+                output["transient"].append(error.transient)
                 encoded = None
             else:
                 output["error"].append("")
-                output["passing"].append(False)
+                output["transient"].append(False)
             for name in self.names:
                 output[name].append(None if encoded is None else encoded[name])
         return output

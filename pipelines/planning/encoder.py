@@ -80,7 +80,6 @@ def _look_up(
     if known is not None or not cache.can_write:
         return None if known is None else (known, None, False)
     empty = replace(empty, size=stat.st_size, changed_ns=stat.st_mtime_ns)
-    data = None
     try:
         data = image_bytes(file)
         digest = image_id(data)
@@ -90,8 +89,7 @@ def _look_up(
             return image, None, True
         features_D, quality = encoder(data)
     except ImageError as error:
-        is_of_content = data is not None and not isinstance(error.__cause__, MemoryError)
-        return replace(empty, problem=error.reason), None, is_of_content
+        return replace(empty, problem=error.reason), None, not error.transient
     except Exception as error:  # torch, OpenCV and NumPy have errors of their own; they cost this image only
         reason = f"cannot be decoded ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         return replace(empty, problem=reason), None, False

@@ -114,7 +114,7 @@ def _way_of_run(client: MlflowClient, run_id: str) -> Way:
 
 
 def _unless_deleted(get: Callable[[str], Any], name: str) -> Any:
-    """What MLflow has under that name; null where it answers that there is nothing."""
+    """An object of MLflow; null where MLflow answers that there is none."""
     try:
         return get(name)
     except MlflowException as error:

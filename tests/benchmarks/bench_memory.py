@@ -1,4 +1,4 @@
-"""What `keep_freed_memory` saves: scoring and an outer step with it and without, and the pages that the system clears.
+"""Scoring and an outer step with `keep_freed_memory` and without, and the pages that the system clears.
 
     python -m tests.benchmarks.bench_memory [--images 40] [--rounds 3]
 
@@ -46,7 +46,7 @@ def measure_here(way: str, images: int) -> dict[str, float]:
 
 
 def measured(images: int, rounds: int) -> dict[str, dict[str, float]]:
-    """What -> way -> median."""
+    """Work (or `PAGES`) -> way -> median."""
     found: dict[str, list[dict[str, float]]] = {GIVEN_BACK: [], KEPT: []}
     for _ in range(rounds):
         for way, results in found.items():

@@ -1,4 +1,4 @@
-"""What every benchmark shares: fair timing, and the rows of the one table that `python -m tests.benchmarks` prints."""
+"""Fair timing for every benchmark, and the rows of the one table that `python -m tests.benchmarks` prints."""
 
 from __future__ import annotations
 

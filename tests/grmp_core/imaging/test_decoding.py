@@ -266,5 +266,5 @@ def test_limits_are_checked() -> None:
 
 
 def test_image_error_survives_pickling() -> None:
-    error = pickle.loads(pickle.dumps(ImageError("too small", "a.png", passing=True)))  # noqa: S301 - our own bytes
-    assert (error.reason, str(error), error.passing) == ("too small", "a.png: too small", True)
+    error = pickle.loads(pickle.dumps(ImageError("too small", "a.png", transient=True)))  # noqa: S301 - our own bytes
+    assert (error.reason, str(error), error.transient) == ("too small", "a.png: too small", True)

@@ -1,4 +1,4 @@
-"""What does not fit is a warning that names who has too little and what lowers it."""
+"""Memory that does not suffice is a warning that names who has too little and how to lower the need."""
 
 from __future__ import annotations
 

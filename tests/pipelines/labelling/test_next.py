@@ -142,7 +142,7 @@ def test_an_image_is_encoded_once_whatever_it_is_called(tmp_path: Path):
 
 
 def test_only_problems_of_the_content_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """What failed for want of rights or memory, or for a reason not known, is tried again."""
+    """An image that failed for want of rights or memory, or for a reason not known, is tried again."""
     folder = write_images(tmp_path / "photos", ["locked.png", "large.png", "strange.png", "good.png"])
     (folder / "torn.png").write_bytes(b"no image")
     names = ("locked.png", "large.png", "strange.png", "good.png", "torn.png")
@@ -151,12 +151,12 @@ def test_only_problems_of_the_content_are_kept(tmp_path: Path, monkeypatch: pyte
 
     def read(path: str) -> bytes:
         if path.endswith("locked.png"):
-            raise ImageError("cannot be read (Permission denied)", path)
+            raise ImageError("cannot be read (Permission denied)", path, transient=True)
         return Path(path).read_bytes()
 
     def encode(data: bytes) -> tuple[np.ndarray, float]:
         if contents[data] == "large.png":
-            raise ImageError("not enough memory to decode it") from MemoryError()
+            raise ImageError("not enough memory to decode it", transient=True)
         if contents[data] == "strange.png":
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return encoder(data)
@@ -168,8 +168,8 @@ def test_only_problems_of_the_content_are_kept(tmp_path: Path, monkeypatch: pyte
     content = ["", "not an image in a known format"]
     with monkeypatch.context() as failing:
         failing.setattr(planning_encoder, "image_bytes", read)
-        passing = ["cannot be read", "not enough memory to decode it", "cannot be decoded"]
-        assert problems(encode) == [*passing, *content]
+        transient = ["cannot be read", "not enough memory to decode it", "cannot be decoded"]
+        assert problems(encode) == [*transient, *content]
     assert encoder.encoded == 2
     assert problems(encoder) == ["", "", "", *content]
     assert encoder.encoded == 5  # the two of before are known
