@@ -75,7 +75,7 @@ class Explainer:
             name: {"value": _rounded(value), "share_of_clean_below": _rounded(self.ranges.share_below(name, value))}
             for name, value in measured.as_dict().items()
         }
-        values = against or {name: fact["value"] for name, fact in measurements.items()} | {"quality": quality}
+        witness = choice.estimator
         calibration = self.detector.calibration
         facts: dict[str, Any] = {
             "height_px": image_HW3.shape[0],
@@ -94,7 +94,15 @@ class Explainer:
             "measurements": measurements,
             "clean_photos": self.ranges.photos,
             "reference": against,
-            "tool": {"kind": choice.kind, "name": choice.name, "value": values[choice.name], "why": choice.why},
+            "tool": {
+                "kind": choice.kind,
+                "name": choice.name,
+                "value": ((against or {}) | {"quality": quality})[choice.name],
+                "why": choice.why,
+                "estimator": witness and witness.name,
+                "estimator_value": witness and measurements[witness.name]["value"],
+                "estimator_confirms": choice.confirms,
+            },
             "undone": self._undone(image_HW3, groups),
         }
         return Explanation(facts=facts | {"sentences": sentences_of(facts)}, quality_map=found_map)

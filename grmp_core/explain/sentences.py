@@ -15,7 +15,7 @@ def sentences_of(facts: dict[str, Any]) -> list[str]:
     if facts["reference"] is not None:
         measures = ", ".join(f"{_REFERENCE_WORDS[k]} {number(v)}" for k, v in facts["reference"].items())
         sentences.append(f"Compared with the reference: {measures}.")
-    sentences.append(_tool(facts["tool"]))
+    sentences += [*_witness(facts["tool"]), _tool(facts["tool"])]
     return [*sentences, *(_undone(one) for one in facts["undone"])]
 
 
@@ -91,9 +91,17 @@ def _unusual(estimator: Estimator, fact: dict[str, Any], photos: int) -> str:
 
 
 def _tool(tool: dict[str, Any]) -> str:
-    words = {"model": "the model's quality", "estimator": f"the measurement {tool['name']}"}
-    name = words.get(tool["kind"], _REFERENCE_WORDS.get(tool["name"], ""))
+    name = _REFERENCE_WORDS.get(tool["name"], "the model's quality")
     return f"To be trusted here: {name}, {number(tool['value'])}; {tool['why']}."
+
+
+def _witness(tool: dict[str, Any]) -> list[str]:
+    """Whether the estimator of the probable damage confirms it; nothing without one, or where it has no value."""
+    if tool["estimator_value"] is None:
+        return []
+    estimator = next(t.estimator for t in TOOLS.values() if t.estimator and t.estimator.name == tool["estimator"])
+    verdict = "confirms" if tool["estimator_confirms"] else "does not confirm"
+    return [f"The {estimator.words}, {number(tool['estimator_value'])}, {verdict} the damage that is likeliest."]
 
 
 def _undone(one: dict[str, Any]) -> str:

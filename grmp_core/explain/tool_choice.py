@@ -1,9 +1,11 @@
 """Which number to trust for which kind of damage.
 
-The rule: what the image most probably suffers from decides the family; the family has one estimator, which measures it
-directly, and one measure against a reference (`tests/benchmarks/explain_tools.py` compares all of them with mean human
-scores). A reference, where there is one, is trusted before everything else. Without one the estimator of the family is
-trusted where the type is probable and the estimator is outside of what clean photos have; in all other cases the model.
+The rule: what the image most probably suffers from decides the family of damage. With a reference, the measure against
+it is trusted that agrees best with people for this family; the model, where none agrees better than it does. Without
+one it is the model, which agrees with people better than every estimator in every family. The family's estimator is
+named beside it as a witness: does the picture measure as if it had this damage?
+
+`tests/benchmarks/explain_tools.py` compares all of them with mean human scores (docs/explain.md has the table).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from grmp_core.explain.measurements import Measurements
 
 RANGES = Path(str(resources.files("grmp_core"))) / "assets" / "clean_photo_ranges.json"
 PROBABLE = 0.5
-"""Probability of a family from which on its estimator may be trusted."""
+"""Probability of a family from which on its estimator is asked."""
 OUTSIDE = 0.95
 """Share of clean photos beyond which a measurement is unusual."""
 
@@ -39,19 +41,18 @@ class Tools:
     """Estimator and reference measure of one family of damage."""
 
     estimator: Estimator | None
-    reference: str
-    """One of `ReferenceMeasures`."""
+    reference: str | None
+    """One of `ReferenceMeasures`; null where the model agrees better with people than all of them."""
 
 
-BLUR = Estimator(name="blur", words="blur effect", unusual="high")
 TOOLS: dict[str, Tools] = {
-    "blur": Tools(estimator=BLUR, reference="gmsd"),
+    "blur": Tools(estimator=Estimator(name="blur", words="blur effect", unusual="high"), reference="gmsd"),
     "noise": Tools(estimator=Estimator(name="noise_sigma", words="noise sigma", unusual="high"), reference="psnr_db"),
     "compression": Tools(
         estimator=Estimator(name="blocking", words="blocking ratio", unusual="high"), reference="gmsd"
     ),
     "brightness": Tools(
-        estimator=Estimator(name="mean_luma", words="mean grey level", unusual="both"), reference="ssim"
+        estimator=Estimator(name="mean_luma", words="mean grey level", unusual="both"), reference="colour_difference"
     ),
     "colour": Tools(
         estimator=Estimator(name="colour_cast", words="colour cast", unusual="high"), reference="colour_difference"
@@ -59,7 +60,7 @@ TOOLS: dict[str, Tools] = {
     "sharpness_contrast": Tools(
         estimator=Estimator(name="contrast", words="contrast", unusual="both"), reference="gmsd"
     ),
-    "spatial": Tools(estimator=None, reference="ssim"),
+    "spatial": Tools(estimator=None, reference=None),
 }
 
 
@@ -82,12 +83,16 @@ class CleanRanges:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The tool that is trusted for one image."""
+    """The tool that is trusted for one image, and the estimator of its damage."""
 
-    kind: Literal["reference", "estimator", "model"]
+    kind: Literal["reference", "model"]
     name: str
-    """One of `ReferenceMeasures` or `Measurements`; `quality`."""
+    """One of `ReferenceMeasures`; `quality`."""
     why: str
+    estimator: Estimator | None
+    """Of the probable family; null where no family is probable, or it has none."""
+    confirms: bool | None
+    """Whether the estimator is outside of what clean photos have; null without one."""
 
 
 def is_unusual(estimator: Estimator, share_below: float) -> bool:
@@ -103,22 +108,18 @@ def choose_tool(
     """groups: probability of every family of damage and of `undamaged`."""
     damage = {name: probability for name, probability in groups.items() if name in TOOLS}
     family = max(damage, key=lambda name: damage[name])
-    tools = TOOLS[family]
-    words = family.replace("_", " and ")
+    tools, words = TOOLS[family], family.replace("_", " and ")
+    estimator = tools.estimator if damage[family] >= PROBABLE else None
+    confirms = None
+    if estimator is not None:
+        confirms = is_unusual(estimator, ranges.share_below(estimator.name, getattr(measured, estimator.name)))
+    if has_reference and tools.reference is not None:
+        why = f"a reference is given, {words} is likeliest, and for it this measure agrees best with people"
+        return Choice(kind="reference", name=tools.reference, why=why, estimator=estimator, confirms=confirms)
+    why = "it agrees with people better than any measurement of the picture alone"
     if has_reference:
-        return Choice(kind="reference", name=tools.reference, why=f"a reference is given, and {words} is likeliest")
-    if damage[family] < PROBABLE:
-        return Choice(kind="model", name="quality", why="no single family of damage is probable")
-    if tools.estimator is None:
-        return Choice(kind="model", name="quality", why=f"there is no estimator for {words} damage")
-    share = ranges.share_below(tools.estimator.name, getattr(measured, tools.estimator.name))
-    if not is_unusual(tools.estimator, share):
-        return Choice(kind="model", name="quality", why=f"the {tools.estimator.words} is as in clean photos")
-    return Choice(
-        kind="estimator",
-        name=tools.estimator.name,
-        why=f"{words} is probable, and the {tools.estimator.words} confirms it",
-    )
+        why = f"{words} is likeliest, and for it the model agrees better with people than measures against a reference"
+    return Choice(kind="model", name="quality", why=why, estimator=estimator, confirms=confirms)
 
 
 def read_ranges(path: Path = RANGES) -> CleanRanges:

@@ -4,7 +4,8 @@
 
 The middle 256 px of clean unseen photos, set apart for choosing, with every type of KADID-10k at its five levels. The
 human side is the mean score of the type and level in KADID-10k. Per family the absolute SRCC over all its pictures of
-every estimator, of every measure against the reference, and of the model's quality from one crop without a label.
+every estimator, of every measure against the reference, and of the model's quality from one crop without a label; once
+more over the types alone that were held out of the backbone's training, which otherwise has learned from such means.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from grmp_core.model.features import image_features
 from grmp_core.model.settings import BackboneConfig
 from grmp_core.model.zero_shot import zero_shot_quality
 from grmp_core.nano.material import read_material
+from grmp_core.nano.sentences import HELD_OUT_TYPES
 from grmp_core.seeds import generator_of
 from tests.benchmarks.material_command import print_measure
 
@@ -44,25 +46,30 @@ def measure(material_folder: Path, photos: int) -> dict[str, object]:
         for name in KADID_NAMES:
             for level in range(1, 6):
                 damaged = get(name)(clean, float(level), generator_of("tools", number, name, level))
-                human = {"family": get(name).group, "human": quality_of(name, level)}
+                human = {"family": get(name).group, "type": name, "human": quality_of(name, level)}
                 rows.append(human | measured_of(damaged).as_dict() | compare(damaged, clean).as_dict())
                 crops.append(damaged[cut : cut + backbone.image_size_px, cut : cut + backbone.image_size_px])
     batches = (np.stack(crops[i : i + 32]) for i in range(0, len(crops), 32))
     frame = pd.DataFrame(rows)
     frame["quality"] = zero_shot_quality(backbone, image_features(backbone, batches).unit_NE)
-    tools = [name for name in frame.columns if name not in ("family", "human")]
-    table = {
-        str(family): {
-            name: round(abs(float(srcc(part[name].to_numpy(), part["human"].to_numpy()))), 3) for name in tools
-        }
-        for family, part in frame.groupby("family")
-    }
     chosen = {f: {"estimator": t.estimator and t.estimator.name, "reference": t.reference} for f, t in TOOLS.items()}
     return {
         "weights_sha256": backbone.weights_sha256,
         "photos": photos,
         "chosen": chosen,
-        "srcc_with_human_means": table,
+        "srcc_with_human_means": agreement(frame, "family"),
+        "of_types_held_out_of_training": agreement(frame[frame["type"].isin(HELD_OUT_TYPES)], "type"),
+    }
+
+
+def agreement(frame: pd.DataFrame, by: str) -> dict[str, dict[str, float]]:
+    """Absolute SRCC of every tool with the human means in each group of pictures."""
+    tools = [name for name in frame.columns if name not in ("family", "type", "human")]
+    return {
+        str(group): {
+            name: round(abs(float(srcc(part[name].to_numpy(), part["human"].to_numpy()))), 3) for name in tools
+        }
+        for group, part in frame.groupby(by)
     }
 
 

@@ -138,25 +138,37 @@ def test_reference_of_another_size_is_refused(explainer, scene):
 def test_every_family_has_tools_that_are_measured():
     assert {distortion.group for distortion in REGISTRY.values() if distortion.kadid_id} == set(TOOLS)
     for tools in TOOLS.values():
-        assert tools.reference in ReferenceMeasures.__dataclass_fields__
+        assert tools.reference is None or tools.reference in ReferenceMeasures.__dataclass_fields__
         assert tools.estimator is None or tools.estimator.name in Measurements.__dataclass_fields__
     assert set(read_ranges().percentiles) == set(Measurements.__dataclass_fields__)
 
 
+NOISE = {"undamaged": 0.1, "noise": 0.8, "blur": 0.1}
+
+
 @pytest.mark.parametrize(
-    ("groups", "noisy", "has_reference", "kind", "name"),
+    ("groups", "has_reference", "kind", "name"),
     [
-        ({"undamaged": 0.1, "noise": 0.8, "blur": 0.1}, True, True, "reference", TOOLS["noise"].reference),
-        ({"undamaged": 0.1, "noise": 0.8, "blur": 0.1}, True, False, "estimator", "noise_sigma"),
-        ({"undamaged": 0.1, "noise": 0.8, "blur": 0.1}, False, False, "model", "quality"),
-        ({"undamaged": 0.3, "noise": 0.4, "blur": 0.3}, True, False, "model", "quality"),
-        ({"undamaged": 0.1, "spatial": 0.8, "noise": 0.1}, True, False, "model", "quality"),
+        (NOISE, True, "reference", "psnr_db"),
+        (NOISE, False, "model", "quality"),
+        ({"undamaged": 0.3, "noise": 0.3, "blur": 0.4}, True, "reference", "gmsd"),
+        ({"undamaged": 0.1, "spatial": 0.8, "noise": 0.1}, True, "model", "quality"),
     ],
 )
-def test_tool_by_the_rule(scene, groups, noisy: bool, has_reference: bool, kind: str, name: str):
-    image = get("white_noise")(scene, 5.0, np.random.default_rng(0)) if noisy else np.full_like(scene, 90)
-    choice = choose_tool(groups, measure(image), read_ranges(), has_reference=has_reference)
+def test_tool_by_the_rule(scene, groups, has_reference: bool, kind: str, name: str):
+    choice = choose_tool(groups, measure(scene), read_ranges(), has_reference=has_reference)
     assert (choice.kind, choice.name) == (kind, name)
+
+
+def test_estimator_confirms_damage_or_does_not(scene):
+    noisy, even = get("white_noise")(scene, 5.0, np.random.default_rng(0)), np.full_like(scene, 90)
+    for image, confirms in ((noisy, True), (even, False)):
+        choice = choose_tool(NOISE, measure(image), read_ranges(), has_reference=False)
+        assert choice.estimator is not None
+        assert (choice.estimator.name, choice.confirms) == ("noise_sigma", confirms)
+    for groups in ({"undamaged": 0.3, "noise": 0.4, "blur": 0.3}, {"undamaged": 0.1, "spatial": 0.8, "noise": 0.1}):
+        choice = choose_tool(groups, measure(noisy), read_ranges(), has_reference=False)
+        assert (choice.estimator, choice.confirms) == (None, None)
 
 
 def test_share_of_clean_photos_below():
