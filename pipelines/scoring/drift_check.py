@@ -89,14 +89,13 @@ def check_drift(config: Config) -> DriftCheck:
     scores = _read(config.drift.scores)
     good = scores[scores["error"].isna()] if "error" in scores else scores
     reference = _reference(config)
-    unlike = float(good["unlike"].mean()) if "unlike" in good and good["unlike"].notna().any() else None
     distances, no_distances = _compared(_distances(good, config.drift.scores), reference, config.drift.scores)
     return DriftCheck(
         drift=drift_of(_qualities(good, config.drift.scores), reference.quality_M),
         distances=distances,
         no_distances=no_distances,
         without_score=len(scores) - len(good),
-        unlike=unlike,
+        unlike=_share_unlike(good, config.drift.scores),
         max_distance=config.drift.max_distance,
         reference=reference.where,
     )
@@ -153,6 +152,16 @@ def _labelled_distances(folder: Location) -> np.ndarray | None:
 def _distances(scores: pd.DataFrame, where: str) -> np.ndarray | None:
     known = _numbers(scores, "distance", where) if "distance" in scores else np.empty(0)
     return known if len(known) else None
+
+
+def _share_unlike(scores: pd.DataFrame, where: str) -> float | None:
+    """InputError for a cell that is neither true nor false."""
+    if "unlike" not in scores:
+        return None
+    cells = scores["unlike"].dropna().astype(str)  # beside text, a CSV's flags are text, too
+    for cell in cells[~cells.isin(["True", "False"])]:
+        raise InputError(f"{where}: column unlike has '{cell}', which is neither True nor False")
+    return float((cells == "True").mean()) if len(cells) else None
 
 
 def _read(path: str) -> pd.DataFrame:

@@ -53,7 +53,7 @@ async function show(next, text = "") {
   element("bar").style.width = `${100 * share}%`;
   element("track").setAttribute("aria-valuemax", next.goal);
   element("track").setAttribute("aria-valuenow", next.done);
-  element("count").textContent = `${next.done} of ${next.goal}`;
+  element("count").textContent = next.done > next.goal ? `${next.done}, ${next.goal} asked for` : `${next.done} of ${next.goal}`;
   element("advice").textContent = next.advice;
   const isReached = next.goal > 0 && next.done >= next.goal;
   const isEmpty = next.images.length === 0;

@@ -94,8 +94,9 @@ def test_what_cannot_be_compared_is_refused(files, capsys):
     folder, _ = files
     (folder / "torn.parquet").write_bytes(b"no table")
     pd.DataFrame({"mos": [1, 2]}).to_csv(folder / "labels.csv", index=False)
-    for column in ("quality", "distance"):
-        mixed = pd.DataFrame({"quality": [0.5, 0.6, 0.7], "distance": [1.0, 2.0, 3.0]}).astype({column: object})
+    for column in ("quality", "distance", "unlike"):
+        mixed = pd.DataFrame({"quality": [0.5, 0.6, 0.7], "distance": [1.0, 2.0, 3.0], "unlike": [True, True, False]})
+        mixed = mixed.astype({column: object})
         mixed.loc[1, column] = "n. a."
         mixed.to_csv(folder / f"{column}.csv", index=False)
     same = folder / "same.csv"
@@ -106,6 +107,7 @@ def test_what_cannot_be_compared_is_refused(files, capsys):
         ((folder / "labels.csv", "--reference", same), "labels.csv: has no column quality"),
         ((folder / "gone.csv", "--reference", same), "gone.csv: no such file"),
         ((folder / "quality.csv", "--reference", same), "quality.csv: column quality has 'n. a.', which is no number"),
+        ((folder / "unlike.csv", "--reference", same), "unlike.csv: column unlike has 'n. a.', which is neither"),
         ((same, "--reference", folder / "quality.csv"), "quality.csv: column quality has 'n. a.', which is no number"),
         ((folder / "distance.csv", "--reference", same), "distance.csv: column distance has 'n. a.'"),
         ((same, "--reference", folder / "distance.csv"), "distance.csv: column distance has 'n. a.'"),
