@@ -21,6 +21,9 @@ from pipelines.serving.scoring_replica import ScoringReplica
 
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 _DRAIN_S = 5.0
+_WAITING = 32
+"""Images that wait at a replica beside a batch. Serve's router looks at full replicas more and more rarely, up to half
+a second apart: with few waiting, they run dry in the meantime."""
 
 
 class Arguments(BaseModel):
@@ -44,7 +47,7 @@ def application(config: Config, token: str | None, hosts: frozenset[str]) -> ser
     settings = config.serve
     scoring = serve.deployment(ScoringReplica, name="scoring").options(  # type: ignore[attr-defined]  # Ray's overloads
         ray_actor_options=share_of(settings),
-        max_ongoing_requests=2 * settings.images_of_a_batch + 2,
+        max_ongoing_requests=2 * settings.images_of_a_batch + _WAITING,
         graceful_shutdown_timeout_s=settings.timeout_s,
         graceful_shutdown_wait_loop_s=1.0,
         logging_config=QUIET,

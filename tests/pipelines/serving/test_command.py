@@ -80,7 +80,7 @@ def test_replicas_scaling_and_shares_come_from_the_configuration(tmp_path):
     scaling = scoring._deployment_config.autoscaling_config
     assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (2, 5, 3)
     assert scoring.ray_actor_options["num_gpus"] == 0.25
-    assert scoring.max_ongoing_requests == 2 * 8 + 2
+    assert scoring.max_ongoing_requests == 2 * 8 + 32
     assert ingress.num_replicas == 3
     assert ingress.init_args[2] == "x" * 20, "a deployed application always has a token"
     assert share_of(ServeConfig()) == {"num_cpus": 1}
