@@ -121,7 +121,7 @@ def printed_json(text: str) -> Any:
 def plain(value: Any, ignored: tuple[str, ...]) -> Any:
     """Without what is of one run alone: its output's address and name, and times."""
     if isinstance(value, dict):
-        return {key: plain(inner, ignored) for key, inner in value.items() if key not in ignored}
+        return {plain(key, ignored): plain(inner, ignored) for key, inner in value.items() if key not in ignored}
     if isinstance(value, list):
         return [plain(inner, ignored) for inner in value]
     if isinstance(value, str):
