@@ -2,8 +2,8 @@
 
 The rule: what the image most probably suffers from decides the family of damage. With a reference, the measure against
 it is trusted that agrees best with people for this family; the model, where none agrees better than it does. Without
-one it is the model, which agrees with people better than every estimator in every family. The family's estimator is
-named beside it as a witness: does the picture measure as if it had this damage?
+one it is the model, for the embedded backbone agrees with people better than every estimator in every family. The
+family's estimator is named beside it as a witness: does the picture measure as if it had this damage?
 
 `tests/benchmarks/explain_tools.py` compares all of them with mean human scores (docs/explain.md has the table).
 """
@@ -116,9 +116,9 @@ def choose_tool(
     if has_reference and tools.reference is not None:
         why = f"a reference is given, {words} is likeliest, and for it this measure agrees best with people"
         return Choice(kind="reference", name=tools.reference, why=why, estimator=estimator, confirms=confirms)
-    why = "it agrees with people better than any measurement of the picture alone"
+    why = "with the embedded backbone it agrees with people better than any measurement of the picture alone"
     if has_reference:
-        why = f"{words} is likeliest, and for it the model agrees better with people than measures against a reference"
+        why = f"{words} is likeliest, and for it the embedded backbone agrees better with people than such measures"
     return Choice(kind="model", name="quality", why=why, estimator=estimator, confirms=confirms)
 
 
