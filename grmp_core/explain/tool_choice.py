@@ -92,7 +92,7 @@ class Choice:
     estimator: Estimator | None
     """Of the probable family; null where no family is probable, or it has none."""
     confirms: bool | None
-    """Whether the estimator is outside of what clean photos have; null without one."""
+    """Whether the estimator is outside of what clean photos have; null without one, or where it has no value."""
 
 
 def is_unusual(estimator: Estimator, share_below: float) -> bool:
@@ -110,9 +110,10 @@ def choose_tool(
     family = max(damage, key=lambda name: damage[name])
     tools, words = TOOLS[family], family.replace("_", " and ")
     estimator = tools.estimator if damage[family] >= PROBABLE else None
+    value = getattr(measured, estimator.name) if estimator else np.nan
     confirms = None
-    if estimator is not None:
-        confirms = is_unusual(estimator, ranges.share_below(estimator.name, getattr(measured, estimator.name)))
+    if estimator is not None and not np.isnan(value):
+        confirms = is_unusual(estimator, ranges.share_below(estimator.name, value))
     if has_reference and tools.reference is not None:
         why = f"a reference is given, {words} is likeliest, and for it this measure agrees best with people"
         return Choice(kind="reference", name=tools.reference, why=why, estimator=estimator, confirms=confirms)

@@ -82,6 +82,18 @@ def test_interval_and_refusal_are_told_where_the_model_has_them(explainer, scene
     ]
 
 
+def test_the_estimator_of_the_probable_damage_is_heard_where_it_has_a_value(explainer, scene):
+    facts = explainer.explain(scene).facts
+
+    def told(value: float | None, confirms: bool | None) -> list[str]:
+        told = {"estimator": "noise_sigma", "estimator_value": value, "estimator_confirms": confirms}
+        return [s for s in sentences_of(facts | {"tool": facts["tool"] | told}) if "confirm" in s]
+
+    assert told(12.5, True) == ["The noise sigma, 12.5, confirms the damage that is likeliest."]
+    assert told(12.5, False) == ["The noise sigma, 12.5, does not confirm the damage that is likeliest."]
+    assert told(None, None) == []
+
+
 def test_a_number_that_is_no_fact_would_be_found(explainer, scene):
     facts = explainer.explain(scene).facts
     assert 0.123456 not in set(numbers_in({k: v for k, v in facts.items() if k != "sentences"}))
