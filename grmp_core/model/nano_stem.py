@@ -11,6 +11,7 @@ Shapes: B images, H = W image size, C channels, D token width, N tokens, F featu
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any, cast
 
 import torch
@@ -70,11 +71,14 @@ def _pieces(images_BCHW: Tensor, size: int) -> tuple[Tensor, ...]:
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, groups: int, clips: bool
 ) -> Tensor:
-    """A convolution and ReLU6 behind it, in one pass over the map where oneDNN can; without a gradient."""
+    """A convolution and ReLU6 behind it where it clips, in one pass over the map where oneDNN can; without a gradient.
+
+    PyTorch itself takes a slower way than oneDNN for convolutions of each pixel by itself.
+    """
     exported = torch.compiler.is_compiling() or torch.jit.is_tracing()  # to what knows PyTorch's own operators only
-    if clips and _FUSED and x.device.type == "cpu" and x.dtype in _FUSED_TYPES and not exported:
-        sides = ([padding] * 2, [stride] * 2, [1, 1])
-        return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *sides, groups, "hardtanh", [0.0, 6.0], "")
+    if _FUSED and x.device.type == "cpu" and x.dtype in _FUSED_TYPES and not exported:
+        sides, behind = ([padding] * 2, [stride] * 2, [1, 1]), ("hardtanh", [0.0, 6.0]) if clips else ("none", [])
+        return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *sides, groups, *behind, "")
     y = F.conv2d(x, weight, bias, stride, padding, groups=groups)
     return y.clamp_(0, 6) if clips else y
 
@@ -215,7 +219,12 @@ class LiteTokens(nn.Module):
         return [first, *self._late(x)]
 
     def _shrunk(self, images_BCHW: Tensor) -> Tensor:
-        return images_BCHW if self.cut.shrink == 1 else F.avg_pool2d(images_BCHW, self.cut.shrink)
+        """The mean of every shrink x shrink pixels, by sums of whole rows: three channels are too few for pooling."""
+        side = self.cut.shrink
+        if side == 1:
+            return images_BCHW
+        rows = reduce(torch.add, (images_BCHW[:, :, i::side] for i in range(side)))
+        return reduce(torch.add, (rows[..., i::side] for i in range(side))) / side**2
 
     @property
     def _second_stage(self) -> nn.Sequential:

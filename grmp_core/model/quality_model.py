@@ -22,6 +22,7 @@ from grmp_core.model import low_rank
 from grmp_core.model.adapting_parts import CALIBRATION, adapting_prefixes, block_prefixes, first_adapting_block
 from grmp_core.model.backbone import Backbone, dtype_of
 from grmp_core.model.blocks import compiled, residual_block, run_block
+from grmp_core.model.features import normalize
 from grmp_core.model.heads import make_head
 from grmp_core.model.prompts import FixedText, TextPrompt, VisualPrompt, num_visual_tokens
 from grmp_core.model.scene_words import SCENES
@@ -246,7 +247,7 @@ class QualityModel(nn.Module):
 
     def normalize(self, views_BHWC: Tensor) -> Tensor:
         """uint8 views -> (B, 3, H, W) in the model's type, by the backbone's own mean and std."""
-        return self.standardize(views_BHWC.to(self.device).permute(0, 3, 1, 2).float() / 255)
+        return normalize(views_BHWC.to(self.device), self.mean, self.std).to(self.dtype)
 
     def standardize(self, images_BCHW: Tensor) -> Tensor:
         """float32 images in [0, 1] -> the model's type, by the backbone's own mean and std."""
