@@ -41,7 +41,7 @@ class DistilConfig(Settings):
     min_workers: Annotated[int, Ge(0)] = 0
     """Go on with as few as this when nodes die, and with more again when they come back; 0: always `workers`."""
     cpus_per_worker: Annotated[float, Gt(0)] = 1
-    """CPUs of a worker, and its threads; with `workers: 0` the threads of this process."""
+    """CPUs of a worker, and its threads, also those that read images; with `workers: 0` of this process."""
     gpus_per_worker: Annotated[float, Ge(0)] = 0
     """GPUs of a worker; 0: it computes on CPUs."""
     checkpoint_every: Annotated[int, Ge(1)] = 100

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -72,19 +75,21 @@ def image_numbers(number: int, count: int, per_group: int, seed: int) -> list[in
 
 
 class Groups:
-    """Makes groups, the next one while one is learned from."""
+    """Makes groups, the next ones while one is learned from, with a thread a CPU."""
 
     def __init__(self, lesson: Lesson, config: Config) -> None:
         self.lesson, self.config = lesson, config
-        self.reader = ViewReader(lesson.plan)
+        self.threads = max(1, int(config.distil.cpus_per_worker))
+        self._of_thread = threading.local()  # a reader keeps a file open, so threads do not share one
         self._of_label: dict[int, np.ndarray] = {}
 
     def in_order(self, numbers: Iterator[int]) -> Iterator[Group]:
-        with ThreadPoolExecutor(1) as pool:
-            waiting = [pool.submit(self.make, number) for _, number in zip(range(2), numbers, strict=False)]
+        with ThreadPoolExecutor(self.threads) as pool:
+            ahead = itertools.islice(numbers, self.threads + 1)
+            waiting = deque(pool.submit(self.make, number) for number in ahead)
             while waiting:
-                group = waiting.pop(0).result()
-                waiting += [pool.submit(self.make, number) for _, number in zip(range(1), numbers, strict=False)]
+                group = waiting.popleft().result()
+                waiting.extend(pool.submit(self.make, number) for number in itertools.islice(numbers, 1))
                 yield group
 
     def make(self, number: int) -> Group:
@@ -109,12 +114,18 @@ class Groups:
 
     def _views(self, image: ImageInput) -> np.ndarray:
         try:
-            return self.reader.views_of(image)
+            return self._reader().views_of(image)
         except ImageError as error:
             raise InputError(
                 f"{image.name} could be read when the teacher scored it, and no more: {error.reason}; put it back and "
                 "run the same command again, which goes on where it was"
             ) from error
+
+    def _reader(self) -> ViewReader:
+        if not hasattr(self._of_thread, "reader"):
+            self._of_thread.reader = ViewReader(self.lesson.plan)
+        reader: ViewReader = self._of_thread.reader
+        return reader
 
 
 def group_loss(model: QualityModel, learned: Parameters, group: Group, lesson: Lesson, variance: float) -> Tensor:
