@@ -34,14 +34,25 @@ class Progress:
         start: amount that an earlier run has done, which the rate leaves out.
         timed: the unit is one of time, so that there is no rate.
         shown: false for all but one of several equal workers.
+        waited_s: seconds that the loop has worked before this is made; the rate counts them.
     """
 
     def __init__(
-        self, name: str, total: float, unit: str, *, start: float = 0, timed: bool = False, shown: bool = True
+        self,
+        name: str,
+        total: float,
+        unit: str,
+        *,
+        start: float = 0,
+        timed: bool = False,
+        shown: bool = True,
+        waited_s: float = 0,
     ) -> None:
         self.name, self.total, self.unit, self.start, self.timed = name, total, unit, start, timed
-        self._done = start
-        self._lines = [(start, time.monotonic())]  # amount and time of the lines so far, after that of the beginning
+        self._done, self._waited_s = start, waited_s
+        self._lines = [
+            (start, time.monotonic() - waited_s)
+        ]  # amount and time of the beginning, and of the lines so far
         self._shown = shown and total > start
         self._bar = self._make_bar() if self._shown else None
 
@@ -73,10 +84,12 @@ class Progress:
         if not sys.stderr.isatty():
             return None
         layout = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]" if self.timed else None
-        return _Bar(
+        bar = _Bar(
             desc=self.name, total=self.total, initial=self.start, unit=f" {self.unit}", bar_format=layout,
-            dynamic_ncols=True,
+            dynamic_ncols=True, smoothing=0 if self._waited_s else 0.3,
         )  # fmt: skip
+        bar.start_t -= self._waited_s
+        return bar
 
     def _log(self, done: float, note: str) -> None:
         now_s, (told, told_s) = time.monotonic(), self._lines[-1]

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,12 +68,14 @@ def rows_on_cluster(
             compute=ActorPoolStrategy(size=pool),
             num_gpus=settings.gpus_per_worker or None,
         )
-        rows = iter(made.iter_rows())
-        first = next(rows)  # before the bar, which Ray's lines about the start of its workers would tear
-        with Progress(command, len(inputs), unit) as progress:
-            for done, row in enumerate(itertools.chain([first], rows), start=1):
+        began_s, done = time.monotonic(), 0
+        parts = iter(made.iter_batches(batch_size=None, batch_format="pyarrow"))  # a block each
+        first = next(parts)  # before the bar, which Ray's lines about the start of its workers would tear
+        with Progress(command, len(inputs), unit, waited_s=time.monotonic() - began_s) as progress:
+            for part in itertools.chain([first], parts):
+                done += part.num_rows
                 progress.to(done)
-                yield row
+                yield from part.to_pylist()
 
 
 def with_weights_here(bundle: Bundle, weights: list[ObjectRef[bytes]]) -> Bundle:

@@ -62,6 +62,19 @@ def test_slow_work_has_seconds_a_unit(clock, capsys):
     assert capsys.readouterr().err.splitlines()[0] == "make: block 1/2, 10 rows, 90.0 s/block, 01:30 left"
 
 
+def test_rate_counts_what_was_waited_for_before(clock, capsys):
+    with Progress("make", 100, "block", waited_s=20) as shown:
+        shown.to(40)
+    assert capsys.readouterr().err.splitlines() == ["make: block 40/100, 2.0 blocks/s, 00:30 left"]
+
+
+def test_bar_counts_what_was_waited_for_before(monkeypatch):
+    terminal = open_terminal(monkeypatch)
+    with Progress("make", 100, "block", waited_s=1000) as shown:
+        shown.to(50)
+    assert re.search(r"50%.*16:4\d<16:4\d, +20\.\d+s/ block", terminal.getvalue())
+
+
 def test_log_of_much_work_has_the_first_and_last_line_and_one_for_each_twentieth(clock, capsys):
     run(10_000, 0.01, clock)
     told = [int(done) for done in re.findall(r"block (\d+)/10000", capsys.readouterr().err)]
