@@ -1,8 +1,10 @@
 """`grmp serve` against a bare loop of decoding and forward passes, under load, under attack, and while parts of it die.
 
     python -m tests.benchmarks.serving [--seconds 20] [--clients 1 8 32] [--requests 2000] [--hostile 500] [--mlflow]
+        [--replicas 8 --gpus-per-replica 0.12]
 
-The embedded backbone, photos of 512 x 384 as JPEG, nine views each, as many replicas and loops as CPUs. The bare loop
+The embedded backbone, photos of 512 x 384 as JPEG, nine views each, as many replicas and loops as CPUs unless said
+otherwise; with a share of a GPU, replicas and loops both compute there. The bare loop
 runs before and after the server in the same call. Beside images per second it tells the CPU seconds of an image, which
 other work on the machine disturbs less: of the loops, and of all processes of the server together.
 """
@@ -67,7 +69,7 @@ def pictures() -> list[bytes]:
 def scorer_of(config: Config, version: int) -> Scorer:
     score = ScoreConfig(model=f"models:/{NAME}/{version}")
     name, bundle = open_model(dataclasses.replace(config, score=score))
-    return Scorer(bundle, name, limits=config.images)
+    return Scorer(bundle, name, limits=config.images, device="cuda" if config.serve.gpus_per_replica else "cpu")
 
 
 # --- the bare loop -------------------------------------------------------------------------------------------------
@@ -86,10 +88,10 @@ def _loop(config: Config, seconds: float, ready: Any, results: Any) -> None:
 
 
 def bare_loop(config: Config, seconds: float) -> tuple[float, float]:
-    """Images per second of one loop a core together, and CPU seconds of an image."""
-    spawn = multiprocessing.get_context("spawn")
-    ready, results = spawn.Barrier(CORES), spawn.Queue()
-    loops = [spawn.Process(target=_loop, args=(config, seconds, ready, results)) for _ in range(CORES)]
+    """Images per second of as many loops as replicas together, and CPU seconds of an image."""
+    spawn, count = multiprocessing.get_context("spawn"), config.serve.replicas
+    ready, results = spawn.Barrier(count), spawn.Queue()
+    loops = [spawn.Process(target=_loop, args=(config, seconds, ready, results)) for _ in range(count)]
     for loop in loops:
         loop.start()
     rates = [results.get() for _ in loops]
@@ -197,14 +199,17 @@ def megabytes() -> dict[str, int]:
 # --- what is measured ----------------------------------------------------------------------------------------------
 
 
-def registered(output: Path, config: Config, packaged: bool) -> Config:
-    """A registry with two versions, of which the first is champion; `packaged`: as MLflow itself can serve it."""
+def registered(output: Path, config: Config, packaged: bool, replicas: int = CORES, gpus: float = 0) -> Config:
+    """A registry with two versions, of which the first is champion; `packaged`: as MLflow itself can serve it.
+
+    gpus: of a replica.
+    """
     config = dataclasses.replace(
         config,
         output=str(output),
         tracking=TrackingConfig(uri=f"sqlite:///{output}/mlflow.db"),
         score=ScoreConfig(model=f"models:/{NAME}@champion"),
-        serve=ServeConfig(port=8765, replicas=CORES, follow_s=1, timeout_s=120),
+        serve=ServeConfig(port=8765, replicas=replicas, gpus_per_replica=gpus, follow_s=1, timeout_s=120),
     )
     first = dataclasses.replace(
         arms.random_prompts(config), kind="model", score_range=ScoreRange(mos_min=0, mos_max=100), metrics={}
@@ -338,16 +343,18 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2000, help="over which memory is watched")
     parser.add_argument("--hostile", type=int, default=500)
     parser.add_argument("--mlflow", action="store_true", help="also `mlflow models serve`")
+    parser.add_argument("--replicas", type=int, default=CORES)
+    parser.add_argument("--gpus-per-replica", type=float, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)  # as `grmp score` and the replicas: with more, kernels add up in another order
     photos = pictures()
     with tempfile.TemporaryDirectory() as folder:
-        config = registered(Path(folder), load_config(None), options.mlflow)
+        config = registered(Path(folder), load_config(None), options.mlflow, options.replicas, options.gpus_per_replica)
         expected = {
             f"models:/{NAME}/{version}": [score.quality for score in scorer_of(config, version).score(photos)]
             for version in (1, 2)
         }
-        print(f"{CORES} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+        print(f"{CORES} cores, {options.replicas} replicas, load {os.getloadavg()[0]:.1f}", flush=True)
         print_bare(config, options.seconds)
         with ray_session(), serving(config) as server:
             throughput(server.address, photos, options, expected)
