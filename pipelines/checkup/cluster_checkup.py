@@ -28,8 +28,8 @@ from pipelines.checkup.verdicts import Answers, Finding, Node, NodeFacts
 from pipelines.configuration.schema import Config
 from pipelines.few_shot.labelled_target import has_target, load_target
 from pipelines.few_shot.token_cache import TokenCache
+from pipelines.runtime.cluster_address import cluster_address
 from pipelines.runtime.console import one_line, say
-from pipelines.runtime.environment import cluster_address
 from pipelines.runtime.ray_session import ray_session
 
 ANSWER_SECONDS = 180.0

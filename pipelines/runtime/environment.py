@@ -50,12 +50,6 @@ class TempDir:
     """Why it is another one than RAY_TMPDIR or TMPDIR ask for; null: it is that one."""
 
 
-def cluster_address() -> str | None:
-    """RAY_ADDRESS; null when it is unset, blank or `local`: Ray is then started on this machine."""
-    address = os.environ.get("RAY_ADDRESS", "").strip()
-    return None if address in ("", "local") else address
-
-
 def address_fault(address: str) -> Fault | None:
     """Whether a Ray head answers at `address` (`host:port`, or `auto` for the cluster of this machine).
 

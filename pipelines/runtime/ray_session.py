@@ -16,6 +16,7 @@ from ray.job_config import JobConfig
 
 from grmp_core.errors import InputError
 from pipelines.runtime import environment
+from pipelines.runtime.cluster_address import cluster_address
 from pipelines.runtime.console import one_line, say
 from pipelines.runtime.progress import TERMINAL_OF_DRIVER
 
@@ -54,7 +55,7 @@ def ray_session() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    address = environment.cluster_address()
+    address = cluster_address()
     settings = QUIET if address is not None else {**QUIET, **ON_ONE_MACHINE}
     os.environ.update({key: os.environ.get(key, value) for key, value in settings.items()})
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +15,8 @@ import torch
 from grmp_core.model.bundle import Bundle
 from grmp_core.model.scorer import Score, untrusted_because
 from pipelines.configuration.schema import Config
+from pipelines.configuration.scoring import ScoreConfig
+from pipelines.runtime.cluster_address import cluster_address
 from pipelines.runtime.computing import keep_freed_memory
 from pipelines.runtime.console import say
 from pipelines.runtime.progress import Progress
@@ -23,6 +26,10 @@ from pipelines.scoring.score_rows import NUMBERS, PART_ROWS, SCORES, SPREAD, Par
 
 FEW = 16
 """Up to so many images show no progress, have all their scores on screen, and need no file."""
+_FEW_FOR_RAY = 256
+"""Two cores score so many in the time that Ray needs to start."""
+_CPUS_OF_A_PROCESS = 16
+"""Up to so many, the threads of one process score as many images a second as Ray's workers, or more."""
 
 
 def score_paths(config: Config, bundle: Bundle, where: str, paths: Sequence[str]) -> pd.DataFrame:
@@ -68,12 +75,21 @@ def scores_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 def _scored(config: Config, bundle: Bundle, where: str, images: Sequence[ImageInput]) -> Iterator[dict[str, Any]]:
     """Rows of SCORED, in any order; the same ones to the last bit, wherever they are made."""
-    few = len(images) <= config.score.local_images
-    if few and (not config.score.gpus_per_worker or torch.cuda.is_available()):
+    if needs_no_ray(config.score, len(images)):
         return _score_here(config, bundle, where, images)
     from pipelines.scoring.cluster_scorer import score_on_cluster  # brings Ray
 
     return score_on_cluster(config, bundle, where, images)
+
+
+def needs_no_ray(settings: ScoreConfig, count: int) -> bool:
+    """Whether so many images are scored by this process alone."""
+    if settings.gpus_per_worker and not torch.cuda.is_available():
+        return False
+    if settings.local_images is not None:
+        return count <= settings.local_images
+    alone = cluster_address() is None and not settings.workers and not settings.gpus_per_worker
+    return count <= _FEW_FOR_RAY or (alone and (os.cpu_count() or 1) <= _CPUS_OF_A_PROCESS)
 
 
 def _score_in_parts(scored: Iterable[dict[str, Any]], parts: Parts | None) -> dict[str, dict[str, Any]]:

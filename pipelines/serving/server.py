@@ -18,8 +18,8 @@ from typing import Any
 from grmp_core.errors import InputError
 from pipelines.configuration.schema import Config
 from pipelines.configuration.serving import ServeConfig
-from pipelines.runtime import environment
 from pipelines.runtime.capacity import require
+from pipelines.runtime.cluster_address import cluster_address
 from pipelines.runtime.console import one_line, say
 from pipelines.runtime.ray_session import ray_session
 from pipelines.runtime.web_access import in_address, is_loopback_address, names_of, token_of
@@ -123,7 +123,7 @@ def _require_extra() -> None:
 
 
 def _check_room(settings: ServeConfig, share: dict[str, float], wait_s: float) -> None:
-    if environment.cluster_address() is None:
+    if cluster_address() is None:
         _check_address(settings.host, settings.port)
     names = {"num_cpus": "CPU", "num_gpus": "GPU"}
     piece = {names[name]: amount for name, amount in share.items() if amount}

@@ -14,7 +14,8 @@ import pytest
 
 from grmp_core.errors import InputError
 from pipelines.runtime import environment
-from pipelines.runtime.environment import Fault, TempDir, address_fault, cluster_address, temp_dir
+from pipelines.runtime.cluster_address import cluster_address
+from pipelines.runtime.environment import Fault, TempDir, address_fault, temp_dir
 from pipelines.runtime.ray_session import ray_session
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -30,7 +30,7 @@ def test_gpus_that_are_not_there_are_refused_by_every_workload_that_wants_them(c
             workload(on_gpus)
     scoring = dataclasses.replace(config, score=ScoreConfig(gpus_per_worker=1, workers=3))
     place = locate(config.output) / "pretrain" / "bundle"
-    many = [f"{i}.png" for i in range(scoring.score.local_images + 1)]
+    many = [f"{i}.png" for i in range(3)]
     with pytest.raises(InputError, match=r"score wants 3 x 1 GPU; the cluster has 0 GPU .* lower score\.workers"):
         batch_scorer.score_paths(scoring, read_bundle(place), place.uri, many)
 
