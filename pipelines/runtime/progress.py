@@ -52,7 +52,7 @@ class Progress:
         self._done, self._waited_s = start, waited_s
         self._lines = [
             (start, time.monotonic() - waited_s)
-        ]  # amount and time of the beginning, and of the lines so far
+        ]  # amount and time of begin and lines
         self._shown = shown and total > start
         self._bar = self._make_bar() if self._shown else None
 
