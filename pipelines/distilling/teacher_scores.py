@@ -143,7 +143,7 @@ class _Worker:
     ) -> None:
         prepare_to_compute()
         self.reader, self.known = ViewReader(plan), known
-        self.teacher = source.open(plan.limits, gpus, weights)
+        self.teacher = source.open(plan, gpus, weights)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Inputs -> `_ROW`; the teacher sees the views of all of them in one call."""

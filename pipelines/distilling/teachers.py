@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,11 @@ from ray import ObjectRef
 from grmp_core.distilling.student import bundle_size
 from grmp_core.distilling.teacher import BundleTeacher, Teacher, plugin_of, plugin_version
 from grmp_core.errors import InputError
-from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.model.backbone import load_backbone
 from grmp_core.model.bundle import Bundle
 from grmp_core.model.scorer import Scorer
 from pipelines.configuration.schema import Config
+from pipelines.distilling.image_views import ViewPlan
 from pipelines.scoring.cluster_rows import with_weights_here
 from pipelines.scoring.model_lookup import open_model
 
@@ -43,16 +44,16 @@ class TeacherSource:
         """For the student's provenance."""
         return {"name": self.name, "licence": self.licence, "identity": self.identity, "parameters": self.size}
 
-    def open(self, limits: ImageLimits, gpus: float, weights: list[ObjectRef[bytes]]) -> Teacher:
+    def open(self, plan: ViewPlan, gpus: float, weights: list[ObjectRef[bytes]]) -> Teacher:
         """Load it here. weights: as of `rows_on_cluster`."""
         if self.bundle is None:
             teacher = plugin_of(self.where)
             if teacher is None:
                 raise InputError(f"teacher '{self.where}' is not installed on this node; install it on all of them")
             return teacher
-        bundle, device = with_weights_here(self.bundle, weights), "cuda" if gpus else "cpu"
-        scorer = Scorer(bundle, self.where, limits=limits, device=device, score_grid=1)
-        return BundleTeacher(scorer=scorer, name=self.name)
+        bundle = dataclasses.replace(with_weights_here(self.bundle, weights), evidence=None)  # no interval is asked for
+        scorer = Scorer(bundle, self.where, limits=plan.limits, device="cuda" if gpus else "cpu", score_grid=1)
+        return BundleTeacher(scorer=scorer, name=self.name, pictures_at_once=plan.views.train_views)
 
 
 def find_teacher(config: Config) -> TeacherSource:

@@ -50,9 +50,7 @@ class Progress:
     ) -> None:
         self.name, self.total, self.unit, self.start, self.timed = name, total, unit, start, timed
         self._done, self._waited_s = start, waited_s
-        self._lines = [
-            (start, time.monotonic() - waited_s)
-        ]  # amount and time of begin and lines
+        self._lines = [(start, time.monotonic() - waited_s)]  # amount and time of begin and lines
         self._shown = shown and total > start
         self._bar = self._make_bar() if self._shown else None
 

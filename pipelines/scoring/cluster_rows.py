@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import ray
 from ray import ObjectRef
 from ray.data import ActorPoolStrategy
@@ -69,7 +70,7 @@ def rows_on_cluster(
             num_gpus=settings.gpus_per_worker or None,
         )
         began_s, done = time.monotonic(), 0
-        parts = iter(made.iter_batches(batch_size=None, batch_format="pyarrow"))  # a block each
+        parts: Iterator[pa.Table] = iter(made.iter_batches(batch_size=None, batch_format="pyarrow"))  # a block each
         first = next(parts)  # before the bar, which Ray's lines about the start of its workers would tear
         with Progress(command, len(inputs), unit, waited_s=time.monotonic() - began_s) as progress:
             for part in itertools.chain([first], parts):
