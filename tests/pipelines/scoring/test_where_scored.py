@@ -16,8 +16,8 @@ MANY = 100_000
     ("settings", "address", "cpus", "count", "expected"),
     [
         ({}, None, 2, MANY, True),
-        ({}, "local", 16, MANY, True),
-        ({}, None, 17, MANY, False),
+        ({}, "local", 8, MANY, True),
+        ({}, None, 9, MANY, False),
         ({}, None, 64, 256, True),
         ({}, "10.0.0.1:6379", 2, 257, False),
         ({}, "10.0.0.1:6379", 2, 256, True),
