@@ -61,10 +61,9 @@ def rows_on_cluster(
         require(share, settings.workers or 1, config.wait_for_nodes_s, f"grmp {command} wants", fix)
         pool = min(settings.workers or how_many_fit(share), len(inputs))
         blocks = max(min(len(inputs), BLOCKS_OF_A_WORKER * pool), len(inputs) // rows_of_a_block)
-        what_it_takes = ray.put((*given, shipped))
         made = ray.data.from_items(list(inputs), override_num_blocks=blocks).map_batches(
-            _Worker,
-            fn_constructor_args=(worker, [what_it_takes]),
+            worker,
+            fn_constructor_args=(*given, shipped),
             batch_size=rows_of_a_call,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=pool),
@@ -78,20 +77,6 @@ def rows_on_cluster(
                 done += part.num_rows
                 progress.to(done)
                 yield from part.to_pylist()
-
-
-class _Worker:
-    """A worker made of what the driver keeps in the object store for the whole run.
-
-    Ray warns of large arguments that it keeps there by itself: a worker that dies could not be made again without them.
-    """
-
-    def __init__(self, worker: type, given: list[ObjectRef[tuple[Any, ...]]]) -> None:
-        self._worker = worker(*ray.get(given[0]))
-
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        made: pa.Table = self._worker(rows)
-        return made
 
 
 def with_weights_here(bundle: Bundle, weights: list[ObjectRef[bytes]]) -> Bundle:
