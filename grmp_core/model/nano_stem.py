@@ -223,8 +223,10 @@ class LiteTokens(nn.Module):
         side = self.cut.shrink
         if side == 1:
             return images_BCHW
-        rows = reduce(torch.add, (images_BCHW[:, :, i::side] for i in range(side)))
-        return reduce(torch.add, (rows[..., i::side] for i in range(side))) / side**2
+        wide_BCHW = images_BCHW.float()  # bfloat16 would round each sum
+        rows = reduce(torch.add, (wide_BCHW[:, :, i::side] for i in range(side)))
+        means_BCHW = reduce(torch.add, (rows[..., i::side] for i in range(side))) / side**2
+        return means_BCHW.to(images_BCHW.dtype)
 
     @property
     def _second_stage(self) -> nn.Sequential:

@@ -43,7 +43,7 @@ HALF_TOLERANCE = 1e-4
 """Float32 tokens are kept as float16 where no quality of a sample changes by more."""
 _SAMPLE = 8
 _READERS_AT_ONCE = 16
-_FORMAT = 2
+_FORMAT = 3
 _DECODERS = ("opencv-python-headless", "pillow", "pi-heif", "imagecodecs", "jxlpy", "torch")
 """Packages that decide about pixels, and about tokens."""
 

@@ -49,6 +49,17 @@ def test_a_shrunk_picture_is_seen_as_the_whole_stem_sees_it(shrink, stages):
     torch.testing.assert_close(cells[..., -last.shape[1] :], last.flatten(2).transpose(1, 2))
 
 
+@pytest.mark.parametrize("shrink", [2, 4])
+def test_shrinking_in_bfloat16_rounds_once(shrink):
+    cut = LiteTokens(224, 8, cut=StemCut(shrink=shrink, stages=3)).bfloat16()
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)).bfloat16()
+    seen = []
+    cut.first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        cut.maps(images)
+    torch.testing.assert_close(seen[0], F.avg_pool2d(images.float(), shrink).bfloat16(), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("name", SMALLER)
 def test_smaller_towers_begin_with_the_embedded_weights(name):
     whole, small = (load_backbone(BackboneConfig(name=n)).clip for n in (EMBEDDED, name))
