@@ -65,9 +65,8 @@ def main() -> None:
                     if repeat:  # the first pass makes the kernels
                         seconds[name].append(time.process_time() - begun)
         first, now = (statistics.median(seconds[name]) for name in (FIRST, EMBEDDED))
-        print(
-            f"{str(dtype).removeprefix('torch.')}: {VIEWS / first:.0f} and {VIEWS / now:.0f} views/s, {first / now:.2f} x"
-        )
+        rates = f"{VIEWS / first:.0f} and {VIEWS / now:.0f} views/s"
+        print(f"{str(dtype).removeprefix('torch.')}: {rates}, {first / now:.2f} x")
 
 
 if __name__ == "__main__":
