@@ -100,7 +100,8 @@ class RatingSession:
             before = list(self._raters[rater].votes)
         self._current(before)  # ids of files that are not known yet, without the lock, for reading them takes time
         images: tuple[str, ...] = ()
-        while not images:
+        image_ids: tuple[str, ...] | None = None
+        while image_ids is None:
             with self._lock:
                 state = self._raters[rater]
                 own = [vote for vote in state.votes if vote.kind == self.kind]
@@ -110,10 +111,13 @@ class RatingSession:
             if not candidates:
                 break
             # Files are looked at without the lock, for that takes time. Those that are no good are no candidates then.
-            images = next((images for images in candidates if all(self._pool.check(key) for key in images)), ())
+            for images in candidates:
+                image_ids = self._look_at(images)
+                if image_ids is not None:
+                    break
         return Question(
-            id=_question_id(rater, self.kind, images, asked) if images else "",
-            images=images,
+            id=_question_id(rater, self.kind, images, image_ids, asked) if image_ids else "",
+            images=images if image_ids else (),
             done=sum(not vote.repeat for vote in current),
             goal=self._goal(),
             undo=own[-1].id if own else "",
@@ -127,23 +131,23 @@ class RatingSession:
         """Write one vote; nothing happens when it is there already.
 
         Raises:
-            StaleQuestionError: the question is another one by now, or a file is gone.
+            StaleQuestionError: the question is another one by now, or a file is gone or another one than was shown.
             InputError: no such value.
             OSError: the vote could not be written.
         """
         if any(self._pool.path(key) is None for key in images):
             raise StaleQuestionError("an image is not in the folder")
+        image_ids = self._look_at(images)
         with self._lock:
             state = self._raters[rater]
             if question in self._ids:
                 return
             if len(images) != (2 if self.kind == "pair" else 1) or len(set(images)) != len(images):
                 raise StaleQuestionError("this was asked by another page; here is the next one")
-            if question != _question_id(rater, self.kind, images, state.asked):
-                raise StaleQuestionError("this was answered on another page; here is the next one")
-            checks = [self._pool.check(key) for key in images]
-            if not all(checks):
+            if image_ids is None:
                 raise StaleQuestionError("the image is gone, so the vote was not taken; here is the next one")
+            if question != _question_id(rater, self.kind, images, image_ids, state.asked):
+                raise StaleQuestionError("the image has changed, or another page has answered; here is the next one")
             paths = tuple(self._pool.path(key) or "" for key in images)
             answers = [vote for vote in state.votes if set(vote.images) == set(paths)]
             vote = Vote(
@@ -152,7 +156,7 @@ class RatingSession:
                 time=now(),
                 kind=self.kind,
                 images=paths,
-                image_ids=tuple(check.image_id for check in checks if check),
+                image_ids=image_ids,
                 value=value,
                 repeat=bool(self._current(answers)),
             )
@@ -189,6 +193,12 @@ class RatingSession:
     def _goal(self) -> int:
         images = min(self._config.images, len(self._pool) - len(self._pool.unusable))
         return images if self.kind == "grade" else min(PAIRS_PER_IMAGE * images, images * (images - 1) // 2)
+
+    def _look_at(self, images: tuple[str, ...]) -> tuple[str, ...] | None:
+        """`image_id` of each file as it is now; null where one is gone or cannot be shown."""
+        checks = [self._pool.check(key) for key in images]
+        ids = tuple(check.image_id for check in checks if check is not None)
+        return ids if len(ids) == len(images) else None
 
     def _current(self, votes: Sequence[Vote]) -> list[Vote]:
         """Without the votes on files that have changed since. Only files with votes are read."""
@@ -234,8 +244,11 @@ class RatingSession:
             state.again = vote.images
 
 
-def _question_id(rater: str, kind: Kind, images: tuple[str, ...], asked: Counter[tuple[str, ...]]) -> str:
-    return draw(rater, kind, *images, str(asked[tuple(sorted(images))]))
+def _question_id(
+    rater: str, kind: Kind, images: tuple[str, ...], image_ids: tuple[str, ...], asked: Counter[tuple[str, ...]]
+) -> str:
+    """Another one when a file has changed: a vote on the picture of before is then refused."""
+    return draw(rater, kind, *images, *image_ids, str(asked[tuple(sorted(images))]))
 
 
 def name_of(text: str) -> str:

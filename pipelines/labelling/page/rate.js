@@ -61,7 +61,8 @@ async function show(next, text = "") {
   if (isEmpty || (isReached && !goesOn)) return showPanel(isEmpty, isReached);
   element("panel").hidden = true;
   try {
-    await Promise.all(next.images.map((key, i) => showPicture(pictures[i], `/image/${key}`)));
+    // The id has the content in it: a browser shows an address that it has in memory without asking the server again.
+    await Promise.all(next.images.map((key, i) => showPicture(pictures[i], `/image/${key}?question=${next.id}`)));
   } catch {
     await wait(RETRY_MS);
     if (question === next) await loadQuestion("An image could not be shown.");

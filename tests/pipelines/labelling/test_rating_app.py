@@ -283,6 +283,26 @@ def test_a_file_that_was_replaced_is_asked_about_again(tmp_path: Path):
     page.log.close()
 
 
+@pytest.mark.parametrize("mode", ["grades", "pairs"])
+def test_a_vote_on_a_file_that_was_replaced_while_it_was_shown_is_not_taken(tmp_path: Path, mode: str):
+    page = Page(write_images(tmp_path, NAMES[:2]), mode=mode)
+    value: int | str = 3 if mode == "grades" else "left"
+    shown = page.question()
+    path = page.folder / str(page.pool.path(shown["images"][-1]))
+    write_image(path, seed=99, size=(30, 20))
+    response = page.vote(value, shown)
+    assert response.status_code == 409
+    assert "has changed" in response.json()["detail"]
+    assert page.votes == ()
+    asked_again = page.question()
+    assert asked_again["images"] == shown["images"]
+    assert asked_again["id"] != shown["id"]
+    after = page.vote(value, asked_again).json()
+    assert after["done"] == 1
+    assert page.votes[0].image_ids[-1] == image_id(path.read_bytes())
+    page.log.close()
+
+
 def test_the_goal_is_of_images_that_can_be_shown(tmp_path: Path):
     page = Page(write_images(tmp_path, NAMES[:3]), repeat_every=0)
     (tmp_path / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
