@@ -21,16 +21,24 @@ PAIRS_PER_IMAGE = 3
 
 
 def next_images(
-    rater: str, candidates: Iterable[tuple[str, ...]], done: Collection[tuple[str, ...]]
+    rater: str, candidates: Iterable[tuple[str, ...]], done: Collection[tuple[str, ...]], first: int | None = None
 ) -> Iterator[tuple[str, ...]]:
-    """Questions of a rater, best first: candidates that are not done, mixed within a window."""
-    fresh = (images for images in candidates if tuple(sorted(images)) not in done)
-    window = list(islice(fresh, WINDOW))
-    while window:
-        best = min(window, key=lambda images: draw(rater, *images))
-        yield best
-        window.remove(best)
-        window += islice(fresh, 1)
+    """Questions of a rater, best first: candidates that are not done, mixed within a window.
+
+    first: so many candidates come before the others, which are there when all of these are done; null: all of them.
+    """
+    rest = iter(candidates)
+    for tier in (islice(rest, first), rest):
+        fresh = (images for images in tier if tuple(sorted(images)) not in done)
+        window = list(islice(fresh, WINDOW))
+        if not window:
+            continue
+        while window:
+            best = min(window, key=lambda images: draw(rater, *images))
+            yield best
+            window.remove(best)
+            window += islice(fresh, 1)
+        return
 
 
 def grade_candidates(

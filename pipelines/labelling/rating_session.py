@@ -85,7 +85,10 @@ class RatingSession:
         self._raters: dict[str, _Rater] = defaultdict(_Rater)
         self._votes: dict[str, Vote] = {}
         self._ids: set[str] = set()
-        self._in_play: Counter[str] = Counter()
+        self._in_play: dict[str, None] = {}
+        """Keys of images with votes, those taken back included, in the order of their first vote."""
+        self._on_screen: dict[str, tuple[str, ...]] = {}
+        """What each rater was asked last."""
         self._lock = threading.Lock()
         self.plan: Plan | None = None
         """The order of images that nobody has graded; null: the folder's."""
@@ -114,6 +117,8 @@ class RatingSession:
             for images in candidates:
                 image_ids = self._look_at(images)
                 if image_ids is not None:
+                    with self._lock:
+                        self._on_screen[rater] = images
                     break
         return Question(
             id=_question_id(rater, self.kind, images, image_ids, asked) if image_ids else "",
@@ -221,13 +226,16 @@ class RatingSession:
         bad = {key_of(path) for path in list(self._pool.unusable)}  # other threads change it
         first = [images for images in first if not bad & set(images) and all(map(self._pool.path, images))]
         done = {tuple(sorted(key_of(path) for path in vote.images)) for vote in current}
-        in_play = [key for key in self._in_play if self._pool.path(key) is not None and key not in bad]
+        # An image on a screen is about to have a vote; a plan that is renewed in between must not fill its place.
+        shown = [images for name, images in self._on_screen.items() if name != rater]
+        known = dict.fromkeys((*self._in_play, *(key for images in shown for key in images)))
+        in_play = [key for key in known if self._pool.path(key) is not None and key not in bad]
         order = [key for key in self._pool.order if key not in bad] if bad else self._pool.order
         planned = [key for key in self.plan.keys if key not in bad and self._pool.path(key)] if self.plan else []
         fresh = grade_candidates(in_play, order, planned)
         if self.kind == "pair":
             fresh = pair_candidates(in_play, order, min(self._config.images, len(order)))
-        return [*first, *islice(next_images(rater, fresh, done), _CANDIDATES)]
+        return [*first, *islice(next_images(rater, fresh, done, self._goal()), _CANDIDATES)]
 
     def _take_in(self, entry: Vote | Undo) -> None:
         self._ids.add(entry.id)
@@ -237,7 +245,7 @@ class RatingSession:
             state.votes.append(entry)
             state.asked[tuple(sorted(key_of(path) for path in entry.images))] += 1
             state.again = None
-            self._in_play.update(key_of(path) for path in entry.images)
+            self._in_play.update(dict.fromkeys(key_of(path) for path in entry.images))
         elif entry.undoes in self._votes:
             vote = self._votes.pop(entry.undoes)
             state.votes.remove(vote)
