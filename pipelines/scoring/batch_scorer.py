@@ -42,14 +42,15 @@ def score_inputs(
 ) -> pd.DataFrame:
     """One row an image, in their order, with the columns of `SCORES` (error: None where there is a score).
 
-    parts: where rows are kept while the rest is scored, for a run that dies; what is there is not scored again.
+    parts: where rows are kept while the rest is scored, for a run that dies; what is there is not scored again, unless
+    its file has changed.
     """
-    pending = list({image.key: image for image in images if not image.problem}.values())
+    pending = {image.key: image for image in images if not image.problem}
     rows = {
         image.key: row_of(image, Score(math.nan, math.nan, error=image.problem)) for image in images if image.problem
     }
-    kept = {row["key"]: row for row in parts.read()} if parts else {}
-    unscored = [image for image in pending if image.key not in kept]
+    kept = parts.rows_of(pending) if parts else {}
+    unscored = [image for key, image in pending.items() if key not in kept]
     if kept:
         say(f"score: {len(pending) - len(unscored)} of {len(pending)} images were scored before")
     fresh = _score_in_parts(_scored(config, bundle, where, unscored), parts)
@@ -111,16 +112,19 @@ def _score_here(config: Config, bundle: Bundle, where: str, images: Sequence[Ima
         return
     scorer = configured_scorer(config.score, bundle, where, config.images)
     reader, threads, count = ImageReader(), torch.get_num_threads(), len(images)
+    stamped = count >= PART_ROWS  # of fewer no part is kept
     torch.set_num_threads(1)
     keep_freed_memory()
     try:
         with ThreadPoolExecutor(threads) as pool, Progress("score", count, "image", shown=count > FEW) as progress:
-            waiting: deque[Future[Score]] = deque()
+            waiting: deque[tuple[Future[Score], list[str]]] = deque()
             for done in range(count + 2 * threads):
                 if done < count:
-                    waiting.append(pool.submit(scorer.score_views, scorer.views_of(reader.read(images[done]))))
+                    source, stamps = reader.read_stamped(images[done]) if stamped else (reader.read(images[done]), [])
+                    waiting.append((pool.submit(scorer.score_views, scorer.views_of(source)), stamps))
                 if 0 <= (oldest := done - 2 * threads) < count:
-                    yield row_of(images[oldest], waiting.popleft().result())
+                    score, stamps = waiting.popleft()
+                    yield row_of(images[oldest], score.result(), stamps)
                     progress.to(oldest + 1)
     finally:
         torch.set_num_threads(threads)

@@ -11,6 +11,7 @@ from ray import ObjectRef
 
 from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.model.bundle import Bundle
+from grmp_core.model.scorer import Source
 from pipelines.configuration.schema import Config
 from pipelines.configuration.scoring import ScoreConfig
 from pipelines.runtime.computing import prepare_to_compute
@@ -59,5 +60,13 @@ class ScoringWorker:
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Inputs -> SCORED; one image is read and decoded at a time."""
         images = [ImageInput(**row) for row in rows.to_pylist()]
-        scores = self.scorer.score(self.reader.read(image) for image in images)
-        return pa.Table.from_pylist([row_of(*pair) for pair in zip(images, scores, strict=True)], schema=SCORED)
+        stamps = []
+
+        def sources() -> Iterator[Source]:
+            for image in images:
+                source, of_image = self.reader.read_stamped(image)
+                stamps.append(of_image)
+                yield source
+
+        scores = self.scorer.score(sources())
+        return pa.Table.from_pylist([row_of(*of) for of in zip(images, scores, stamps, strict=True)], schema=SCORED)

@@ -24,6 +24,7 @@ from grmp_core.imaging.decoding import picture_of
 from grmp_core.model.scorer import Source
 from grmp_core.storage import Location, is_utf8, locate, readable
 from pipelines.runtime.console import say
+from pipelines.scoring.file_stamps import stamp_of
 
 TABLE_SUFFIXES = (".parquet", ".csv")
 IMAGE_COLUMNS = ("image_path", "image", "path", "file_name")
@@ -67,14 +68,28 @@ class ImageReader:
 
     def read(self, image: ImageInput) -> Source:
         """The encoded image, the local path of one, or why there is none."""
+        source = self._find(image)
+        return picture_of(source) if isinstance(source, str) else source
+
+    def read_stamped(self, image: ImageInput) -> tuple[Source, list[str]]:
+        """What `read` gives, and the stamps of the files that it comes from, taken before they are read."""
+        source = self._find(image)
+        stamps = [self._table.stamp] if image.row >= 0 and self._table is not None else []
+        if not isinstance(source, str):
+            return source, stamps
+        stamps.append(stamp_of(source))
+        return picture_of(source), stamps
+
+    def _find(self, image: ImageInput) -> bytes | str | ImageError:
+        """An image out of a table, the path or URI of a file, or why there is neither."""
         if image.problem:
             return ImageError(image.problem)
         if image.row < 0:
-            return picture_of(image.path)
+            return image.path
         try:
             if self._table is None or self._table.path != image.path:
                 self._table = _EmbeddedImages(image.path)
-            return _source_in(self._table.cell(image.row), locate(image.folder))
+            return _image_in(self._table.cell(image.row), locate(image.folder))
         except (InputError, OSError, pa.ArrowException) as error:
             self._table = None
             return ImageError(f"cannot be read from {image.path} ({_one_line(error)})")
@@ -178,14 +193,14 @@ def _path_of_uri(name: str) -> str | None:
     return locate(name).path if name.startswith("file://") else name
 
 
-def _source_in(cell: Any, folder: Location) -> Source:
+def _image_in(cell: Any, folder: Location) -> bytes | str | ImageError:
     data, name = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
     if data is not None:
         return bytes(data)
     if not name:
         return ImageError("the row holds no image")
     path = posixpath.normpath(posixpath.join(folder.path, name))
-    return picture_of(_path_of_uri(name) or folder.at(path).uri)
+    return _path_of_uri(name) or folder.at(path).uri
 
 
 class _EmbeddedImages:
@@ -193,6 +208,7 @@ class _EmbeddedImages:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.stamp = stamp_of(path)
         location = locate(path)
         stream = location.filesystem.open_input_file(location.path)
         self._table = pq.ParquetFile(stream, buffer_size=1 << 20, pre_buffer=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from grmp_core.model.scorer import Score
 from grmp_core.storage import Location
 from pipelines.configuration.schema import Config
 from pipelines.runtime.provenance import config_hash
+from pipelines.scoring.file_stamps import unchanged
 from pipelines.scoring.image_tables import ImageInput
 
 NUMBERS = ("quality", "mos_scale_score", "quality_low", "quality_high", "score_low", "score_high", "distance")
@@ -31,15 +33,17 @@ SCORES = pa.schema(
 Intervals, `unlike` and `distance` are null where the model keeps no held-out predictions."""
 SPREAD = pa.field("spread", pa.float64())
 """A further column of it, where the model is an ensemble."""
-SCORED = SCORES.append(pa.field("key", pa.string())).append(pa.field("notes", pa.list_(pa.string()))).append(SPREAD)
-"""A row of it while others are scored, with `ImageInput.key` and `Score.notes`."""
+_TEXTS = pa.list_(pa.string())
+SCORED = pa.schema([*SCORES, pa.field("key", pa.string()), pa.field("notes", _TEXTS), SPREAD, ("stamps", _TEXTS)])
+"""A row of it while others are scored, with `ImageInput.key`, `Score.notes`, and the stamps of the image's files."""
 PART_ROWS = 512
 """Rows that a scoring which dies may have to make again, beside those in flight."""
 
 
-def row_of(image: ImageInput, score: Score) -> dict[str, Any]:
-    """A row of SCORED."""
-    return {"key": image.key, "image_path": image.name, **dataclasses.asdict(score), "notes": list(score.notes)}
+def row_of(image: ImageInput, score: Score, stamps: Sequence[str] = ()) -> dict[str, Any]:
+    """A row of SCORED. One without stamps is not used by a later run."""
+    known = {"key": image.key, "image_path": image.name, "stamps": list(stamps)}
+    return {**known, **dataclasses.asdict(score), "notes": list(score.notes)}
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,13 @@ class Parts:
         """Rows of SCORED with a score: what failed may work by now."""
         tables = [pq.read_table(io.BytesIO(file.read_bytes())) for file in self.folder.list(".parquet")]
         return [row for table in tables for row in table.to_pylist() if row["error"] is None]
+
+    def rows_of(self, images: Mapping[str, ImageInput]) -> dict[str, dict[str, Any]]:
+        """Rows of those images whose files are as they were when they were scored, by `ImageInput.key`."""
+        rows = [row for row in self.read() if row["key"] in images]
+        same = unchanged({stamp for row in rows for stamp in row["stamps"]})
+        valid = (row for row in rows if row["stamps"] and same.issuperset(row["stamps"]))
+        return {row["key"]: row | {"image_path": images[row["key"]].name} for row in valid}
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         name = f"part-{len(self.folder.list('.parquet')):05d}.parquet"

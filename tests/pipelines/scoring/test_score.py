@@ -24,6 +24,7 @@ from pipelines.ablation import arms
 from pipelines.configuration.schema import Config
 from pipelines.configuration.scoring import ScoreConfig
 from pipelines.scoring import batch_scorer, cluster_rows, cluster_scorer, model_lookup, score_rows
+from pipelines.scoring.file_stamps import stamp_of
 from pipelines.scoring.image_tables import ImageInput
 from pipelines.scoring.scoring_run import score_images
 
@@ -88,7 +89,7 @@ def scored(monkeypatch) -> list[str]:
                 raise RuntimeError("the driver dies")
             seen.append(image.path)
             quality = int(Path(image.path).stem) / 100
-            yield score_rows.row_of(image, Score(quality, 1.0))
+            yield score_rows.row_of(image, Score(quality, 1.0), [stamp_of(image.path)])
 
     monkeypatch.setattr(cluster_scorer, "score_on_cluster", on_cluster)
     monkeypatch.setattr(batch_scorer, "PART_ROWS", 5)
