@@ -55,6 +55,8 @@ def near_pairs(hashes_N: np.ndarray, max_bits: int = MAX_DIFFERENT_BITS) -> np.n
     compared: the time grows with the number of such pairs, the memory with the number of photos.
     """
     found = [np.empty((0, 2), np.int64)]
+    if not len(hashes_N):
+        return found[0]
     edges = np.linspace(0, _BITS, max_bits + 2).astype(int)
     for low, high in pairwise(edges):
         keys = (hashes_N >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)

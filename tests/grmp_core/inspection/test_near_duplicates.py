@@ -40,6 +40,11 @@ def test_groups_are_what_pairs_connect() -> None:
     assert groups_of(np.empty((0, 2), np.int64), 3) == []
 
 
+def test_no_photos_have_no_pairs() -> None:
+    assert near_pairs(np.empty(0, np.uint64)).shape == (0, 2)
+    assert near_groups(np.empty(0, np.uint64)) == []
+
+
 def test_distance_to_the_nearest_known() -> None:
     known = np.array([0b1111, 0], dtype=np.uint64)
     assert nearest(np.array([0b0111, 0b1, 0], dtype=np.uint64), known).tolist() == [1, 1, 0]
