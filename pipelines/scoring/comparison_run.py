@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from grmp_core.confidence.preference import Preference, preference
 from grmp_core.errors import InputError
 from grmp_core.model.scorer import untrusted_because
 from grmp_core.score_range import ScoreRange
+from grmp_core.storage import locate
 from pipelines.configuration.schema import Config
 from pipelines.runtime.console import table
 from pipelines.scoring.batch_scorer import score_inputs
@@ -100,16 +102,17 @@ def compare(config: Config) -> Compared:
     Two single images are compared whatever their names; of folders, patterns and tables the files with the same name,
     without its ending, are two versions of one scene.
 
-    InputError where a side is missing, the model keeps no held-out predictions, or no scene is on both sides.
+    InputError where a side is missing, the model's scores come without intervals, or no scene is on both sides.
     """
     first, second = config.compare.first, config.compare.second
     if not (first and second):
         raise InputError("two things to compare are needed: grmp compare A B, both images or both folders")
     model, bundle = open_model(config)
-    if bundle.evidence is None or bundle.score_range is None:
-        raise InputError(
-            f"{model}: it cannot say how sure a comparison is, since {untrusted_because(bundle)}; name another"
-        )
+    reason = untrusted_because(bundle, config.score.grid)
+    if reason or bundle.evidence is None or bundle.score_range is None:
+        reason = reason or "it has no scale of human scores"
+        fix = "leave score.grid at 0" if config.score.grid and not untrusted_because(bundle) else "name another"
+        raise InputError(f"{model}: it cannot say how sure a comparison is, since {reason}; {fix}")
     pairs, left_out = _pairs(first, second)
     images = [image for _, *both in pairs for image in both]
     scores = score_inputs(config, bundle, model, images)
@@ -146,7 +149,7 @@ def compare(config: Config) -> Compared:
 def _pairs(first: str, second: str) -> tuple[list[tuple[str, ImageInput, ImageInput]], list[str]]:
     """-> (scene, image of the first, image of the second) by name, and what has no partner."""
     sides = [find_images([entry]).images for entry in (first, second)]
-    if all(len(images) == 1 for images in sides):
+    if all(map(_is_one_image, (first, second), sides)):
         name = _scene(sides[0][0], first)
         return [(name, sides[0][0], sides[1][0])], []
     left_out: list[str] = []
@@ -167,6 +170,11 @@ def _pairs(first: str, second: str) -> tuple[list[tuple[str, ImageInput, ImageIn
             f"ending (the first: {left_out[0]})"
         )
     return [(name, by_scene[0][name], by_scene[1][name]) for name in sorted(common)], left_out
+
+
+def _is_one_image(entry: str, images: Sequence[ImageInput]) -> bool:
+    """Whether it names an image itself, not a folder, pattern or table with one in it."""
+    return len(images) == 1 and images[0].row < 0 and locate(images[0].path).path == locate(entry).path
 
 
 def _scene(image: ImageInput, entry: str) -> str:

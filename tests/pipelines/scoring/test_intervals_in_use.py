@@ -119,6 +119,30 @@ def test_two_images_are_compared_whatever_their_names(judged_model, pictures):
     assert f"it is ahead by {ahead:.3g} points of the score" in turned.as_text()
 
 
+def test_folders_of_one_image_are_matched_by_name(judged_model, tmp_path):
+    for name, seed in (("one/cat", 0), ("two/dog", 1), ("three/cat", 2)):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / f"{name}.png").write_bytes(encoded(seed))
+    with pytest.raises(InputError, match="no scene in common"):
+        compare(versus(judged_model, tmp_path / "one", tmp_path / "two"))
+    assert compare(versus(judged_model, tmp_path / "one", tmp_path / "three")).scenes["scene"].tolist() == ["cat"]
+    uris = (f"file://{tmp_path}/one/cat.png", f"file://{tmp_path}/two/dog.png")
+    assert len(compare(versus(judged_model, *uris)).scenes) == 1
+
+
+def test_a_model_without_intervals_says_nothing_of_a_comparison_either(judged_model, pictures, tmp_path):
+    judged = read_bundle(locate(judged_model))
+    student = {**judged.provenance, "teacher": "t"}
+    write_bundle(locate(tmp_path / "student"), dataclasses.replace(judged, provenance=student))
+    write_bundle(locate(tmp_path / "bare"), dataclasses.replace(judged, score_range=None))
+    for model, problem in (("student", "it is a student"), ("bare", "no scale of human scores; name another")):
+        with pytest.raises(InputError, match=problem):
+            compare(versus(str(tmp_path / model), pictures, pictures))
+    asked = versus(judged_model, pictures, pictures)
+    with pytest.raises(InputError, match=r"score.grid is 3, .* with 2; leave score.grid at 0"):
+        compare(dataclasses.replace(asked, score=dataclasses.replace(asked.score, grid=3)))
+
+
 def test_folders_are_matched_by_name_without_the_ending(judged_model, pictures, tmp_path):
     other = tmp_path / "other"
     (other / "sub").mkdir(parents=True)
