@@ -31,6 +31,8 @@ _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "|", " ": "b
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _SAMPLE_LINES = 50
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
+_LINE_END = re.compile(r"\r\n?|\n")
+"""What JSON has between lines; other ends of lines, such as U+2028, may stand inside its texts."""
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 
 
@@ -194,7 +196,7 @@ def _open_json(file: Location) -> LabelTable:
         if text.lstrip().startswith("["):
             objects = [(f"{file.name} entry {number}", entry) for number, entry in enumerate(json.loads(text), 1)]
         else:
-            lines = enumerate(text.splitlines(), 1)
+            lines = enumerate(_LINE_END.split(text), 1)
             objects = [(f"{file.name} line {number}", json.loads(line)) for number, line in lines if line.strip()]
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{file.uri}: not JSON with one object a line: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import itertools
+import json
 import re
 import zipfile
 from collections.abc import Callable
@@ -255,3 +256,12 @@ def test_weights_of_labels_come_from_a_column_of_that_name_or_another(photos: Pa
     bad = load_from("image,mos,weight\na.png,1,0\nb.png,2,1\nc.png,3,\nd.png,4,inf\ne.png,5,2\n")
     reasons = [reject.reason.rsplit(": ", 1)[-1] for reject in bad.rejected]
     assert reasons == [f"the weight {value} is no number above 0" for value in ("'0'", "''", "'inf'")]
+
+
+def test_texts_in_json_lines_may_hold_other_ends_of_lines(tmp_path: Path) -> None:
+    texts = ["a\u2028b", "x\u0085y\u2029", "plain"]
+    for end in ("\n", "\r\n"):
+        lines = [json.dumps({"image": "a.png", "prompt": text}, ensure_ascii=False) for text in texts]
+        (tmp_path / "t.jsonl").write_bytes(end.join(lines).encode())
+        rows = list(open_table(locate(tmp_path / "t.jsonl")).rows(["prompt"]))
+        assert [values for _, values in rows] == [[text] for text in texts]
