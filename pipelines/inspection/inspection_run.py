@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from grmp_core.datasets.labelled_set import LabelledSet, relative
-from grmp_core.evaluation.split_tables import OFFICIAL, Parts, SplitTable, to_csv
+from grmp_core.evaluation.split_tables import OFFICIAL, Parts, SplitTable, shared_references, to_csv
 from grmp_core.inspection.inspected_set import InspectedSet, TrainingPhotos, inspect_set
 from grmp_core.inspection.leaks import training_hashes
 from grmp_core.model.bundle import LEARNED_FROM, read_bundle
@@ -20,6 +20,7 @@ from pipelines.few_shot.labelled_target import bad_rows, load_target
 from pipelines.few_shot.target_splits import split_table
 from pipelines.inspection.page import build_page, findings
 from pipelines.rendering.document import to_html
+from pipelines.runtime.console import say
 from pipelines.runtime.provenance import output_folder, write_manifest
 from pipelines.scoring.model_lookup import resolve_model
 
@@ -93,7 +94,8 @@ def _write_splits(config: Config, target: LabelledSet, inspected: InspectedSet) 
     given: dict[str, Parts]
     if OFFICIAL in table.given:
         official = zip(table.given[OFFICIAL], inspected.usable, strict=True)
-        given = {OFFICIAL: tuple(part if good else None for part, good in official)}
+        parts = tuple(part if good else None for part, good in official)
+        given = {OFFICIAL: _without_shared(parts, inspected.joined_ids)}
     else:
         joined = SplitTable(
             reference_ids=tuple(inspected.joined_ids[row] for row in usable), test_fraction=config.sweep.test_fraction
@@ -102,6 +104,18 @@ def _write_splits(config: Config, target: LabelledSet, inspected: InspectedSet) 
     file = locate(config.inspect.write_splits or "")
     file.write_bytes(to_csv([relative(path, target.root) for path in target.image_paths], given).encode())
     return file.uri
+
+
+def _without_shared(parts: Parts, joined_ids: tuple[str, ...]) -> Parts:
+    """Without the training images whose near-duplicates, or other images of their reference, are tested on."""
+    shared = set(shared_references(parts, joined_ids))
+    leave = [part == "train" and joined in shared for part, joined in zip(parts, joined_ids, strict=True)]
+    if any(leave):
+        say(
+            f"inspect: {sum(leave)} of {parts.count('train')} training images are left out of the official split: "
+            "near-duplicates of them, or images of the same reference, are tested on"
+        )
+    return tuple(None if left else part for part, left in zip(parts, leave, strict=True))
 
 
 def _parts(table: SplitTable, seed: int, usable: np.ndarray, count: int) -> Parts:

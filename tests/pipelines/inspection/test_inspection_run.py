@@ -152,3 +152,26 @@ def test_splits_that_do_not_fit_the_target(photos: Path, tmp_path: Path) -> None
     ):
         with pytest.raises(InputError, match=problem):
             split_table(load_config(None, [f"sweep.splits={value}"]).sweep, target)
+
+
+def test_an_official_split_loses_training_images_with_near_duplicates_in_the_test_part(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tested = {PAIR[1], 59, 2}
+    rows = [f"{n}.{'png' if n < 20 else 'jpg'},{'test' if n in tested else 'train'}" for n in range(COUNT)]
+    given, file = tmp_path / "official.csv", tmp_path / "splits.csv"
+    given.write_text("\n".join(["image,official", *rows]))
+    inspect(photos, tmp_path, f"sweep.splits={given}", f"inspect.write_splits={file}")
+    parts = dict(csv.reader(file.read_text().splitlines()))
+    sides = {name: parts[name] for name in ("11.png", "42.jpg", "30.jpg", "59.jpg", "12.png")}
+    assert list(sides.values()) == ["", "test", "", "test", "train"]
+    assert "2 of 56 training images are left out of the official split" in capsys.readouterr().err
+
+
+def test_a_set_of_which_no_image_can_be_read(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(b"no image")
+    (tmp_path / "labels.csv").write_text("image,mos\na.png,1\nb.png,2\nc.png,3\n")
+    found = inspect(tmp_path, tmp_path / "out", "target.max_reject_fraction=1")
+    assert len(found["unreadable"]) == 3
+    assert found["duplicates"]["groups"] == []
