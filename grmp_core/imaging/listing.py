@@ -89,28 +89,37 @@ def each_image(folder: str, left_out: list[NotTaken]) -> Iterator[str]:
     """Paths of the images that `list_images` takes of a local folder, while it is read and in no order: the first one
     comes at once, also of very many. What is not taken is added to `left_out`."""
     for path in _walk(folder, left_out):
-        reason = _reason((path, _local_opener(path)))
-        if reason is None:
+        left = not_taken_of(path)
+        if left is None:
             yield path
         else:
-            left_out.append(NotTaken(path, reason, _ending(path) or "without ending"))
+            left_out.append(left)
+
+
+def not_taken_of(path: str) -> NotTaken | None:
+    """Of a local file: why it is not taken, by its ending or else by its content; null where it is."""
+    reason = _reason((path, _local_opener(path)))
+    return None if reason is None else NotTaken(path, reason, _ending(path) or "without ending")
+
+
+def local_files(path: str) -> tuple[list[str], list[NotTaken]]:
+    """All files of a folder with its sub-folders, or else of a glob pattern, without hidden ones and in no order; and
+    the folders below it that are left out."""
+    if not os.path.isdir(path):
+        return _matching(path)
+    left_out: list[NotTaken] = []
+    return list(_walk(path, left_out)), left_out
 
 
 def _list_local(path: str) -> Listing:
     if os.path.isfile(path):
         return Listing((path,))
-    if os.path.isdir(path):
-        left_out: list[NotTaken] = []
-        files = list(_walk(path, left_out))
-        place = "folder"
-    elif os.path.lexists(path) or glob.has_magic(path):
-        files, left_out = _matching(path)
-        place = "file, folder or pattern"
-    else:
+    if not os.path.lexists(path) and not glob.has_magic(path):
         raise InputError(f"{path}: there is no such file or folder; correct the name")
+    files, left_out = local_files(path)
     listing = sort_out([(file, _local_opener(file)) for file in files])
     listing = Listing(listing.paths, tuple(sorted([*listing.not_taken, *left_out], key=lambda left: left.path)))
-    check_some(listing, path, place)
+    check_some(listing, path, "folder" if os.path.isdir(path) else "file, folder or pattern")
     return listing
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from grmp_core.errors import InputError
+from grmp_core.imaging.listing import Listing, NotTaken
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
 from pipelines.runtime.console import table
@@ -36,12 +37,15 @@ class VideoScoring(FileRows):
 
     content: dict[str, Any] | None
     """Of the video, where there is one only."""
+    not_taken: Sequence[NotTaken] = ()
+    """Files of the named folders and patterns that are no videos."""
 
     def as_json(self) -> dict[str, Any]:
+        not_taken = [left.as_row() for left in self.not_taken]
         if self.content is not None:
-            return self.content | {"files": self.rows[0]["files"]}
+            return self.content | {"files": self.rows[0]["files"], "not_taken": not_taken}
         counts = {"scored": len(self.rows) - len(self.failed), "failed": len(self.failed)}
-        return {"videos": self.rows, "output": self.output, **counts}
+        return {"videos": self.rows, "output": self.output, **counts, "not_taken": not_taken}
 
     def as_text(self) -> str:
         summary = table([{name: row[name] for name in _COLUMNS} for row in self.rows])
@@ -55,13 +59,13 @@ class VideoScoring(FileRows):
         return "\n".join(filter(None, [summary, title, table(lines), f"{self.rows[0]['files']}.html"]))
 
 
-def score_videos(config: Config, paths: Sequence[str]) -> VideoScoring:
+def score_videos(config: Config, videos: Listing) -> VideoScoring:
     """Score videos with `score.model`; write `<output>/video`, and their table also to `score.output`.
 
     InputError, before any video is scored, for a model or an output that cannot be used, and for a single video that
     has no score.
     """
-    started = time.time()
+    started, paths = time.time(), videos.paths
     folder = output_folder(config, "video")
     places = [folder / "videos.parquet", *([locate(config.score.output)] if config.score.output else [])]
     for place in places:
@@ -97,15 +101,16 @@ def score_videos(config: Config, paths: Sequence[str]) -> VideoScoring:
         raise InputError(f"{rows[0]['video_path']}: {rows[0]['error']}")
     for place in places:
         _write(place, rows)
-    result = VideoScoring(rows=rows, output=folder.uri, content=content)
+    result = VideoScoring(rows=rows, output=folder.uri, content=content, not_taken=videos.not_taken)
     write_manifest(
         folder,
         "score",
         config,
         started,
         inputs={"model": model},
-        counts={"videos": len(rows), "failed": len(result.failed)},
+        counts={"videos": len(rows), "failed": len(result.failed), "not_taken": len(result.not_taken)},
         rejected=result.rejected("video_path"),
+        not_taken=[left.as_row() for left in result.not_taken],
     )
     return result
 

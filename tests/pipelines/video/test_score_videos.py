@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from grmp_core.errors import InputError
+from grmp_core.imaging.readers import READERS
 from grmp_core.model.scorer import Score, Scorer
 from grmp_core.procedural import scenes
 from pipelines.cli import BAD_INPUT, FAILURE, OK, run_command
@@ -122,13 +123,60 @@ def test_a_name_that_is_not_utf8_costs_its_row(clip, unadapted_folder, by_bright
         assert rows == {**good, r"caf\xe9.avi": "its name is not UTF-8; rename it"}
 
 
+def paths_of(*entries: str | Path) -> list[str]:
+    found = videos_of([str(entry) for entry in entries])
+    assert found is not None
+    return list(found.paths)
+
+
+def test_an_image_with_an_unknown_ending_or_none_makes_a_folder_one_of_images(tmp_path, monkeypatch):
+    """As of a phone: .mov beside .heic, which is told by its content where its reader is there."""
+    phone = tmp_path / "phone"
+    phone.mkdir()
+    (phone / "IMG_1.MOV").write_bytes(b"")
+    (phone / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    monkeypatch.setitem(READERS, "HEIC", READERS["JPEG"])
+    assert videos_of([str(phone)]) is None
+    assert videos_of([f"{phone}/*"]) is None
+    (phone / "IMG_1.HEIC").unlink()
+    (phone / "image").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert videos_of([str(phone)]) is None
+    (phone / "image").unlink()
+    assert paths_of(phone) == [f"{phone}/IMG_1.MOV"]
+
+
+def test_hidden_files_of_a_folder_are_left_out(tmp_path):
+    for name in ("a.mp4", "._a.mp4", ".thumbs/a.jpg", ".deep/b.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert paths_of(tmp_path) == paths_of(f"{tmp_path}/*") == paths_of(f"{tmp_path}/**") == [f"{tmp_path}/a.mp4"]
+
+
+def test_other_files_of_a_folder_of_videos_are_counted_and_named(
+    clip, unadapted_folder, by_brightness, tmp_path, capsys
+):
+    films = tmp_path / "films"
+    films.mkdir()
+    (films / "a.avi").write_bytes(clip.read_bytes())
+    for name in ("notes.txt", "a.srt", "b.srt"):
+        (films / name).write_text("words")
+    assert run(str(films), "--fps", "1", model=unadapted_folder, output=tmp_path) == OK
+    told = capsys.readouterr()
+    assert f"{films}: 3 files not taken: .srt 2, .txt 1" in told.err
+    names = [str(films / name) for name in ("a.srt", "b.srt", "notes.txt")]
+    assert [left["path"] for left in json.loads(told.out)["not_taken"]] == names
+    manifest = json.loads((tmp_path / "video" / "manifest.json").read_text())
+    assert [left["path"] for left in manifest["not_taken"]] == names
+    assert manifest["counts"]["not_taken"] == 3
+
+
 def test_which_inputs_are_videos(tmp_path):
     for name in ("films/a.MP4", "films/deep/b.mkv", "films/notes.txt", "photos/a.jpg", "photos/clip.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     films, photos = tmp_path / "films", tmp_path / "photos"
-    assert videos_of([str(films)]) == [f"{films}/a.MP4", f"{films}/deep/b.mkv"]
-    assert videos_of([f"{films}/*.MP4", "s3://bucket/c.mov"]) == [f"{films}/a.MP4", "s3://bucket/c.mov"]
+    assert paths_of(films) == [f"{films}/a.MP4", f"{films}/deep/b.mkv"]
+    assert paths_of(f"{films}/*.MP4", "s3://bucket/c.mov") == [f"{films}/a.MP4", "s3://bucket/c.mov"]
     assert videos_of([str(photos)]) is None
     assert videos_of(["nothing.jpg", str(tmp_path / "missing")]) is None
     assert videos_of([]) is None
