@@ -34,7 +34,7 @@ from pipelines.runtime.ray_session import ray_session
 
 ANSWER_SECONDS = 180.0
 """A node's first worker imports torch, which takes long on a busy machine."""
-OF_NODES = ("versions", "storage", "inputs", "weights", "precision", "disk")
+OF_NODES = ("versions", "storage", "inputs", "weights", "precision", "GPU driver", "disk")
 """Checks that need the answer of a node."""
 SIGNS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
@@ -112,6 +112,7 @@ def _cluster_findings(config: Config, answer_seconds: float, address: str | None
         "inputs": lambda: verdicts.judge_paths(answers),
         "weights": lambda: verdicts.judge_weights(answers, weights),
         "precision": lambda: verdicts.judge_precision(config, answers),
+        "GPU driver": lambda: verdicts.judge_gpus(answers),
         "disk": lambda: verdicts.judge_disks(answers),
         "memory": memory,
         "encoded target": encoded,

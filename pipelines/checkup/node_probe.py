@@ -7,9 +7,10 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import ray
 import torch
@@ -17,7 +18,8 @@ from huggingface_hub import try_to_load_from_cache
 from open_clip.pretrained import get_pretrained_cfg
 
 from grmp_core.errors import InputError
-from grmp_core.model.settings import EMBEDDED, BackboneConfig
+from grmp_core.model.nano_trunk import SIZES
+from grmp_core.model.settings import BackboneConfig
 from grmp_core.storage import Location, locate
 from pipelines.checkup.verdicts import Disk, NodeFacts, Weights
 from pipelines.configuration.schema import Config
@@ -26,6 +28,10 @@ from pipelines.runtime.provenance import versions
 
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Names under which open_clip looks for weights on the Hugging Face hub where a tag names none."""
+
+SMI_SECONDS = 30.0
+"""A driver that takes longer to tell its GPUs counts as hanging."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,15 +46,19 @@ class Errand:
 def visit(errand: Errand) -> NodeFacts:
     """Runs on a node: look around."""
     config, output = errand.config, locate(errand.config.output)
+    weights, weights_problem = _or_problem(lambda: weights_here(config.backbone))
+    gpus, gpu_problem = _or_problem(gpu_bytes)
     return NodeFacts(
         versions=compared_versions(),
         storage_problem=storage_problem(output),
         sees_output=_reads(output / errand.mark) == errand.mark.encode(),
         absent_paths=tuple(path for path in _local_inputs(config) if not Path(path).expanduser().exists()),
-        weights=weights_here(config.backbone),
+        weights=weights,
+        weights_problem=weights_problem,
         bf16_slowdown=bf16_slowdown() if config.precision == "bf16" else None,
         disks=tuple(_disks(output)),
-        gpu_bytes=gpu_bytes(),
+        gpu_bytes=gpus,
+        gpu_problem=gpu_problem,
     )
 
 
@@ -73,10 +83,14 @@ def storage_problem(output: Location) -> str | None:
 
 
 def weights_here(backbone: BackboneConfig) -> Weights:
-    """Whether this machine can load the backbone without a download."""
+    """Whether this machine can load the backbone without a download. InputError for one that has no such weights."""
+    if backbone.name in SIZES and backbone.pretrained is not None:
+        raise InputError(
+            f"backbone.pretrained '{backbone.pretrained}': {backbone.name} is embedded and has no tags; leave it out"
+        )
     if backbone.checkpoint is not None:
         return "present" if Path(backbone.checkpoint).is_file() else "absent"
-    if backbone.name == EMBEDDED:
+    if backbone.name in SIZES:
         return "embedded"
     if backbone.pretrained is None:
         raise InputError(f"backbone '{backbone.name}' has no weights: set backbone.pretrained or backbone.checkpoint")
@@ -97,11 +111,16 @@ def bf16_slowdown() -> float:
 
 def gpu_bytes() -> int | None:
     """Memory of the smallest GPU of this machine, as its driver tells; null without one. Ray hides GPUs from workers
-    that ask for none, so torch does not see them here."""
+    that ask for none, so torch does not see them here. InputError where nvidia-smi does not run or hangs."""
     if shutil.which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=SMI_SECONDS, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"nvidia-smi has not answered within {SMI_SECONDS:g} s") from error
+    except OSError as error:
+        raise InputError(f"nvidia-smi does not run ({error.strerror})") from error
     sizes = [int(line) << 20 for line in answer.stdout.split() if line.isdigit()]  # in MiB
     return min(sizes, default=None)
 
@@ -115,6 +134,14 @@ def disk_of(path: Path, *, of_ray: bool) -> Disk:
 def existing(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
     return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _or_problem(question: Callable[[], T]) -> tuple[T | None, str | None]:
+    """The answer, or why there is none: one that fails must not cost the node's other answers."""
+    try:
+        return question(), None
+    except Exception as error:  # of any library below; a checkup reports what it meets
+        return None, one_line(error)
 
 
 def _product_seconds(dtype: torch.dtype) -> float:

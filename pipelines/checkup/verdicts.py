@@ -67,12 +67,17 @@ class NodeFacts:
     """The file that the driver put into `output` is there with the same content."""
     absent_paths: tuple[str, ...]
     """Local files and folders the configuration names that this node does not have."""
-    weights: Weights
+    weights: Weights | None
+    """null: they could not be looked for."""
     bf16_slowdown: float | None
     """Time of a matrix product in bfloat16 over that in float32, on the CPU; null: the configuration is in fp32."""
     disks: tuple[Disk, ...]
     gpu_bytes: int | None = None
-    """Memory of the smallest GPU; null: there is none."""
+    """Memory of the smallest GPU; null: there is none, or it is not known."""
+    gpu_problem: str | None = None
+    """Why the driver of the GPUs did not answer; null: it did, or there is none."""
+    weights_problem: str | None = None
+    """Why the weights could not be looked for; null: they could."""
 
 
 Answers = Mapping[str, NodeFacts | str]
@@ -141,6 +146,10 @@ def judge_paths(answers: Answers) -> Finding:
 
 
 def judge_weights(answers: Answers, backbone: str) -> Finding:
+    unknown = [f"{node}: {f.weights_problem}" for node, f in _answered(answers).items() if f.weights_problem]
+    if unknown:
+        fix = "correct backbone.name and backbone.pretrained, or set backbone.checkpoint to a file that all nodes see"
+        return Finding("weights", "fail", some(unknown), fix)
     absent = [node for node, f in _answered(answers).items() if f.weights == "absent"]
     if absent:
         fix = "load them once there with network, or set backbone.checkpoint to a file that all nodes see"
@@ -159,6 +168,20 @@ def judge_precision(config: Config, answers: Answers) -> Finding:
         times = [f"{node}: {slowdown:.0f} times as long" for node, slowdown in slow.items()]
         return Finding("precision", "warn", f"products in bf16, against fp32: {some(times)}", "set precision: fp32")
     return Finding("precision", "ok", config.precision)
+
+
+def judge_gpus(answers: Answers) -> Finding:
+    """Whether the drivers answer; that there are enough GPUs is judged with the other resources."""
+    facts = _answered(answers)
+    silent = [f"{node}: {f.gpu_problem}" for node, f in facts.items() if f.gpu_problem]
+    if silent:
+        fix = "run nvidia-smi there and repair the driver, or restart the machine; memory of its GPUs is not judged"
+        return Finding("GPU driver", "warn", some(silent), fix)
+    sizes = [f.gpu_bytes for f in facts.values() if f.gpu_bytes]
+    if not sizes:
+        return Finding("GPU driver", "ok", "no node has an NVIDIA GPU")
+    have = f"{_count(len(sizes), 'node')} with GPUs of at least {size_text(min(sizes))}"
+    return Finding("GPU driver", "ok", have)
 
 
 def judge_disks(answers: Answers) -> Finding:

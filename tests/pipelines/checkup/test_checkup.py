@@ -8,6 +8,7 @@ import time
 import pytest
 
 from grmp_core.errors import InputError
+from grmp_core.model.nano_trunk import SIZES
 from grmp_core.model.settings import BackboneConfig
 from pipelines.checkup import cluster_checkup, node_probe, questions, verdicts
 from pipelines.checkup.cluster_checkup import check_cluster
@@ -96,6 +97,14 @@ def precision(answers, gpus: float = 0) -> Finding:
         (verdicts.judge_paths(changed(absent_paths=("/data/mos.csv",))), "fail", "10.0.0.2: /data/mos.csv"),
         (verdicts.judge_weights(TWO, "grmp-nano"), "ok", "embedded"),
         (verdicts.judge_weights(changed(weights="absent"), "ViT-B-16 openai"), "warn", "cache of 10.0.0.2"),
+        (
+            verdicts.judge_weights(changed(weights=None, weights_problem="no tag of ViT-B-16"), "ViT-B-16 x"),
+            "fail",
+            "10.0.0.2: no tag of ViT-B-16",
+        ),
+        (verdicts.judge_gpus(TWO), "ok", "no node has"),
+        (verdicts.judge_gpus(changed(gpu_bytes=24 * GB)), "ok", "1 node with GPUs of at least 24.0 GB"),
+        (verdicts.judge_gpus(changed(gpu_problem="nvidia-smi hangs")), "warn", "10.0.0.2: nvidia-smi hangs"),
         (precision(TWO), "ok", "bf16"),
         (precision(changed(bf16_slowdown=24.0)), "warn", "10.0.0.2: 24 times as long"),
         (precision(changed(bf16_slowdown=24.0), gpus=1), "ok", "bf16"),
@@ -147,11 +156,32 @@ def test_weights_are_looked_for_and_not_loaded(tmp_path, monkeypatch):
     assert node_probe.weights_here(BackboneConfig(name="ViT-B-16", checkpoint=str(file))) == "absent"
     file.touch()
     assert node_probe.weights_here(BackboneConfig(name="ViT-B-16", checkpoint=str(file))) == "present"
-    assert node_probe.weights_here(BackboneConfig()) == "embedded"
+    for name in SIZES:
+        assert node_probe.weights_here(BackboneConfig(name=name)) == "embedded"
+        assert node_probe.weights_here(BackboneConfig(name=name, checkpoint=str(file))) == "present"
+    with pytest.raises(InputError, match="grmp-nano-s is embedded and has no tags"):
+        node_probe.weights_here(BackboneConfig(name="grmp-nano-s", pretrained="openai"))
     with pytest.raises(InputError, match="'ViT-B-16' has no weights"):
         node_probe.weights_here(BackboneConfig(name="ViT-B-16"))
     monkeypatch.setattr(node_probe, "try_to_load_from_cache", lambda repository, name: None)
     assert node_probe.weights_here(BackboneConfig(name="ViT-B-16-quickgelu", pretrained="openai")) == "absent"
+
+
+def test_a_fault_of_weights_or_of_the_gpu_driver_leaves_the_other_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr(node_probe, "_disks", lambda output: [])  # it asks Ray
+    monkeypatch.setattr(node_probe, "SMI_SECONDS", 0.1)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\nexec /bin/sleep 20\n")
+    driver.chmod(0o700)
+    errand = node_probe.Errand(Config(output=str(tmp_path), backbone=BackboneConfig(name="ViT-B-16")), "absent")
+    facts = node_probe.visit(errand)
+    assert facts.storage_problem is None
+    assert (facts.weights, facts.gpu_bytes) == (None, None)
+    assert "'ViT-B-16' has no weights" in (facts.weights_problem or "")
+    assert facts.gpu_problem == "nvidia-smi has not answered within 0.1 s"
+    driver.write_text("no program")
+    assert "nvidia-smi does not run" in (node_probe.visit(errand).gpu_problem or "")
 
 
 def test_an_action_that_takes_too_long_or_fails_is_a_problem():
