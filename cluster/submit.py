@@ -35,7 +35,7 @@ DEFAULT_TOKEN_FILE = "~/.ray/auth_token"  # noqa: S105  # a path; Ray's own defa
 HANDED_ON = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 """Variables a job gets from here without being asked: where things are, never a secret."""
 PATIENCE_S = 60
-"""How long a head that stopped answering may stay away before following its job is given up."""
+"""How long a head may not answer, or answer with errors, before following its job is given up."""
 
 
 class LostConnectionError(RuntimeError):
@@ -185,6 +185,7 @@ async def _print_log(client: JobSubmissionClient, job: str) -> None:
 
 def _wait(client: JobSubmissionClient, job: str, address: str) -> JobDetails:
     import requests
+    from ray.exceptions import AuthenticationError
 
     answered = time.monotonic()
     while True:
@@ -193,11 +194,12 @@ def _wait(client: JobSubmissionClient, job: str, address: str) -> JobDetails:
             if details.status.is_terminal():
                 return details
             answered = time.monotonic()
-        except (requests.RequestException, ConnectionError) as error:
+        except (requests.RequestException, ConnectionError, RuntimeError, AuthenticationError) as error:
+            # Ray's client raises RuntimeError for an answer with another status than 200
             if time.monotonic() - answered > PATIENCE_S:
                 raise LostConnectionError(
-                    f"{address} has not answered for {PATIENCE_S} s; once it does, see "
-                    f"`ray job status --address {address} {job}`"
+                    f"{address} has not told the state of {job} for {PATIENCE_S} s ({_one_line(error)}); once it "
+                    f"does, see `ray job status --address {address} {job}`"
                 ) from error
         time.sleep(1)
 

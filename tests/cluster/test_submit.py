@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 from ray._private.thirdparty.pathspec import PathSpec  # reads `excludes` when a folder is uploaded
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus
 
 from cluster import submit
@@ -193,16 +194,33 @@ def test_the_exit_code_is_the_jobs(quick, capsys, details, code, said):
 
 
 def test_a_broken_log_and_a_head_that_is_away_for_a_moment_do_not_end_the_waiting(quick, capsys):
-    answers = [requests.ConnectionError("gone"), ConnectionError("gone"), Details(JobStatus.SUCCEEDED, 0)]
+    refused = RuntimeError("Request failed with status code 503: Service Unavailable.")
+    expired = AuthenticationError("the token has changed")
+    answers = [requests.ConnectionError("gone"), ConnectionError("gone"), refused, expired]
+    answers += [Details(JobStatus.SUCCEEDED, 0)]
     client = Client(answers, log=["one\n", RuntimeError("WebSocket connection closed")])
     assert submit.follow(client, "job-1", "http://head") == 0
     assert "waiting for the end of job-1" in capsys.readouterr().err
 
 
-def test_a_head_that_stays_away_is_given_up(quick, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (requests.ConnectionError("gone"), "(gone)"),
+        (
+            RuntimeError("Request failed with status code 500: Traceback:\n  File x"),
+            "(Request failed with status code 500",
+        ),
+    ],
+)
+def test_a_head_that_stays_away_or_broken_is_given_up(quick, monkeypatch, capsys, error, reason):
     monkeypatch.setattr(submit, "PATIENCE_S", -1)
-    with pytest.raises(submit.LostConnectionError, match="ray job status --address http://head job-1"):
-        submit.follow(Client([requests.ConnectionError("gone")]), "job-1", "http://head")
+    monkeypatch.setattr(submit, "connect", lambda request: Client([error]))
+    assert submit.main(["--no-working-dir", "--address", "http://head", "--", "true"]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("submit: http://head has not told the state of job-1 for -1 s ")
+    assert reason in line
+    assert line.endswith("`ray job status --address http://head job-1`")
 
 
 def test_the_entrypoint_keeps_its_quotes_and_no_wait_prints_the_id(monkeypatch, capsys):
