@@ -20,10 +20,12 @@ def train_on_workers(config: RunConfig, count: int, crop_config: CropConfig = Cr
     from ray import train as ray_train
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from pipelines.training.workers import fit
+
     absolute: dict[str, Any] = {n: str(Path(getattr(config, n)).absolute()) for n in PATHS if getattr(config, n)}
     config = replace(config, **absolute)
     with ray_session():
-        TorchTrainer(
+        trainer = TorchTrainer(
             _worker,
             train_loop_config={"run": asdict(config), "crops": asdict(crop_config)},
             torch_config=TorchConfig(backend="gloo"),
@@ -37,7 +39,8 @@ def train_on_workers(config: RunConfig, count: int, crop_config: CropConfig = Cr
                 ),
                 logging_config=ray_train.LoggingConfig(log_level="WARNING"),
             ),
-        ).fit()
+        )
+        fit(trainer)
 
 
 def _worker(settings: dict[str, Any]) -> None:

@@ -7,10 +7,11 @@ from typing import Any, Protocol
 
 import ray.train
 import torch
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 from torch import Tensor
 
+from grmp_core.errors import InputError
 from grmp_core.storage import Location
 from pipelines.runtime.capacity import require
 from pipelines.runtime.console import say
@@ -41,10 +42,12 @@ def train_on_workers(
 
     Ray Train's own record of a run, in the folder `run`, is of no use to another one: a driver that is killed may
     leave it half-written. Whatever starts or starts again goes on from the last of the loop's own checkpoints.
+
+    An InputError of a worker is raised here. That of a worker which is alone is not tried again.
     """
     resources = {"CPU": settings.cpus_per_worker, "GPU": settings.gpus_per_worker}
     trainer = TorchTrainer(
-        worker,
+        _answering(worker),
         train_loop_config=arguments,
         scaling_config=ScalingConfig(
             num_workers=settings.workers if not settings.min_workers else (settings.min_workers, settings.workers),  # type: ignore[arg-type]  # V2
@@ -61,8 +64,38 @@ def train_on_workers(
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
-    trainer.fit()
+    refusal = fit(trainer)
     run.delete_folder()
+    if isinstance(refusal, InputError):
+        raise refusal
+
+
+def fit(trainer: TorchTrainer) -> Any:
+    """Return value of the worker of rank 0. InputError where a worker raised one, else Ray Train's own exceptions."""
+    try:
+        return trainer.fit().return_value  # type: ignore[attr-defined]  # V2
+    except WorkerGroupError as error:
+        failures = [error.worker_failures[rank] for rank in sorted(error.worker_failures)]
+        refusal = next((failure for failure in failures if isinstance(failure, InputError)), None)
+        if refusal is None:
+            raise
+        raise refusal from error
+
+
+def _answering(worker: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], Any]:
+    """A worker that returns its InputError, which Ray Train would try again. One of several raises it all the same:
+    Ray Train then ends the others, which wait for it."""
+
+    def answer(arguments: dict[str, Any]) -> InputError | None:
+        try:
+            worker(arguments)
+        except InputError as error:
+            if ray.train.get_context().get_world_size() > 1:
+                raise
+            return error
+        return None
+
+    return answer
 
 
 def require_workers(settings: WorkerSettings, wait_s: float, command: str) -> None:
