@@ -15,6 +15,8 @@ from grmp_core.errors import InputError
 from grmp_core.evaluation.metrics import MIN_SCENE_IMAGES
 
 RESAMPLES = 2000
+MIN_GROUPS = 2
+"""Of a fold's test images; one alone would be drawn every time."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def paired_difference(folds: Sequence[FoldPredictions], seed: int = 0, resamples
 
     A resample draws groups of images with replacement in every fold, and label draws with replacement in every fold.
 
-    InputError without a fold, or for a fold of fewer than two groups.
+    InputError without a fold, or for a fold of fewer than `MIN_GROUPS` groups.
     """
     if not folds:
         raise InputError("paired comparison: no label draw has predictions of both methods")
@@ -58,7 +60,7 @@ def paired_difference(folds: Sequence[FoldPredictions], seed: int = 0, resamples
     sums = np.zeros(resamples)
     for fold in folds:
         names, group_of = np.unique(fold.groups_N, return_inverse=True)
-        if len(names) < 2:
+        if len(names) < MIN_GROUPS:
             raise InputError("paired comparison: a fold has fewer than two groups of test images")
         members = [np.flatnonzero(group_of == g) for g in range(len(names))]
         draws = len(fold.method_DN)

@@ -38,20 +38,22 @@ class Ablation:
     failed: list[str]
     """Failed trials, which have no row in `results`, each with its error."""
     folder: str
+    left_out: str | None = None
+    """Why comparisons could not be made; null where all were."""
 
     def as_json(self) -> dict[str, Any]:
         tables = {"medians": method_medians(self.results), "comparisons": self.comparisons}
         if WITHIN in self.results:
             tables["medians_within_scenes"] = method_medians(self.results, WITHIN)
         records = {name: json.loads(frame.to_json(orient="records")) for name, frame in tables.items()}
-        return {"folder": self.folder, **records, "failed": self.failed}
+        return {"folder": self.folder, **records, "left_out": self.left_out, "failed": self.failed}
 
     def as_text(self) -> str:
         failed = [f"failed: {trial}" for trial in self.failed]
         medians = [medians_text(self.results), ""]
         if WITHIN in self.results:
             medians += [medians_text(self.results, WITHIN, "median within scenes [quartiles]"), ""]
-        return "\n".join([*medians, comparisons_text(self.comparisons), *failed, self.folder])
+        return "\n".join([*medians, comparisons_text(self.comparisons, self.left_out), *failed, self.folder])
 
 
 def run_ablation(config: Config) -> Ablation | Plan:
@@ -73,16 +75,18 @@ def run_ablation(config: Config) -> Ablation | Plan:
     groups = dict(zip(target.image_paths, target.reference_ids, strict=True))
     scenes = target_protocol(config, target).scenes
     scene_of = None if scenes is None else dict(zip(target.image_paths, scenes, strict=True))
+    results = results_of(predictions, scene_of)
+    PREDICTIONS.write(folder / "predictions.parquet", predictions)
+    (folder / "ablation.csv").write_bytes(results.to_csv(index=False).encode())
     ablate = config.ablate
-    comparisons = compare(predictions, groups, ablate.method, ablate.rivals, config.protocol.folds, scene_of)
+    comparisons, left_out = compare(predictions, groups, ablate.method, ablate.rivals, config.protocol.folds, scene_of)
     ablation = Ablation(
-        results_of(predictions, scene_of),
+        results,
         comparison_table(comparisons, ablate.corrected_with),
         [trial for _, failed in by_sweep for trial in failed],
         folder.uri,
+        left_out,
     )
-    PREDICTIONS.write(folder / "predictions.parquet", predictions)
-    (folder / "ablation.csv").write_bytes(ablation.results.to_csv(index=False).encode())
     (folder / COMPARISONS).write_json({"comparisons": ablation.as_json()["comparisons"]})
     (folder / "ablation.md").write_bytes(ablation.as_text().encode())
     inputs = {"target": target.fingerprint()}

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from grmp_core.errors import InputError
-from grmp_core.evaluation.paired_inference import FoldPredictions, PairedDifference, paired_difference
+from grmp_core.evaluation.paired_inference import MIN_GROUPS, FoldPredictions, PairedDifference, paired_difference
 from grmp_core.storage import locate
 from pipelines.results.statistics import holm, method_medians
 from pipelines.runtime.console import table
@@ -38,7 +38,7 @@ def compare(
     rivals: Sequence[str],
     folds: int,
     scene_of: Mapping[str, str] | None = None,
-) -> list[Comparison]:
+) -> tuple[list[Comparison], str | None]:
     """The arm against each rival at each number of labels, on the label draws that both finished.
 
     Args:
@@ -48,10 +48,11 @@ def compare(
         scene_of: image path -> scene; null: nothing is compared within scenes.
 
     Returns:
-        Nothing where the arm or a rival did not run.
+        The comparisons, none where the arm or a rival did not run; and in one line why some cannot be made, null where
+        all are.
     """
     ran = set(predictions["method"])
-    comparisons = []
+    comparisons, too_few = [], 0
     for rival in rivals:
         if not {method, rival} <= ran:
             continue
@@ -60,11 +61,19 @@ def compare(
             parts = _folds_of(of_shots, groups, method, rival, folds)
             if not parts:
                 continue
+            if any(len(set(part.groups_N)) < MIN_GROUPS for part in parts):
+                too_few += 1
+                continue
             inside = None
             if scene_of is not None:
                 inside = paired_difference(_folds_of(of_shots, groups, method, rival, folds, scene_of))
             comparisons.append(Comparison(method, rival, int(shots), paired_difference(parts), inside))
-    return comparisons
+    left_out = (
+        f"{too_few} paired comparison{'s' if too_few > 1 else ''} left out: a test part has the images of fewer than "
+        f"{MIN_GROUPS} references, which are drawn together; make the test parts larger (sweep.test_fraction, or fewer "
+        "protocol.folds)"
+    )
+    return comparisons, left_out if too_few else None
 
 
 def _folds_of(
@@ -127,10 +136,10 @@ def medians_text(results: pd.DataFrame, metric: str = "srcc", title: str = "medi
     return table(rows)
 
 
-def comparisons_text(comparisons: pd.DataFrame) -> str:
-    """Table of the hypotheses, with what was resampled below it."""
+def comparisons_text(comparisons: pd.DataFrame, left_out: str | None = None) -> str:
+    """Table of the hypotheses, with what was resampled below it, and why others are left out."""
     if comparisons.empty:
-        return "no paired comparison: ablate.method and ablate.rivals were not both run"
+        return left_out or "no paired comparison: ablate.method and ablate.rivals were not both run"
     rows = [
         {
             "method": row.method,
@@ -144,10 +153,11 @@ def comparisons_text(comparisons: pd.DataFrame) -> str:
         for row in comparisons.itertuples()
     ]
     first = comparisons.iloc[0]
-    return (
+    text = (
         f"{table(rows)}\nbootstrap over test images by group and over {first['draws']} label draws; p one-sided, "
         f"corrected over {first['family']} hypotheses"
     )
+    return text if left_out is None else f"{text}\n{left_out}"
 
 
 def _within_cell(row: Any) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from pathlib import Path
@@ -205,7 +206,8 @@ def test_scenes_bring_a_covariate_and_a_second_table(tmp_path, monkeypatch):
     results = results_of(predictions, scene_of).set_index("method")
     assert results.loc["scene ridge", ["srcc", WITHIN]].tolist() == pytest.approx([1, 1])
     groups = {path: path for path in target.image_paths}
-    found = compare(predictions, groups, "scene ridge", ["no label"], folds=2, scene_of=scene_of)
+    found, left_out = compare(predictions, groups, "scene ridge", ["no label"], folds=2, scene_of=scene_of)
+    assert left_out is None
     (row,) = comparison_table(found, []).to_dict("records")
     assert (row["difference"], row["difference_within"]) == pytest.approx((1, 1))  # a constant has SRCC 0
     assert "within scenes [95 %]" in comparisons_text(comparison_table(found, []))
@@ -301,6 +303,39 @@ def test_holm_is_over_all_hypotheses_of_the_family(tmp_path):
     assert found["family"].tolist() == [4, 4]
     with pytest.raises(InputError, match="is missing"):
         comparison_table(mine, [str(tmp_path / "elsewhere")])
+
+
+def test_what_cannot_be_compared_is_told_and_everything_else_is_written(tmp_path, monkeypatch):
+    """Without Ray: two of ten images are tested, of one reference."""
+    config = small_config(tmp_path, noisy_folder(tmp_path / "target", count=10))
+    labels = pd.read_csv(config.target.path)
+    labels.assign(reference=[str(i // 2) for i in range(10)]).to_csv(config.target.path, index=False)
+    arms_run = ("no label", "LIQE prompts")
+    config = dataclasses.replace(
+        config,
+        target=dataclasses.replace(config.target, reference_column="reference"),
+        ablate=AblateConfig(arms=arms_run, method=arms_run[0], rivals=arms_run[1:]),
+    )
+    known = [
+        {"row": i, "error": "", "unfit": "", "pooled": np.zeros(1), "no_label": i / 10, "liqe prompts": 0.5}
+        for i in range(10)
+    ]
+    monkeypatch.setattr(baselines, "_measure", lambda *_: known)
+    monkeypatch.setattr(ablation_run, "ray_session", contextlib.nullcontext)
+    done = run_ablation(config)
+    assert set(done.results["method"]) == set(arms_run)
+    why = "1 paired comparison left out: a test part has the images of fewer than 2 references"
+    assert why in Path(done.folder, "ablation.md").read_text()
+    assert why in done.as_json()["left_out"]
+    for name in ("predictions.parquet", "ablation.csv", "comparisons.json", "manifest.json"):
+        assert Path(done.folder, name).exists()
+    ablate = dataclasses.replace(config.ablate, corrected_with=(str(tmp_path / "elsewhere"),))
+    with pytest.raises(InputError, match="is missing; run that ablation first"):
+        run_ablation(dataclasses.replace(config, output=str(tmp_path / "other"), ablate=ablate))
+    assert {path.name for path in (tmp_path / "other" / "ablation").iterdir()} == {
+        "predictions.parquet",
+        "ablation.csv",
+    }
 
 
 @pytest.mark.ray
