@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 from grmp_core.storage import locate
 from pipelines.configuration.schema import Config
-from pipelines.tracking.tracker import open_tracking
+from pipelines.runtime.provenance import output_folder
+from pipelines.tracking.outbox import FILE
+from pipelines.tracking.tracker import Tracker, open_tracking, tracker_of
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,20 @@ class Synced:
 
 
 def log_outbox(config: Config) -> Synced:
-    """Log what is on the list of `output`, exactly once. What still cannot be logged stays on it."""
-    tracker = open_tracking(config)
-    runs = []
-    for entry in tracker.pending():
-        run_id = tracker.log(entry["kind"], locate(entry["place"]))
-        runs += [run_id] if run_id else []
-    return Synced(tuple(runs), tuple(tracker.pending()))
+    """Log what is on the list of `output` and of every arm of its ablation, exactly once. What still cannot be logged
+    stays there."""
+    runs: list[str] = []
+    pending: list[dict[str, str]] = []
+    for tracker in (open_tracking(config), *_of_arms(config)):
+        logged = [tracker.log(entry["kind"], locate(entry["place"])) for entry in tracker.pending()]
+        runs += filter(None, logged)
+        pending += tracker.pending()
+    return Synced(tuple(runs), tuple(pending))
+
+
+def _of_arms(config: Config) -> list[Tracker]:
+    """Of the arms that have a list: each has an output of its own, and there its store where nothing else names one."""
+    ablation = output_folder(config, "ablation")
+    outputs = [file.parent for file in ablation.list(f"/{FILE}", recursive=True)]
+    arms = [output.uri for output in outputs if output.parent.path == ablation.path]
+    return [tracker_of(dataclasses.replace(config, output=arm)) for arm in arms]

@@ -234,6 +234,25 @@ def test_one_folder_that_is_gone_does_not_keep_others_from_being_logged(config, 
     assert entry["place"] == str(tmp_path / "gone")
 
 
+@pytest.mark.parametrize("own_store", [False, True])
+def test_what_an_arm_of_an_ablation_could_not_log_is_logged_later(config, tmp_path, own_store) -> None:
+    """Without a store that is named, the arm has its own."""
+    arm = dataclasses.replace(config, output=str(tmp_path / "ablation" / "2 blocks"))
+    if own_store:
+        config, arm = (dataclasses.replace(one, tracking=TrackingConfig()) for one in (config, arm))
+    place = write_sweep(Path(arm.output), **SMALL)
+    outbox.Untracked(locate(arm.output)).add("sweep", locate(place), "away")
+    gone = str(tmp_path / "ablation" / "4 blocks" / "sweep")
+    outbox.Untracked(locate(gone).parent).add("sweep", locate(gone), "away")
+    synced = log_outbox(config)
+    assert [run.info.run_id for run in runs_of(tracker_of(arm)) if "mlflow.parentRunId" not in run.data.tags] == list(
+        synced.runs
+    )
+    assert len(synced.runs) == 1
+    assert [entry["place"] for entry in synced.pending] == [gone]
+    assert not tracker_of(arm).pending()
+
+
 def test_pretraining_is_one_run(config, tmp_path) -> None:
     folder = write_pretraining(tmp_path)
     tracker = open_tracking(config)
