@@ -20,6 +20,7 @@ from pipelines.configuration.loading import LAMBDA, as_dict, with_settings
 from pipelines.configuration.schema import Config
 from pipelines.configuration.sweeping import ArmConfig
 from pipelines.few_shot.starting_model import read_prompts
+from pipelines.results.trial import folder_name
 from pipelines.runtime.provenance import output_folder
 
 WHOLE, RANDOM = "whole method", "random"
@@ -176,7 +177,8 @@ def _sweep(start: str, changes: str, config: Config, methods: dict[str, bool], e
     else:
         named = ", ".join([RANDOM, *pretrained_of(config)])
         raise InputError(f"an arm starts from the prompts '{start}', which ablate.pretrained lacks; there are {named}")
-    return SweepArms(re.sub(r"[^\w.=+-]+", "-", f"{start} {changes}").strip("-"), own, prompts, methods, ensembles)
+    folder = folder_name(re.sub(r"[^\w.=+-]+", "-", f"{start} {changes}").strip("-"))
+    return SweepArms(folder, own, prompts, methods, ensembles)
 
 
 def _has_draws_to_join(config: Config) -> bool:

@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from grmp_core.identity import digest_of
+
+_LONGEST_NAME = 255  # bytes of a name, by the common file systems
+_KEPT_OF_NAME = 133  # bytes; with the digest a name is 150 long
+
 Settings = Mapping[str, Any]
 """Values by dotted key of the configuration, such as {"adapt.lr": 0.03}."""
 
@@ -116,7 +121,15 @@ def _given(row: Mapping[str, Any], cls: type) -> dict[str, Any]:
 
 def setting_name(settings: Settings) -> str:
     """Name and folder of a searched setting; with all digits, so that no two settings share it."""
-    return ",".join(f"{key}={value}" for key, value in sorted(settings.items()))
+    return folder_name(",".join(f"{key}={value}" for key, value in sorted(settings.items())))
+
+
+def folder_name(text: str) -> str:
+    """The text itself where file systems take it as a name, else its beginning with a digest of all of it."""
+    name = text.encode()
+    if len(name) <= _LONGEST_NAME:
+        return text
+    return f"{name[:_KEPT_OF_NAME].decode(errors='ignore')}-{digest_of(text)[:16]}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -254,6 +254,14 @@ def test_an_arm_may_search_settings_that_the_configuration_does_not(tmp_path):
     )
     (sweep,) = arms.sweeps_of(config, arms.chosen_arms(config))
     assert "sweep.space.adapt.lr.low=0.001" in sweep.folder
+    space |= {f"adapt.{key}": {"low": 0.001, "high": 0.1} for key in ("weight_decay", "distillation", "holdout")}
+    arm = dataclasses.replace(searching, settings={**searching.settings, "sweep.space": space})
+    define = {"tuned": arm, "slow": dataclasses.replace(arm, settings={**arm.settings, "adapt.lr": 0.1})}
+    config = dataclasses.replace(
+        config, ablate=dataclasses.replace(config.ablate, define=define, arms=("tuned", "slow"))
+    )
+    folders = {sweep.folder for sweep in arms.sweeps_of(config, arms.chosen_arms(config))}
+    assert [len(name) for name in folders] == [150, 150], "file systems take no names of more than 255 bytes"
 
 
 @pytest.mark.parametrize(

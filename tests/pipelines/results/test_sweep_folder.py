@@ -17,7 +17,7 @@ from grmp_core.identity import Identity
 from grmp_core.storage import locate
 from pipelines.results.sweep_folder import SweepFolder
 from pipelines.results.tables import RESULTS, SEARCH, results_frame, search_frame
-from pipelines.results.trial import Choice, SettingResult, Trial, TrialResult
+from pipelines.results.trial import Choice, SettingResult, Trial, TrialResult, folder_name, setting_name
 
 IDENTITY = Identity.of({"adapt.lr": 0.01})
 TRIAL = Trial(strength=2.0, shots=10, budget=12, data_ratio=0.1, split_seed=3)
@@ -52,6 +52,30 @@ def test_the_error_of_a_good_trial_is_null_in_every_form(folder):
     assert pq.read_table(folder.root.path + "/results.parquet")["error"].to_pylist() == [None, "x"]
     assert [row["error"] for row in json.loads(frame.to_json(orient="records"))] == [None, "x"]
     assert pd.read_csv(folder.root.path + "/results.csv")["error"].isna().tolist() == [True, False]
+
+
+def test_a_setting_with_many_keys_has_a_folder_that_can_be_made(folder):
+    many = {f"adapt.trainable.some_setting_{i}": 0.1 + i for i in range(12)}
+    other = {**many, "adapt.trainable.some_setting_9": 0.2}
+    names = {setting_name(many), setting_name(dict(reversed(many.items()))), setting_name(other)}
+    assert len(names) == 2, "one name a setting, whatever the order of its keys"
+    assert all(len(name) == 150 and name.startswith("adapt.trainable.some_setting_0=0.1,") for name in names)
+    for settings in (many, other):
+        result = SettingResult(settings=settings, shots=10, split_seed=3, val_srcc=0.5)
+        folder.setting(settings).finish(IDENTITY, result.as_row())
+        assert folder.setting(settings).setting_result(IDENTITY) == result
+    assert len(folder.settings_tried()) == 2
+
+
+@pytest.mark.parametrize("length", [20, 255])
+def test_names_that_file_systems_take_stay_as_they_are(folder, length):
+    settings = {"adapt.head": "x" * (length - len("adapt.head="))}
+    assert folder.setting(settings).root.name == setting_name(settings) == f"adapt.head={settings['adapt.head']}"
+
+
+def test_a_long_name_of_letters_of_several_bytes_is_short_enough():
+    assert len(folder_name("ä" * 200).encode()) <= 150
+    assert folder_name("a" + "ä" * 200) != folder_name("a" + "ä" * 201)
 
 
 def test_settings_of_a_search_are_columns_behind_the_trial_s(folder):
