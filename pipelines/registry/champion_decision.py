@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
+from grmp_core.confidence.intervals import interval_of, margin_of
 from grmp_core.evaluation.metrics import MIN_INTERVAL_IMAGES, srcc
 from grmp_core.evaluation.value_pairs import merge_ties
 from grmp_core.imaging.decoding import ImageLimits, id_of_file, picture_of
-from grmp_core.model.bundle import LEARNED_FROM, read_bundle
-from grmp_core.model.scorer import Scorer
+from grmp_core.model.bundle import LEARNED_FROM, Bundle, read_bundle
+from grmp_core.model.scorer import Scorer, untrusted_because
+from grmp_core.score_range import ScoreRange
 from grmp_core.storage import Location
 from pipelines.results.sweep_folder import TrialFolder
 
@@ -38,14 +41,16 @@ def judge(
 
     The held-out images, their human scores and the candidate's predictions are read from `predictions.parquet` beside
     the bundle, as a sweep writes it; `open_champion` fetches the champion's bundle, which scores those of the images
-    that it has not learned from.
+    that it has not learned from. The candidate's intervals are tested on all held-out images, whatever the champion
+    knows.
     """
     stays = f"champion version {champion} stays"
     folder = TrialFolder(candidate.parent)
     held_out = folder.read_predictions()
     if held_out is None:
         return False, f"{stays}: there are no held-out predictions to compare on ({folder.predictions.uri} is missing)"
-    scale = read_bundle(candidate).score_range
+    bundle = read_bundle(candidate)
+    scale = bundle.score_range
     if scale is None:
         return False, f"{stays}: {candidate.uri} does not record the scale of its scores"
     location = open_champion()
@@ -61,9 +66,8 @@ def judge(
         return False, f"{stays}: {images} can be read and are new to it, {MIN_INTERVAL_IMAGES} are needed"
     ours, human = table["quality"].to_numpy(float)[readable], scale.to_quality(table["mos"].to_numpy(float)[readable])
     promoted, reason = verdict(compare(ours, theirs[readable], np.asarray(human)), margin, champion)
-    if promoted and {"quality_low", "quality_high"} <= set(table.columns):
-        low, high = (table[end].to_numpy(float)[readable] for end in ("quality_low", "quality_high"))
-        promoted, coverage = coverage_verdict(low, high, np.asarray(human), PROMISED_COVERAGE)
+    if promoted:
+        promoted, coverage = _intervals_verdict(bundle, held_out, scale)
         reason = f"{reason}; {coverage}" if promoted else f"{stays}: {coverage}; {reason}"
     return promoted, reason + _note(seen, len(held_out) - len(table))
 
@@ -112,6 +116,18 @@ def coverage_verdict(low_N: np.ndarray, high_N: np.ndarray, human_N: np.ndarray,
     test = stats.binomtest(held, len(human_N), promised, alternative="less")
     numbers = f"its intervals hold {held} of {len(human_N)} human scores, {promised:.0%} are promised"
     return bool(test.pvalue >= _SIGNIFICANT), f"{numbers} (p {test.pvalue:.3f})"
+
+
+def _intervals_verdict(bundle: Bundle, held_out: pd.DataFrame, scale: ScoreRange) -> tuple[bool, str]:
+    """`coverage_verdict` of a bundle's intervals on its held-out images; accepted, with the reason, where there are no
+    intervals."""
+    untrusted = untrusted_because(bundle)
+    if untrusted is not None or bundle.evidence is None:
+        return True, f"no intervals were tested: {untrusted}"
+    margin = margin_of(bundle.evidence.predicted_N, bundle.evidence.quality_N, PROMISED_COVERAGE)
+    low, high = interval_of(held_out["quality"].to_numpy(float), margin)
+    human = np.asarray(scale.to_quality(held_out["mos"].to_numpy(float)))
+    return coverage_verdict(low, high, human, PROMISED_COVERAGE)
 
 
 def _note(seen: list[str] | None, left_out: int) -> str:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from grmp_core.confidence.evidence import Evidence
 from grmp_core.evaluation.metrics import srcc
-from grmp_core.imaging.decoding import ImageLimits
-from grmp_core.model.bundle import read_bundle, write_bundle
+from grmp_core.imaging.decoding import ImageLimits, id_of_file
+from grmp_core.model.bundle import LEARNED_FROM, read_bundle, write_bundle
+from grmp_core.model.scorer import Scorer
 from grmp_core.score_range import ScoreRange
 from grmp_core.storage import locate
 from pipelines.registry.champion_decision import Comparison, compare, coverage_verdict, judge, verdict
@@ -60,18 +62,52 @@ def test_intervals_that_hold_too_few_scores_are_refused() -> None:
         assert f"hold {held} of 60 human scores, 90% are promised" in text
 
 
-def test_a_better_ranking_with_intervals_that_are_too_narrow_does_not_become_champion(make_bundle, images) -> None:
+def keep_evidence(folder: Path, errors_N: np.ndarray) -> None:
+    """Give a bundle held-out predictions of quality .5 that miss their labels by `errors_N`."""
+    predicted, number = np.full(len(errors_N), 0.5), len(errors_N)
+    statistics, names = np.random.default_rng(0).normal(size=(number, 96)), tuple(map(str, range(number)))
+    evidence = Evidence.of(predicted, predicted + errors_N, statistics, names, early_size=48, deep=False)
+    write_bundle(locate(folder), dataclasses.replace(read_bundle(locate(folder)), evidence=evidence))
+
+
+@pytest.mark.parametrize(("error", "promoted"), [(0.4, True), (0.01, False)])
+def test_a_better_ranking_with_intervals_that_are_too_narrow_does_not_become_champion(
+    make_bundle, images, error, promoted
+):
+    """Human scores are 0.1 of the scale off the candidate's, which intervals of small held-out errors do not hold."""
     good, bad = make_bundle(2), make_bundle(1)
+    keep_evidence(good, np.full(30, error))
+    quality = qualities(good, images)
+    hold_out(good, images, 100 * (quality + 0.1))
+    scores = Scorer(read_bundle(locate(good)), "test").score(images)  # with the intervals that users get
+    held = sum(score.quality_low <= score.quality + 0.1 <= score.quality_high for score in scores)
+    assert (held == 40) == promoted
+    found, reason = judge(locate(good), "7", lambda: locate(bad), 0.0, ImageLimits())
+    assert found == promoted
+    assert ("" if promoted else "stays: ") + f"its intervals hold {held} of 40 human scores" in reason
+
+
+def test_intervals_are_tested_on_held_out_images_that_the_champion_knows_too(make_bundle, images):
+    good, bad = make_bundle(2), make_bundle(1)
+    keep_evidence(good, np.full(30, 0.01))
     human = qualities(good, images)
-    for width, expected in ((0.2, True), (-0.2, False)):
-        hold_out(good, images, 100 * human)
-        trial = TrialFolder(locate(good.parent))
-        trial.write_predictions(
-            trial.read_predictions().assign(quality_low=human - abs(width), quality_high=human + width)
-        )
-        promoted, reason = judge(locate(good), "7", lambda: locate(bad), 0.0, ImageLimits())
-        assert promoted == expected
-        assert ("its intervals hold 40 of 40" if expected else "stays: its intervals hold 0 of 40") in reason
+    human[:20] += 0.1
+    champion = read_bundle(locate(bad))
+    seen = {LEARNED_FROM: [id_of_file(path) for path in images[:20]]}
+    write_bundle(locate(bad), dataclasses.replace(champion, provenance={**champion.provenance, **seen}))
+    hold_out(good, images, 100 * human)
+    promoted, reason = judge(locate(good), "7", lambda: locate(bad), 0.0, ImageLimits())
+    assert not promoted
+    assert "its intervals hold 20 of 40 human scores" in reason
+    assert "on the same 20 held-out images" in reason
+
+
+def test_a_better_ranking_without_intervals_becomes_champion_and_says_so(make_bundle, images):
+    good, bad = make_bundle(2), make_bundle(1)
+    hold_out(good, images, 100 * qualities(good, images))
+    promoted, reason = judge(locate(good), "7", lambda: locate(bad), 0.0, ImageLimits())
+    assert promoted
+    assert "no intervals were tested: it keeps no held-out predictions" in reason
 
 
 def test_model_with_one_score_for_all_ranks_nothing() -> None:
