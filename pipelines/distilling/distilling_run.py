@@ -29,6 +29,7 @@ from pipelines.distilling.teacher_scores import ScoredImages, scored_images
 from pipelines.distilling.teachers import TeacherSource, find_teacher
 from pipelines.distilling.training_loop import Lesson, learn_here, say_where, worker
 from pipelines.few_shot.labelled_target import bad_rows, check_rejects, has_target, load_target
+from pipelines.runtime.computing import device_here
 from pipelines.runtime.console import table
 from pipelines.runtime.provenance import output_folder, write_manifest
 from pipelines.runtime.ray_session import ray_session
@@ -87,11 +88,15 @@ class Labelled(NamedTuple):
 def distil_student(config: Config) -> Distillation:
     """Write the bundle `<output>/distil/<student>/bundle`. An interrupted run goes on where it was.
 
-    InputError for no teacher, no images, a teacher that fails, and a student larger than its teacher.
+    InputError for no teacher, no images, a teacher that fails, a student larger than its teacher, and a GPU that this
+    process is to compute on and does not see.
     """
     started = time.time()
     if not config.distil.images:
         raise InputError("no images to learn from: name some without labels (grmp distil folder/ --teacher …)")
+    if config.distil.workers == 0:
+        for section in ("distil", "score"):
+            device_here(getattr(config, section).gpus_per_worker, f"{section}.gpus_per_worker", "distil.workers")
     tracking = open_tracking(config)  # refuses an output without a store before any work is done
     source = find_teacher(config)
     backbone = load_student(config, source)

@@ -26,7 +26,7 @@ from grmp_core.seeds import generator_of
 from grmp_core.storage import locate
 from pipelines.configuration.schema import Config
 from pipelines.distilling.image_views import ViewPlan, ViewReader
-from pipelines.runtime.computing import prepare_to_compute
+from pipelines.runtime.computing import device_here, prepare_to_compute
 from pipelines.runtime.console import say
 from pipelines.runtime.progress import Progress
 from pipelines.scoring.image_tables import ImageInput
@@ -196,7 +196,7 @@ def learn(
 
 def learn_here(arguments: dict[str, Any]) -> None:
     config, kept = arguments["config"], locate(arguments["kept"])
-    device = torch.device("cuda" if torch.cuda.is_available() and config.distil.gpus_per_worker else "cpu")
+    device = device_here(config.distil.gpus_per_worker, "distil.gpus_per_worker", "distil.workers")
     restored = read_checkpoint(kept)
     say_where(restored)
     with CheckpointWriter(lambda step, content: write_checkpoint(kept, step, content)) as writer:

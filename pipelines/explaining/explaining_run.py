@@ -15,16 +15,18 @@ from grmp_core.errors import InputError
 from grmp_core.imaging.listing import NotTaken
 from pipelines.configuration.schema import Config
 from pipelines.explaining.explainer_worker import ROWS, ExplainerWorker
+from pipelines.runtime.computing import lacks_gpu
 from pipelines.runtime.console import table
 from pipelines.runtime.provenance import output_folder, write_manifest
 from pipelines.scoring.cluster_rows import rows_on_cluster
-from pipelines.scoring.file_rows import FileRows
+from pipelines.scoring.file_rows import FileRows, content_of
 from pipelines.scoring.inputs import find_images
 from pipelines.scoring.model_lookup import open_model
 from pipelines.scoring.score_rows import parquet_of
 
 FEW = 8
-"""Up to so many images are explained in this process: starting Ray would take longer."""
+"""Up to so many images are explained in this process, unless a GPU is asked for that it lacks: starting Ray would take
+longer."""
 _SHOWN = 10
 
 
@@ -33,7 +35,7 @@ class Explained(FileRows):
     """Result of `grmp explain`; rows of `explainer_worker.ROWS`."""
 
     facts: dict[str, Any] | None
-    """Of the image, where there is one only."""
+    """Of the image, where there is one only and its files can be read here."""
     not_taken: Sequence[NotTaken] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def explain_images(config: Config) -> Explained:
     inputs = find_images(config.explain.images)
     model, bundle = open_model(config)
     facts = None
-    if len(inputs.images) <= FEW:
+    if len(inputs.images) <= FEW and not lacks_gpu(config.score.gpus_per_worker):
         worker = ExplainerWorker(config, bundle, model)
         explained = [worker.row(image) for image in inputs.images]
         rows = [row for row, _ in explained]
@@ -94,10 +96,11 @@ def explain_images(config: Config) -> Explained:
         )
         found = {row.pop("key"): row for row in made}  # in any order; an image that came twice has equal rows
         rows = [found[image.key] for image in inputs.images]
+        facts = content_of(rows)
     (folder / "explanations.parquet").write_bytes(parquet_of(pa.Table.from_pylist(rows, schema=ROWS)))
     (folder / "explanations.csv").write_bytes(pd.DataFrame(rows).to_csv(index=False).encode())
     result = Explained(rows=rows, output=folder.uri, facts=facts, not_taken=inputs.not_taken)
-    if len(rows) == 1 and facts is None:
+    if len(rows) == 1 and rows[0]["error"] is not None:
         raise InputError(f"{rows[0]['image_path']}: {rows[0]['error']}")
     write_manifest(
         folder,

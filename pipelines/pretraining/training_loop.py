@@ -21,7 +21,7 @@ from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
 from pipelines.pretraining.checkpoints import History, read_state, write_state
 from pipelines.pretraining.episode_sources import by_step, stored_episodes, streamed_episodes
-from pipelines.runtime.computing import prepare_to_compute
+from pipelines.runtime.computing import device_here, prepare_to_compute
 from pipelines.runtime.console import say
 from pipelines.runtime.metrics import count
 from pipelines.runtime.progress import Progress
@@ -101,7 +101,7 @@ def learn(
 
 def learn_here(arguments: dict[str, Any]) -> None:
     config, kept = arguments["config"], locate(arguments["kept"])
-    device = torch.device("cuda" if torch.cuda.is_available() and config.pretrain.gpus_per_worker else "cpu")
+    device = device_here(config.pretrain.gpus_per_worker, "pretrain.gpus_per_worker", "pretrain.workers")
     restored = read_state(kept)
     say_where(restored)
     with CheckpointWriter(lambda state, history: write_state(kept, state, history)) as writer:

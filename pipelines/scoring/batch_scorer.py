@@ -17,7 +17,7 @@ from grmp_core.model.scorer import Score, untrusted_because
 from pipelines.configuration.schema import Config
 from pipelines.configuration.scoring import ScoreConfig
 from pipelines.runtime.cluster_address import cluster_address
-from pipelines.runtime.computing import keep_freed_memory
+from pipelines.runtime.computing import keep_freed_memory, lacks_gpu
 from pipelines.runtime.console import say
 from pipelines.runtime.progress import Progress
 from pipelines.scoring.configured_scorer import configured_scorer
@@ -85,7 +85,7 @@ def _scored(config: Config, bundle: Bundle, where: str, images: Sequence[ImageIn
 
 def needs_no_ray(settings: ScoreConfig, count: int) -> bool:
     """Whether so many images are scored by this process alone."""
-    if settings.gpus_per_worker and not torch.cuda.is_available():
+    if lacks_gpu(settings.gpus_per_worker):
         return False
     if settings.local_images is not None:
         return count <= settings.local_images

@@ -14,17 +14,18 @@ from grmp_core.errors import InputError
 from grmp_core.imaging.listing import Listing, NotTaken
 from grmp_core.storage import Location, locate
 from pipelines.configuration.schema import Config
+from pipelines.runtime.computing import lacks_gpu
 from pipelines.runtime.console import table
 from pipelines.runtime.provenance import output_folder, write_manifest
 from pipelines.scoring.cluster_rows import rows_on_cluster
-from pipelines.scoring.file_rows import FileRows
+from pipelines.scoring.file_rows import FileRows, content_of
 from pipelines.scoring.image_tables import ImageInput
 from pipelines.scoring.model_lookup import open_model
 from pipelines.scoring.score_rows import parquet_of
 from pipelines.video.video_scorer import ROWS, VideoScorer
 
 FEW = 2
-"""Up to so many videos are scored in this process."""
+"""Up to so many videos are scored in this process, unless a GPU is asked for that it lacks."""
 _SHOWN = 30
 _COLUMNS = (
     "video_path", "quality", "mos_scale_score", "mean", "worst", "worst_start_s", "duration_s", "notes", "error",
@@ -36,7 +37,7 @@ class VideoScoring(FileRows):
     """Result of `grmp score` of videos; rows of `video_scorer.ROWS`."""
 
     content: dict[str, Any] | None
-    """Of the video, where there is one only."""
+    """Of the video, where there is one only and its files can be read here."""
     not_taken: Sequence[NotTaken] = ()
     """Files of the named folders and patterns that are no videos."""
 
@@ -74,7 +75,7 @@ def score_videos(config: Config, videos: Listing) -> VideoScoring:
         place.check_writable()
     model, bundle = open_model(config)
     content = None
-    if len(paths) <= FEW:
+    if len(paths) <= FEW and not lacks_gpu(config.score.gpus_per_worker):
         scorer = VideoScorer(config, bundle, model)
         scored = [scorer.row(path) for path in paths]
         rows = [row for row, _ in scored]
@@ -97,7 +98,8 @@ def score_videos(config: Config, videos: Listing) -> VideoScoring:
             empty | {"video_path": video.name, "error": video.problem} if video.problem else found[video.path]
             for video in inputs
         ]
-    if len(rows) == 1 and content is None:
+        content = content_of(rows)
+    if len(rows) == 1 and rows[0]["error"] is not None:
         raise InputError(f"{rows[0]['video_path']}: {rows[0]['error']}")
     for place in places:
         _write(place, rows)

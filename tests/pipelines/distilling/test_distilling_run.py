@@ -19,6 +19,7 @@ from grmp_core.model.scorer import Scorer
 from grmp_core.storage import locate
 from pipelines.configuration.distilling import DistilConfig
 from pipelines.configuration.labels import TargetConfig
+from pipelines.configuration.loading import with_settings
 from pipelines.configuration.models import CardConfig, RegisterConfig, TrackingConfig
 from pipelines.configuration.schema import Config
 from pipelines.distilling import distilling_run, teacher_scores, training_loop
@@ -257,6 +258,17 @@ def test_a_teacher_that_fails_is_one_line_and_what_was_scored_stays(config, teac
 def test_what_cannot_be_is_refused_in_one_line(config, settings, message):
     with pytest.raises(InputError, match=message):
         distil_student(changed(config, **settings))
+
+
+@pytest.mark.parametrize("section", ["distil", "score"])
+def test_without_the_gpu_that_is_asked_for_nothing_is_computed_in_this_process(config, section, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    asking = with_settings(config, {f"{section}.gpus_per_worker": 1})
+    with pytest.raises(
+        InputError, match=rf"^{section}\.gpus_per_worker is 1, and this machine has no GPU .*workers to 1"
+    ):
+        distil_student(asking)
+    assert not (locate(config.output) / "distil").exists()
 
 
 def test_every_image_comes_once_a_pass_in_an_order_of_its_own():

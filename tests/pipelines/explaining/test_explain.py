@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -109,6 +110,37 @@ def test_images_of_one_name_in_a_table_keep_rows_of_their_own(unadapted_folder, 
     written = pq.read_table(tmp_path / "explain" / "explanations.parquet")
     assert written.to_pylist() == rows
     assert written.column_names[0] == "image_path"
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_one_image_goes_to_workers_where_only_they_can_have_the_gpu(
+    photos, unadapted_folder, tmp_path, capsys, monkeypatch, bad
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    asked: list[float] = []
+
+    def on_a_node_with_a_gpu(config, bundle, worker, given, inputs, **options):
+        asked.append(config.score.gpus_per_worker)
+        cpu = dataclasses.replace(config, score=dataclasses.replace(config.score, gpus_per_worker=0))
+        return worker(cpu, *given[1:])(pa.Table.from_pylist(inputs)).to_pylist()
+
+    monkeypatch.setattr(explaining_run, "rows_on_cluster", on_a_node_with_a_gpu)
+    image = photos / "damaged" / "0.png"
+    if bad:
+        image = tmp_path / "bad.png"
+        image.write_bytes(b"no image")
+    gpu = ("--set", "score.gpus_per_worker=1", "--json")
+    code = run(str(image), *gpu, model=unadapted_folder, output=tmp_path / "out")
+    told = capsys.readouterr()
+    assert asked == [1]
+    if bad:
+        assert (code, "bad.png: not an image" in told.err) == (BAD_INPUT, True)
+        return
+    assert code == OK
+    assert run(str(image), "--json", model=unadapted_folder, output=tmp_path / "here") == OK
+    there, here = json.loads(told.out), json.loads(capsys.readouterr().out)
+    assert there.keys() == here.keys()
+    assert there["quality"] == here["quality"]
 
 
 @pytest.mark.ray

@@ -1,4 +1,4 @@
-"""Threads and memory of a process that computes."""
+"""Threads, memory and GPU of a process that computes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import sys
 import pytest
 import torch
 
-from pipelines.runtime.computing import prepare_to_compute
+from grmp_core.errors import InputError
+from pipelines.runtime.computing import device_here, prepare_to_compute
 
 CLEARED_PAGES = """
 import resource, sys
@@ -47,3 +48,12 @@ def test_freed_memory_is_not_cleared_again_for_the_next_pass():
         return int(subprocess.run([sys.executable, "-c", CLEARED_PAGES, how], check=True, capture_output=True).stdout)
 
     assert pages("kept") < 1000 < pages("given back")
+
+
+def test_device_is_the_one_asked_for_or_one_line(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert device_here(0, "pretrain.gpus_per_worker", "pretrain.workers").type == "cpu"
+    with pytest.raises(InputError, match=r"^pretrain\.gpus_per_worker is 0\.5, and this machine has no GPU"):
+        device_here(0.5, "pretrain.gpus_per_worker", "pretrain.workers")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert device_here(0.5, "pretrain.gpus_per_worker", "pretrain.workers").type == "cuda"

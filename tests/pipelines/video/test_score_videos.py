@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -168,6 +169,29 @@ def test_other_files_of_a_folder_of_videos_are_counted_and_named(
     manifest = json.loads((tmp_path / "video" / "manifest.json").read_text())
     assert [left["path"] for left in manifest["not_taken"]] == names
     assert manifest["counts"]["not_taken"] == 3
+
+
+def test_one_video_goes_to_workers_where_only_they_can_have_the_gpu(
+    clip, unadapted_folder, by_brightness, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    asked: list[float] = []
+
+    def on_a_node_with_a_gpu(config, bundle, worker, given, inputs, **options):
+        asked.append(config.score.gpus_per_worker)
+        cpu = dataclasses.replace(config, score=dataclasses.replace(config.score, gpus_per_worker=0))
+        return worker(cpu, *given[1:])(pa.Table.from_pylist(list(inputs))).to_pylist()
+
+    monkeypatch.setattr(video_run, "rows_on_cluster", on_a_node_with_a_gpu)
+    gpu = ("--fps", "1", "--set", "score.gpus_per_worker=1")
+    assert run(str(clip), *gpu, model=unadapted_folder, output=tmp_path) == OK
+    there = json.loads(capsys.readouterr().out)
+    assert run(str(clip), "--fps", "1", model=unadapted_folder, output=tmp_path) == OK
+    assert (asked, there) == ([1], json.loads(capsys.readouterr().out))
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video")
+    assert run(str(bad), *gpu, model=unadapted_folder, output=tmp_path) == BAD_INPUT
+    assert "bad.mp4: no video that can be decoded" in capsys.readouterr().err
 
 
 def test_which_inputs_are_videos(tmp_path):
