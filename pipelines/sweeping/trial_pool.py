@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +27,9 @@ from pipelines.runtime.capacity import how_many_fit
 from pipelines.runtime.console import one_line, say
 from pipelines.runtime.progress import Progress
 from pipelines.sweeping.trial_worker import Shared, measure_trial
+
+_NO_HANDLER_OF_SIGINT = ("TUNE_DISABLE_SIGINT_HANDLER", "1")
+"""With a handler of Tune's own, a run that Ctrl-C interrupts looks like a finished one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +127,11 @@ class Runner:
 
         Tune's own files stay only where something failed: they hold the full error. A sweep goes on from what its
         trials wrote.
+
+        RuntimeError where Tune ended before its trials did, such as on a signal.
         """
+        os.environ.setdefault(*_NO_HANDLER_OF_SIGINT)
+        progress = _Progress(group)
         tune_folder = self.folder.new_tune_folder()
         tuner = tune.Tuner(
             tune.with_resources(
@@ -143,10 +151,16 @@ class Runner:
                 storage_path=self.folder.uri,
                 failure_config=tune.FailureConfig(max_failures=self.config.sweep.max_failures),
                 verbose=0,
-                callbacks=[_Progress(group)],
+                callbacks=[progress],
             ),
         )
         grid = tuner.fit()
+        left = group.total - progress.done - progress.failed
+        if left > 0:  # Tune counts trials that it cut off as ended
+            raise RuntimeError(
+                f"Ray Tune was stopped before {left} of {group.total} trials ended; run the same command again, "
+                "which keeps the finished ones"
+            )
         results = [grid[i] for i in range(len(grid))]
         failed = [(r.config, one_line(r.error)) for r in results if r.error is not None and r.config]
         if not failed:
@@ -197,7 +211,7 @@ class _Progress(tune.Callback):
     """Progress of a sweep, one line or one step of the bar a finished trial."""
 
     def __init__(self, group: TrialGroup) -> None:
-        self.group, self.done = group, 0
+        self.group, self.done, self.failed = group, 0, 0
 
     def setup(self, *settings: Any, **info: Any) -> None:
         self.progress = Progress("sweep", self.group.total, "trial")  # not before: Tune pickles its callbacks
@@ -215,6 +229,7 @@ class _Progress(tune.Callback):
             self.group.on_end(trial.config, result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.failed += 1
         say(f"sweep: {self.group.name_of(trial.config)} failed")
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:

@@ -146,7 +146,8 @@ def test_a_sweep_killed_in_the_middle_is_finished_by_the_same_command(config, ou
     file = Path(killed.output) / "config.yaml"
     file.write_text(yaml.safe_dump(as_dict(killed)))
     command = ["--config", str(file), "--set", "adapt.epochs=6"]
-    kill_after_the_first_trial([sys.executable, "-m", "pipelines.sweep", *command], Path(killed.output) / "sweep")
+    sweep = [sys.executable, "-m", "pipelines.sweep", *command]
+    exit_code_after_the_first_trial(sweep, Path(killed.output) / "sweep", signal.SIGKILL)
 
     markers = {path: path.stat().st_mtime_ns for path in Path(killed.output).glob("sweep/trials/*/trial.json")}
     assert 0 < len(markers) < 6, "the sweep was over before it could be killed"
@@ -159,12 +160,33 @@ def test_a_sweep_killed_in_the_middle_is_finished_by_the_same_command(config, ou
     pd.testing.assert_frame_equal(results.drop(columns=own), expected.drop(columns=own), check_exact=True)
 
 
-def kill_after_the_first_trial(command: list[str], place: Path) -> None:
-    """SIGKILL to the driver, its Ray and its workers, none of which can say goodbye."""
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "exit_codes"), [(signal.SIGINT, [-signal.SIGINT, 130]), (signal.SIGUSR1, [1])])
+def test_an_interrupted_sweep_chooses_nothing_and_goes_on_later(config, output, prompts, number, exit_codes):
+    grid = SweepConfig(lambdas=(0.0, 1.0, 5.0), shots=(6,), split_seeds=(0, 1))
+    ended = dataclasses.replace(moved(config, output, f"ended by {number.name}"), sweep=grid)
+    (Path(ended.output) / "pretrain").symlink_to(Path(config.output) / "pretrain")
+    file, folder = Path(ended.output) / "config.yaml", Path(ended.output) / "sweep"
+    file.write_text(yaml.safe_dump(as_dict(ended)))
+    command = ["--config", str(file), "--set", "adapt.epochs=6"]
+    sweep = [sys.executable, "-m", "pipelines.sweep", *command]
+    assert exit_code_after_the_first_trial(sweep, folder, number) in exit_codes
+    assert 0 < len(list(folder.glob("trials/*/trial.json"))) < 6, "the sweep was over before it could be ended"
+    assert not {"chosen.json", "manifest.json", "report.html"} & {path.name for path in folder.iterdir()}
+    assert list(folder.glob("tune-*"))
+    assert run_command("sweep", [*command, "--resume"]) == 0
+    assert pd.read_parquet(folder / "results.parquet")["error"].isna().sum() == 6
+
+
+def exit_code_after_the_first_trial(command: list[str], place: Path, number: signal.Signals) -> int:
+    """Signal the driver; SIGKILL goes to its Ray and its workers, too, none of which can say goodbye."""
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
     try:
         while process.poll() is None and not list(place.glob("trials/*/trial.json")):
             time.sleep(0.02)
+        if number != signal.SIGKILL:
+            process.send_signal(number)
+            process.wait(timeout=120)
     finally:
         family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         with contextlib.suppress(ProcessLookupError):
@@ -173,7 +195,8 @@ def kill_after_the_first_trial(command: list[str], place: Path) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
         psutil.wait_procs(family)
-        process.wait()
+        code = process.wait()
+    return code
 
 
 def test_more_shots_than_images_are_refused_before_anything_runs(config, prompts):
