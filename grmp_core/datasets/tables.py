@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ _SAMPLE_LINES = 50
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
 _LINE_END = re.compile(r"\r\n?|\n")
 """What JSON has between lines; other ends of lines, such as U+2028, may stand inside its texts."""
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 
 
@@ -90,13 +92,33 @@ def with_points(scores: Sequence[object], name: str) -> tuple[Sequence[object], 
     """Scores that are written with a decimal comma throughout, as text with a point, and the line that says so.
 
     Where one score has a point, none is changed: a comma may then be another thing.
+
+    InputError where the commas may stand before thousands: each has three digits behind it, and a score without one is
+    more than twice as large as the largest with one, read as decimals.
     """
     texts = [score.strip() for score in scores if isinstance(score, str) and score.strip()]
     with_comma = sum(_DECIMAL_COMMA.fullmatch(text) is not None for text in texts)
     if not with_comma or not all(_DECIMAL_COMMA.fullmatch(text) or _WHOLE.fullmatch(text) for text in texts):
         return scores, None
+    _check_no_thousands(scores, texts, name)
     changed = [score.replace(",", ".") if isinstance(score, str) else score for score in scores]
     return changed, f"{name}: scores have a decimal comma, such as {next(t for t in texts if ',' in t)}"
+
+
+def _check_no_thousands(scores: Sequence[object], texts: Sequence[str], name: str) -> None:
+    with_comma = [text for text in texts if "," in text]
+    if not all(_THOUSANDS.fullmatch(text) for text in with_comma):
+        return
+    limit = 2 * max(math.ceil(abs(float(text.replace(",", ".")))) for text in with_comma)
+    whole = [float(text) for text in texts if "," not in text]
+    whole += [score for score in scores if isinstance(score, int | float)]
+    large = next((number for number in whole if abs(number) > limit), None)
+    if large is not None:
+        first = with_comma[0]
+        raise InputError(
+            f"{name}: beside the score {large:g}, the comma in {first} may stand before thousands or before decimals; "
+            f"write {first.replace(',', '')} or {first.replace(',', '.')}, and all others in the same way"
+        )
 
 
 # --- text ------------------------------------------------------------------------------------------------------------

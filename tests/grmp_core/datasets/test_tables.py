@@ -218,6 +218,29 @@ def test_scores_that_are_not_all_with_a_comma_stay(scores: list) -> None:
     assert with_points(scores, "t") == (scores, None)
 
 
+@pytest.mark.parametrize(
+    "scores",
+    [["1,434", "987", "1,002"], ["1,434", 987, None], ["12", "-1,434"], ["1434", "1,434"], ["500", "123,456", "250"]],
+)
+def test_commas_that_may_stand_before_thousands_are_refused(scores: list) -> None:
+    with pytest.raises(InputError, match=r"t: .* the comma in .* write -?(1434 or -?1\.434|123456 or 123\.456)"):
+        with_points(scores, "t")
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        ["1,434", "2,511"],
+        ["4,333", "1", "5", "3,667"],
+        ["0", "33,333", "66,667", "100"],
+        ["0,434", "987"],
+        ["1,434", "1,5", "987"],
+    ],
+)
+def test_decimal_commas_with_three_digits_are_read(scores: list) -> None:
+    assert with_points(scores, "t")[0] == [score.replace(",", ".") for score in scores]
+
+
 def test_usual_names_are_found_in_any_spelling() -> None:
     assert recognize(["Image Name", "MOS"], IMAGE_NAMES, "t", "image", "s") == "Image Name"
     assert recognize(["score", "mos", "MOS_zscore"], SCORE_NAMES, "t", "score", "s") == "mos"
