@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, Annotated
+from typing import IO, Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -56,6 +56,8 @@ class ImageLimits(Settings):
     """Pixels become sRGB by the colour profile that a file embeds, or by the code points that it names (Display P3, PQ,
     HLG). false: pixels are taken as they are, as CLIP's own loader takes them. A model scores with what it was adapted
     with."""
+    max_pixels_setting: ClassVar[str] = "images.max_pixels"
+    """The setting that messages tell to raise."""
 
 
 DEFAULT_LIMITS = ImageLimits()
@@ -219,7 +221,8 @@ def _check_size(image: Image.Image, limits: ImageLimits, where: str) -> None:
     width, height = image.size
     if width * height > limits.max_pixels:
         raise ImageError(
-            f"too large: {width}x{height} is more than {limits.max_pixels} pixels; raise images.max_pixels", where
+            f"too large: {width}x{height} is more than {limits.max_pixels} pixels; raise {limits.max_pixels_setting}",
+            where,
         )
     if min(width, height) < limits.min_side_px:
         raise ImageError(f"too small: {width}x{height}, the shortest side must be {limits.min_side_px} px", where)

@@ -10,11 +10,12 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ray import serve
 
 from grmp_core.errors import ImageError
+from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.model.bundle import Bundle
 from grmp_core.model.scorer import Score, Scorer
 from pipelines.configuration.schema import Config
@@ -45,12 +46,26 @@ class Waiting:
     """Of `time.monotonic` here."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServedLimits(ImageLimits):
+    """Of images that are sent by anyone: fewer pixels than other commands take."""
+
+    max_pixels_setting: ClassVar[str] = "serve.max_pixels"
+
+
+def served_limits(config: Config) -> ImageLimits:
+    """`images`, with `serve.max_pixels` where that is no more."""
+    images, max_pixels = config.images, config.serve.max_pixels
+    if images.max_pixels < max_pixels:
+        return images
+    return ServedLimits(**{**dataclasses.asdict(images), "max_pixels": max_pixels})
+
+
 def served_model(config: Config) -> ServedModel:
     """The model that `score.model` names, scoring as `grmp score` does."""
     settings = config.serve
     name, bundle = open_model(config)
-    limits = dataclasses.replace(config.images, max_pixels=min(config.images.max_pixels, settings.max_pixels))
-    scorer = configured_scorer(config.score, bundle, name, limits, gpus=settings.gpus_per_replica)
+    scorer = configured_scorer(config.score, bundle, name, served_limits(config), gpus=settings.gpus_per_replica)
     return ServedModel(name, scorer)
 
 
