@@ -27,6 +27,8 @@ HEALTH_S = 5
 """Seconds that a scoring process has to answer before the server counts as unhealthy."""
 NO_MODEL = "no model answers"
 LOGGER = logging.getLogger("ray.serve")
+_HEALTH_KEPT_S = 2
+"""Seconds that an answer about the health holds: anyone may ask for it, as often as they like."""
 _RECENT_S = 30
 """A server that has scored within so many seconds is healthy without a question to its busy processes."""
 _HEADERS = {
@@ -86,7 +88,7 @@ def make_app(backend: Backend, settings: ServeConfig, *, token: str | None, host
         hosts: names that requests may call this server by; empty: any.
     """
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
-    latest = _Latest()
+    latest, condition = _Latest(), _Health(backend)
 
     app = FastAPI(
         title="grmp serve",
@@ -133,11 +135,7 @@ def make_app(backend: Backend, settings: ServeConfig, *, token: str | None, host
         """200 when a model answers. The one page that asks for no token."""
         if time.monotonic() - latest.at < _RECENT_S:
             return _answer({"status": "ok", "model": latest.model})
-        try:
-            facts = await _facts(backend, HEALTH_S)
-        except RefusedError as error:
-            return _answer({"status": str(error), "model": None}, error.status)
-        return _answer({"status": "ok", "model": facts.model})
+        return _answer(*await condition.ask())
 
     @app.get("/model", response_model=ModelFacts, responses={503: {"description": NO_MODEL}})
     async def model() -> Response:
@@ -161,6 +159,33 @@ async def _facts(backend: Backend, timeout_s: float) -> ModelFacts:
     except Exception as error:  # Ray has many for a process that ended, cannot be reached, or could not load a model
         LOGGER.warning(NO_MODEL, exc_info=not isinstance(error, TimeoutError))
         raise RefusedError(503, NO_MODEL) from error
+
+
+class _Health:
+    """Whether a model answers. All who ask at a time share one call of the backend."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._call: asyncio.Task[tuple[dict[str, Any], int]] | None = None
+        self._kept: tuple[dict[str, Any], int] | None = None
+        self._kept_until = -math.inf
+
+    async def ask(self) -> tuple[dict[str, Any], int]:
+        """Content and status of the answer."""
+        if self._kept is not None and time.monotonic() < self._kept_until:
+            return self._kept
+        if self._call is None or self._call.done():
+            self._call = asyncio.create_task(self._ask_backend())
+        return await asyncio.shield(self._call)  # one who goes away does not end it for the others
+
+    async def _ask_backend(self) -> tuple[dict[str, Any], int]:
+        try:
+            facts = await _facts(self._backend, HEALTH_S)
+            self._kept = {"status": "ok", "model": facts.model}, 200
+        except RefusedError as error:
+            self._kept = {"status": str(error), "model": None}, error.status
+        self._kept_until = time.monotonic() + _HEALTH_KEPT_S
+        return self._kept
 
 
 async def _all(rows: Iterable[Awaitable[dict[str, Any]]]) -> list[dict[str, Any]]:

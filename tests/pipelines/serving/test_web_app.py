@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -176,6 +178,23 @@ def test_limits_of_images_and_their_size(serve):
     assert rows[1]["quality"] == 0.01
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_json_of_many_small_values_is_refused_before_it_is_parsed(serve, monkeypatch, encoding: str):
+    """They take over twenty times their bytes of memory, which the queue does not count."""
+    client, _ = serve(max_images=3)
+    kind = {"Content-Type": "application/json"}
+    text = json.dumps({"images": ["data:image/png;base64,eHl6"] * 3})
+    assert len(client.post("/score", content=text.encode(encoding), headers=kind).json()["images"]) == 3
+
+    def parse(body: bytes) -> None:
+        raise MemoryError("parsed")
+
+    monkeypatch.setattr("pipelines.serving.uploads.json", SimpleNamespace(loads=parse))
+    for many in ('{"images": [[]' + ",[]" * 10 + "]}", "{" + ",".join(f'"{i}": 0' for i in range(10)) + "}"):
+        response = client.post("/score", content=many.encode(encoding), headers=kind)
+        assert (response.status_code, response.json()["detail"]) == (413, "the JSON has more commas than 3 images need")
+
+
 def test_names_of_files_are_only_shown(serve):
     client, _ = serve()
     sent = [("images", (name, b"x")) for name in ("../../etc/passwd", "a\x07b", "n" * 500)]
@@ -284,6 +303,38 @@ def test_health_is_that_of_the_model(serve, monkeypatch):
     client.post("/score", files=files(b"a"))
     backend.delay_s = 2  # busy: it has just scored
     assert client.get("/health").json() == {"status": "ok", "model": "models:/a/1"}
+
+
+def test_those_who_ask_for_the_health_share_a_call_and_its_answer_for_a_while(serve, monkeypatch):
+    client, backend = serve()
+    calls, answers = [], []
+    facts = backend.facts
+
+    async def counted() -> dict[str, Any]:
+        calls.append(time.monotonic())
+        return await facts()
+
+    def ask() -> None:
+        answers.append(client.get("/health").json())
+
+    monkeypatch.setattr(backend, "facts", counted)
+    monkeypatch.setattr("pipelines.serving.web_app._HEALTH_KEPT_S", 1000)
+    backend.delay_s = 0.5
+    with client:  # one event loop for all threads
+        threads = [threading.Thread(target=ask) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        ask()
+        assert answers == [{"status": "ok", "model": "models:/a/1"}] * 6
+        assert len(calls) == 1
+    monkeypatch.setattr("pipelines.serving.web_app._HEALTH_KEPT_S", 0)
+    client, backend = serve()
+    monkeypatch.setattr(backend, "facts", counted)
+    for number in (2, 3):
+        ask()
+        assert len(calls) == number
 
 
 def test_an_error_of_the_backend_is_no_healthy_model(serve, monkeypatch):
