@@ -68,7 +68,7 @@ class Parts:
 
     def rows_of(self, images: Mapping[str, ImageInput]) -> dict[str, dict[str, Any]]:
         """Rows of those images whose files are as they were when they were scored, by `ImageInput.key`."""
-        rows = [row for row in self.read() if row["key"] in images]
+        rows = [row for row in self.read() if row["key"] in images and "stamps" in row]  # earlier versions had none
         same = unchanged({stamp for row in rows for stamp in row["stamps"]})
         valid = (row for row in rows if row["stamps"] and same.issuperset(row["stamps"]))
         return {row["key"]: row | {"image_path": images[row["key"]].name} for row in valid}
