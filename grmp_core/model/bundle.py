@@ -127,10 +127,25 @@ def bundle_of(description: Mapping[str, Any], parameters: Parameters) -> Bundle:
         parameters=parameters,
         score_range=ScoreRange(**content["score_range"]) if content["score_range"] else None,
         metrics={name: math.nan if v is None else v for name, v in content["metrics"].items()},
-        provenance=content["provenance"],
+        provenance=_without_places(content["provenance"]),
         colour_profiles=content.get("colour_profiles", False),
         head=HeadConfig(**content.get("head", {})),
     )
+
+
+def teacher_name(name: str, identity: str) -> str:
+    """The name of a teacher for others to read. A bundle that has no name but its place is called by its digest, with
+    which its `identity` begins."""
+    is_place = os.path.isabs(name) or "://" in name
+    return f"bundle {identity[:12]}" if is_place else name
+
+
+def _without_places(provenance: dict[str, Any]) -> dict[str, Any]:
+    """The provenance of a bundle that is read: earlier students name their teacher by its place."""
+    teacher = provenance.get("teacher")
+    if teacher is None:
+        return provenance
+    return {**provenance, "teacher": {**teacher, "name": teacher_name(teacher["name"], teacher.get("identity", ""))}}
 
 
 def read_bundle(folder: Location) -> Bundle:

@@ -12,7 +12,7 @@ from grmp_core.distilling.student import bundle_size
 from grmp_core.distilling.teacher import BundleTeacher, Teacher, plugin_of, plugin_version
 from grmp_core.errors import InputError
 from grmp_core.model.backbone import load_backbone
-from grmp_core.model.bundle import Bundle
+from grmp_core.model.bundle import Bundle, teacher_name
 from grmp_core.model.scorer import Scorer
 from pipelines.configuration.schema import Config
 from pipelines.distilling.image_views import ViewPlan
@@ -29,6 +29,7 @@ class TeacherSource:
     bundle: Bundle | None
     """Null for a plug-in."""
     name: str
+    """For messages."""
     licence: str
     size: int | None
     """Number of its weights; null where a plug-in does not say."""
@@ -41,8 +42,9 @@ class TeacherSource:
         return f"{self.bundle.digest} {self.bundle.precision}"
 
     def record(self) -> dict[str, Any]:
-        """For the student's provenance."""
-        return {"name": self.name, "licence": self.licence, "identity": self.identity, "parameters": self.size}
+        """For the student's provenance: it names no place, for it goes with the student wherever that goes."""
+        name = teacher_name(self.name, self.identity)
+        return {"name": name, "licence": self.licence, "identity": self.identity, "parameters": self.size}
 
     def open(self, plan: ViewPlan, gpus: float, weights: list[ObjectRef[bytes]]) -> Teacher:
         """Load it here. weights: as of `rows_on_cluster`."""

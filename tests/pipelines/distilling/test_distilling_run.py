@@ -16,6 +16,7 @@ from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.model.bundle import LEARNED_FROM, read_bundle, write_bundle
 from grmp_core.model.scorer import Scorer
+from grmp_core.model.whole_model import whole_description
 from grmp_core.storage import locate
 from pipelines.configuration.distilling import DistilConfig
 from pipelines.configuration.labels import TargetConfig
@@ -26,6 +27,7 @@ from pipelines.distilling import distilling_run, teacher_scores, training_loop
 from pipelines.distilling.distilling_run import distil_student, labelled_images, load_student, view_plan
 from pipelines.distilling.teachers import find_teacher
 from pipelines.distilling.training_loop import image_numbers
+from pipelines.registry.model_card import card_sections
 from pipelines.registry.origin import card_of
 from pipelines.registry.registration import register_model
 from pipelines.tracking.tracker import tracker_of
@@ -277,6 +279,20 @@ def test_every_image_comes_once_a_pass_in_an_order_of_its_own():
     assert all(sorted(one) == list(range(7)) for one in passes)
     assert passes[0] != passes[1]
     assert image_numbers(0, count=2, per_group=7, seed=1)[:2] != []
+
+
+def test_the_students_record_has_no_place_of_the_teacher(config, unadapted_folder, tmp_path):
+    """Nor have its exports and its card, also those of a student that was made before and has one."""
+    folder = locate(distil_student(changed(config, teacher=unadapted_folder, steps=1)).bundle)
+    student, name = read_bundle(folder), f"bundle {read_bundle(locate(unadapted_folder)).digest[:12]}"
+    assert student.provenance["teacher"]["name"] == name
+    old = {**student.provenance["teacher"], "name": locate(unadapted_folder).uri}
+    made_before = dataclasses.replace(student, provenance={**student.provenance, "teacher": old})
+    write_bundle(locate(tmp_path / "made-before"), made_before)
+    for bundle in (student, read_bundle(locate(tmp_path / "made-before"))):
+        texts = [str(whole_description(bundle)), *card_sections(bundle)]
+        assert not [text for text in texts if unadapted_folder in text]
+        assert any(f"| {name} | teacher |" in text for text in texts)
 
 
 def test_colour_profiles_are_those_of_the_teachers_bundle(config, unadapted_folder):
