@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from grmp_core.continual.gate import Gate
+from grmp_core.errors import InputError
 from grmp_core.export.onnx_scorer import OPSET, PARITY, CropQuality, largest_difference, onnx_bytes, preprocessing_of
 from grmp_core.imaging.views import ViewConfig, scoring_views
 from grmp_core.model.backbone import load_backbone
@@ -48,11 +50,16 @@ class Exported:
 def export_model(config: Config) -> Exported:
     """Write `export.model` below `<output>/export`.
 
-    InputError when there is no such model, and for ONNX without the extra `export`. RuntimeError when the qualities of
-    the ONNX file differ from the bundle's by more than `PARITY`: nothing is written then.
+    InputError when there is no such model, for one with a gate, and for ONNX without the extra `export`. RuntimeError
+    when the qualities of the ONNX file differ from the bundle's by more than `PARITY`: nothing is written then.
     """
     started = time.time()
     name, bundle = open_model(config, config.export.model or f"models:/{config.register.name}@champion")
+    if Gate.from_parameters(bundle.parameters) is not None:
+        raise InputError(
+            f"{name} weighs its models by a gate and cannot be exported: it scores with grmp score and grmp serve "
+            "only; take a bundle of another continual.method"
+        )
     folder, to = output_folder(config, "export"), config.export.to
     difference = None
     if to == "onnx":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,12 +15,14 @@ import yaml
 from mlflow.pyfunc import PythonModelContext
 
 import grmp_core
+from grmp_core.continual.gate import Gate
 from grmp_core.export.onnx_scorer import onnx_session
 from grmp_core.imaging.decoding import read_image
 from grmp_core.imaging.views import scoring_views
-from grmp_core.model.bundle import read_bundle
+from grmp_core.model.bundle import read_bundle, write_bundle
+from grmp_core.model.ensemble import with_member
 from grmp_core.storage import locate
-from pipelines.cli import run_command
+from pipelines.cli import BAD_INPUT, run_command
 from pipelines.exporting import export_run
 from pipelines.registry.served_model import ServedModel
 from tests.pipelines.registry.bundles import qualities
@@ -87,3 +90,16 @@ def test_a_model_that_comes_out_otherwise_is_not_written(make_bundle, tmp_path, 
     with pytest.raises(RuntimeError, match=r"off by nan, more than 0\.0001"):
         run_command("export", [str(make_bundle(3)), "--set", f"output={tmp_path}"])
     assert not list(tmp_path.glob("export/*.onnx"))
+
+
+@pytest.mark.parametrize("to", ["onnx", "safetensors", "hub"])
+def test_a_model_with_a_gate_is_refused_before_anything_is_written(make_bundle, tmp_path, capsys, to):
+    bundle, other = (read_bundle(locate(make_bundle(seed))) for seed in (3, 4))
+    centres = torch.eye(2)
+    gate = Gate(centres_KE=centres, owner_K=torch.arange(2), sharpness=1.0, early_size=0, deep=False)
+    gated = with_member(with_member(None, bundle.parameters, gate), other.parameters, gate)
+    write_bundle(locate(tmp_path / "gated"), dataclasses.replace(bundle, parameters=gated))
+    options = [str(tmp_path / "gated"), "--to", to, "--set", f"output={tmp_path / 'out'}"]
+    assert run_command("export", options) == BAD_INPUT
+    assert "weighs its models by a gate and cannot be exported" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
