@@ -13,6 +13,11 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+def narrow_seed(seed: int) -> int:
+    """`seed` for what takes 32 bits only, such as scikit-learn: itself where it fits, else 32 bits drawn from it."""
+    return seed if seed < 1 << 32 else seed_of("32 bits", seed) >> 31
+
+
 def generator_of(*parts: object) -> np.random.Generator:
     """A numpy Generator seeded by `seed_of(*parts)`."""
     return np.random.Generator(np.random.PCG64(seed_of(*parts)))

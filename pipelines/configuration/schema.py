@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Le, MinLen
 from pydantic import ConfigDict
 
 from grmp_core.errors import InputError
@@ -41,7 +41,7 @@ class Config(Settings):
 
     output: Annotated[PathText, MinLen(1)] = "runs/demo"
     """Folder or s3://… prefix under which every command keeps its results."""
-    seed: int = 0
+    seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
     """Start of all that is drawn at random; sweep.split_seeds draw the splits."""
     preset: Literal["auto", "none", "grmp-nano", "vit-b-16"] = "auto"
     """Values of prompts, views, meta and adapt that suit a backbone; a file and --set override them. `auto`: the one of

@@ -12,6 +12,7 @@ from scipy.special import softmax
 
 from grmp_core.continual.centres import centres_of
 from grmp_core.continual.gate import Gate, gate_features
+from grmp_core.seeds import narrow_seed
 
 EARLY = 3
 
@@ -77,3 +78,18 @@ def test_few_different_images_leave_few_centres():
 def test_features_are_the_late_statistics_at_length_one():
     statistics = torch.tensor([[9.0, 9, 9, 3, 4]])
     torch.testing.assert_close(gate_features(statistics, EARLY), torch.tensor([[0.6, 0.8]]))
+
+
+@pytest.mark.parametrize("seed", [2**32 - 1, 2**32, 2**63 - 1])
+def test_every_seed_of_the_configuration_gives_centres(seed):
+    features = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
+    centres = centres_of(features, 3, seed)
+    assert centres.shape == (3, 4)
+    assert torch.equal(centres, centres_of(features, 3, seed))
+
+
+def test_a_seed_of_32_bits_stays_what_it_is():
+    assert [narrow_seed(seed) for seed in (0, 7, 2**32 - 1)] == [0, 7, 2**32 - 1]
+    wide = [narrow_seed(seed) for seed in (2**32, 2**32 + 1, 2**63 - 1)]
+    assert len(set(wide)) == 3
+    assert all(0 <= seed < 2**32 for seed in wide)

@@ -84,14 +84,19 @@ def test_overrides_win_over_the_file(tmp_path):
         ("swep: {}", "swep is unknown; did you mean sweep"),
         ("sweep: {lamdas: [1]}", r"sweep.lamdas is unknown; did you mean sweep.lambdas"),
         ("adapt: {qgr: {strenght: 1}}", r"adapt.qgr.strenght is unknown; did you mean adapt.qgr.strength"),
-        ("seed: one", "seed must be a whole number, not 'one'"),
+        ("seed: one", r"seed must be a whole number, from 0 to \d+, not 'one'"),
         ("seed: true", "seed must be a whole number"),
+        ("seed: -1", "seed must be a whole number, from 0 to 9223372036854775807, not -1"),
+        ("seed: 9223372036854775808", "seed must be a whole number, from 0 to 9223372036854775807, not"),
         ("meta: {inner_lr: fast}", "meta.inner_lr must be a number"),
-        ("seed: 010", "seed must be a whole number, not '010'; write plain digits, without a leading zero"),
-        ("seed: 3_5", "seed must be a whole number, not '3_5'; write plain digits"),
-        ("seed: 1:30", "seed must be a whole number, not '1:30'; write plain digits"),
-        ("seed: 1.0", "seed must be a whole number, not 1.0"),
-        ("seed: null", "seed must be a whole number, not null"),
+        (
+            "seed: 010",
+            r"seed must be a whole number, from 0 to \d+, not '010'; write plain digits, without a leading zero",
+        ),
+        ("seed: 3_5", r"seed must be a whole number, from 0 to \d+, not '3_5'; write plain digits"),
+        ("seed: 1:30", r"seed must be a whole number, from 0 to \d+, not '1:30'; write plain digits"),
+        ("seed: 1.0", r"seed must be a whole number, from 0 to \d+, not 1.0"),
+        ("seed: null", r"seed must be a whole number, from 0 to \d+, not null"),
         ("output: ~", "output must be text, at least one character, not null"),
         ("target: {higher_is_better: yes}", "target.higher_is_better must be true or false, not 'yes'"),
         ("adapt: {lr: .inf}", "adapt.lr must be a number, 0 or more, not inf"),
@@ -136,6 +141,12 @@ def test_missing_and_unreadable_files_are_named(tmp_path):
 def test_overrides_that_cannot_be_read_are_refused(override):
     with pytest.raises(InputError, match="--set"):
         load_config(None, ["seed=1", override])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_value_in_the_place_of_a_section_is_one_line_whatever_the_order(order):
+    with pytest.raises(InputError, match=r"^--set sweep\.shots: 'sweep' is a value, not a section$"):
+        load_config(None, ["sweep.shots=[1]", "sweep=5"][::order])
 
 
 def test_shots_of_the_command_line_take_the_place_of_ratios_of_the_file(tmp_path):
