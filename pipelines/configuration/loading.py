@@ -59,7 +59,7 @@ def load_config(
     keys = {key for key, _ in given}
     for key, other in (("sweep.shots", "sweep.ratios"), ("sweep.ratios", "sweep.shots")):
         if key in keys and other not in keys:
-            data["sweep"].pop(other.removeprefix("sweep."), None)
+            _section(data, "sweep", key).pop(other.removeprefix("sweep."), None)
     check_keys(data, Config)
     preset, settings = resolve_preset(data, say)
     return config_of(_merged(_settled(settings, Config), {**data, "preset": preset}))
@@ -144,10 +144,16 @@ def _parts_of(key: str) -> list[str]:
 def _put(data: dict[str, Any], key: str, value: Any) -> None:
     *sections, name = _parts_of(key)
     for section in sections:
-        data = data.setdefault(section, {})
-        if not isinstance(data, dict):
-            raise InputError(f"--set {key}: '{section}' is a value, not a section")
+        data = _section(data, section, key)
     data[name] = value
+
+
+def _section(data: dict[str, Any], name: str, key: str) -> dict[str, Any]:
+    """The section `name`, empty where it is new. InputError, about a `key` below it, where a value is in its place."""
+    section = data.setdefault(name, {})
+    if not isinstance(section, dict):
+        raise InputError(f"--set {key}: '{name}' is a value, not a section")
+    return section
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
