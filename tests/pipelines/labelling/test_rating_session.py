@@ -118,3 +118,12 @@ def test_after_these_a_rater_goes_on_with_others(folder: Path):
     assert session.question("Ann").images == ()
     log.close()
     assert len(set(asked)) == len(NAMES)
+
+
+def test_images_that_are_on_a_screen_count_among_them(folder: Path):
+    """Each plan has others, and all raters are asked before anyone has answered."""
+    session, log = opened(folder, images=2)
+    session.plan = RestlessPlan()
+    asked = at_the_same_time(session, 2)
+    log.close()
+    assert set(asked["Ann"]) == set(asked["Bob"]) == set(asked["Cleo"])
