@@ -61,10 +61,10 @@ def read_rankings(path: str, find_image: Callable[[str], str | None]) -> Import:
 
 
 def _pairs(rater: str, name: str, places: dict[str, float]) -> list[Vote]:
-    """The same content has the same ids, so that a second import adds nothing."""
+    """The id is of rater, ranking and pair, without the answer: a second import adds nothing, or corrects."""
     votes, time = [], now()
     for left, right in itertools.combinations(sorted(places), 2):
-        text = "\0".join([rater, name, left, right, f"{places[left]:g}", f"{places[right]:g}"])
+        text = "\0".join([rater, name, left, right])
         value = "same" if places[left] == places[right] else "left" if places[left] < places[right] else "right"
         votes.append(
             Vote(

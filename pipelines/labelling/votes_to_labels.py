@@ -18,6 +18,7 @@ from grmp_core.storage import locate
 from pipelines.configuration.labels import RateConfig
 from pipelines.labelling.image_pool import ImagePool
 from pipelines.labelling.own_files import log_path
+from pipelines.labelling.second_import import additions
 from pipelines.runtime.console import table
 
 
@@ -55,11 +56,14 @@ class Imported:
     added: int
     known: int
     """Votes of the export that the log had already."""
+    corrected: int
+    """Votes that the log had with another value; that one is taken back."""
     rejected: tuple[str, ...]
 
     def as_text(self) -> str:
         lines = [f"left out: {reason}" for reason in self.rejected]
-        return "\n".join([*lines, f"{self.added} votes added to {self.votes}, {self.known} were there"])
+        text = f"{self.added} votes added to {self.votes}, {self.known} were there, {self.corrected} corrected"
+        return "\n".join([*lines, text])
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -98,7 +102,7 @@ def export_labels(config: RateConfig) -> Export:
 
 def import_votes(config: RateConfig) -> Imported:
     """Add the votes of a Label Studio export (.json), or of a table of rankings, to a folder's log; those that are
-    there are not added again.
+    there are not added again, and of those with another value the earlier one is taken back.
 
     Raises InputError as `read_label_studio`, `read_rankings` and `VoteLog` do, and when the log cannot be written.
     """
@@ -120,17 +124,22 @@ def import_votes(config: RateConfig) -> Imported:
     content = read_label_studio(file, find) if file.lower().endswith(".json") else read_rankings(file, find)
     log = VoteLog(path)
     try:
-        known = {entry.id for entry in log.history.entries}
-        unknown = [vote for vote in content.votes if vote.id not in known]
-        images = dict.fromkeys(image for vote in unknown for image in vote.images)
+        found = additions(content.votes, log.history)
+        images = dict.fromkeys(image for vote in found.new for image in vote.images)
         ids = {image: id_of_file(os.path.join(pool.folder, image)) for image in images}
-        with_ids = [replace(vote, image_ids=tuple(ids[image] for image in vote.images)) for vote in unknown]
+        with_ids = [replace(vote, image_ids=tuple(ids[image] for image in vote.images)) for vote in found.new]
         new = [vote for vote in with_ids if None not in vote.image_ids]
-        log.append(new)
+        log.append([*new, *found.corrections])
     except OSError as error:
         raise InputError(f"{path}: votes could not be written: {error.strerror}") from error
     finally:
         log.close()
     reasons = [reject.reason for reject in content.rejected]
     reasons += [f"{image} cannot be read; its votes are not taken" for image in images if ids[image] is None]
-    return Imported(votes=path, added=len(new), known=len(content.votes) - len(unknown), rejected=tuple(reasons))
+    return Imported(
+        votes=path,
+        added=len(new),
+        known=found.known,
+        corrected=found.corrected,
+        rejected=(*reasons, *found.twice),
+    )
