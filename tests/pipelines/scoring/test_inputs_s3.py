@@ -13,6 +13,7 @@ import pytest
 
 from grmp_core.errors import InputError
 from grmp_core.storage import locate
+from pipelines.scoring.file_stamps import stamp_of, unchanged
 from pipelines.scoring.inputs import find_images
 from pipelines.scoring.score_rows import parquet_of
 from tests.pipelines.scoring.conftest import encoded
@@ -118,3 +119,14 @@ def test_an_output_in_a_missing_bucket_is_refused_before_anything_is_scored(scor
     monkeypatch.setattr("pipelines.scoring.scoring_run.score_inputs", lambda *_: pytest.fail("scored"))
     with pytest.raises(InputError, match=r"^cannot write s3://nowhere/x\.csv[^\n]*: there is no such bucket"):
         score(f"{FOLDER}/0.png", output="s3://nowhere/x.csv")
+
+
+def test_an_object_that_is_written_again_has_another_stamp():
+    place = locate("s3://scoring/again #1.png")
+    place.write_bytes(b"one")
+    stamp = stamp_of(place.uri)
+    assert unchanged({stamp, stamp_of("s3://scoring/absent.png")}) == {stamp}
+    place.write_bytes(b"other")
+    assert unchanged({stamp}).isdisjoint({stamp})
+    place.delete()
+    assert unchanged({stamp}) == set()
