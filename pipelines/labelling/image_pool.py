@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from grmp_core.errors import ImageError, InputError
-from grmp_core.imaging.decoding import decode_image, id_of_file, image_bytes, image_id
+from grmp_core.imaging.decoding import DEFAULT_LIMITS, ImageLimits, decode_image, id_of_file, image_bytes, image_id
 from grmp_core.imaging.listing import Listing, NotTaken, each_image
 
 _SECONDS_BETWEEN_SCANS = 3.0
@@ -39,12 +39,14 @@ class ImagePool:
     """Images by key; only these are ever served, so that no request names a path.
 
     folder: its images, sub-folders included. InputError where it is no folder.
+    limits: images outside of them cannot be rated.
     """
 
-    def __init__(self, folder: str, own_files: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: str, own_files: tuple[str, ...] = (), *, limits: ImageLimits = DEFAULT_LIMITS) -> None:
         if not os.path.isdir(folder):
             raise InputError(f"{folder}: there is no such folder; name the folder of the images to rate")
         self.folder = folder
+        self.limits = limits
         self.is_complete = False
         """Whether the folder has been read to its end once."""
         self.not_taken: tuple[NotTaken, ...] = ()
@@ -126,7 +128,7 @@ class ImagePool:
             return None
         known = self._checked.get(key)
         if known is None or known.stamp != stamp:
-            known = self._checked[key] = _look_at(file, stamp)
+            known = self._checked[key] = _look_at(file, stamp, self.limits)
         if known.problem:
             self.unusable[path] = known.problem
             return None
@@ -155,10 +157,10 @@ def _stamp_of(file: str) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _look_at(file: str, stamp: tuple[int, int]) -> Checked:
+def _look_at(file: str, stamp: tuple[int, int], limits: ImageLimits) -> Checked:
     try:
         data = image_bytes(file)
-        decode_image(data)
+        decode_image(data, limits)
     except ImageError as error:
         return Checked(stamp=stamp, image_id="", problem=error.reason)
     return Checked(stamp=stamp, image_id=image_id(data), problem="")

@@ -19,7 +19,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from grmp_core.errors import ImageError, InputError
-from grmp_core.imaging.decoding import read_image
+from grmp_core.imaging.decoding import ImageLimits, read_image
 from grmp_core.imaging.kinds import kind_of
 from pipelines.labelling.image_pool import ImagePool
 from pipelines.labelling.rating_session import Question, RatingSession, StaleQuestionError, name_of
@@ -100,7 +100,7 @@ def make_app(
         file = pool.file(key)
         if file is None:
             raise HTTPException(404, "there is no such image")
-        return _image_response(file)
+        return _image_response(file, pool.limits)
 
     @app.get("/question")
     def question(rater: Annotated[str, Query()]) -> JSONResponse:
@@ -157,14 +157,14 @@ def _answer(question: Question) -> JSONResponse:
     return JSONResponse(asdict(question), headers={"Cache-Control": "no-store"})
 
 
-def _image_response(file: str) -> Response:
+def _image_response(file: str, limits: ImageLimits) -> Response:
     try:
         with open(file, "rb") as stream:
             media_type = _SHOWN_AS_THEY_ARE.get(kind_of(stream) or "")
         if media_type is not None:
             return FileResponse(file, media_type=media_type)
         png = io.BytesIO()
-        Image.fromarray(read_image(file)).save(png, "PNG", compress_level=1)
+        Image.fromarray(read_image(file, limits)).save(png, "PNG", compress_level=1)
         return Response(png.getvalue(), media_type="image/png")
     except (OSError, ImageError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "cannot be read"

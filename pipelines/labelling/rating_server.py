@@ -50,7 +50,7 @@ def serve(config: Config) -> Rated:
         InputError: no folder, its votes are open in another server, or the address cannot be listened on.
     """
     path = log_path(config.rate)
-    pool = ImagePool(config.rate.folder or "", own_files=(path, list_path(config)))
+    pool = ImagePool(config.rate.folder or "", own_files=(path, list_path(config)), limits=config.images)
     log = VoteLog(path)
     for note in log.history.notes:
         say(note)

@@ -7,13 +7,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fastapi.testclient import TestClient
 
+from grmp_core.imaging.decoding import ImageLimits
 from grmp_core.ratings.vote_log import VoteLog
 from pipelines.configuration.labels import RateConfig
+from pipelines.configuration.schema import Config
+from pipelines.labelling import rating_server
 from pipelines.labelling.image_pool import ImagePool, key_of
 from pipelines.labelling.questions import WINDOW, draw
+from pipelines.labelling.rating_app import make_app
+from pipelines.labelling.rating_server import serve
 from pipelines.labelling.rating_session import Question, RatingSession
-from tests.pipelines.labelling.folders import write_images
+from tests.pipelines.labelling.folders import write_image, write_images
 
 IMAGES, RATERS = 24, ("Ann", "Bob", "Cleo")
 NAMES = [f"{i}.png" for i in range(70)]
@@ -127,3 +133,23 @@ def test_images_that_are_on_a_screen_count_among_them(folder: Path):
     asked = at_the_same_time(session, 2)
     log.close()
     assert set(asked["Ann"]) == set(asked["Bob"]) == set(asked["Cleo"])
+
+
+def test_images_outside_the_limits_are_not_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "photos"
+    write_image(folder / "large.ppm", size=(40, 30))
+    write_image(folder / "small.ppm", size=(20, 10))
+    images = []
+
+    def rate(config: RateConfig, session: RatingSession, pool: ImagePool, order: object) -> None:
+        pool.scan()
+        client = TestClient(make_app(session, pool, title="", hosts=frozenset(), token=None))
+        images.append(session.question("Ann").images)
+        large, small = (client.get(f"/image/{key_of(name)}") for name in ("large.ppm", "small.ppm"))
+        assert (large.status_code, small.status_code) == (404, 200)
+        assert "raise images.max_pixels" in large.json()["detail"]
+
+    monkeypatch.setattr(rating_server, "_run", rate)
+    rated = serve(Config(images=ImageLimits(max_pixels=400), rate=RateConfig(folder=str(folder), order="random")))
+    assert images == [(key_of("small.ppm"),)]
+    assert "raise images.max_pixels" in rated.unusable["large.ppm"]
