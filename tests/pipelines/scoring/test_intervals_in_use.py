@@ -132,7 +132,7 @@ def test_folders_of_one_image_are_matched_by_name(judged_model, tmp_path):
 
 def test_a_model_without_intervals_says_nothing_of_a_comparison_either(judged_model, pictures, tmp_path):
     judged = read_bundle(locate(judged_model))
-    student = {**judged.provenance, "teacher": "t"}
+    student = {**judged.provenance, "teacher": {"name": "t"}}
     write_bundle(locate(tmp_path / "student"), dataclasses.replace(judged, provenance=student))
     write_bundle(locate(tmp_path / "bare"), dataclasses.replace(judged, score_range=None))
     for model, problem in (("student", "it is a student"), ("bare", "no scale of human scores; name another")):
