@@ -44,7 +44,7 @@ def compare(
     Args:
         predictions: rows as of `predictions.PREDICTIONS`.
         groups: image path -> group; images of one are drawn together.
-        folds: `protocol.folds`; 0: every split is taken as a fold of its own.
+        folds: `protocol.folds`; 0: splits with the same test images are label draws of one fold.
         scene_of: image path -> scene; null: nothing is compared within scenes.
 
     Returns:
@@ -87,9 +87,10 @@ def _folds_of(
     wide = pair.pivot_table(index="image_path", columns=["split_seed", "method"], values="predicted", observed=True)
     mos = pair.drop_duplicates("image_path").set_index("image_path")["mos"]
     seeds = sorted({seed for seed, _ in wide.columns if {(seed, method), (seed, rival)} <= set(wide.columns)})
-    by_fold: dict[int, list[int]] = {}
+    by_fold: dict[int | frozenset[str], list[int]] = {}
     for seed in seeds:
-        by_fold.setdefault(seed % folds if folds else seed, []).append(seed)
+        tested = wide.index[wide[[(seed, method), (seed, rival)]].notna().all(axis=1)]
+        by_fold.setdefault(seed % folds if folds else frozenset(tested), []).append(seed)
     parts = []
     for members in by_fold.values():
         test = wide[[(seed, name) for seed in members for name in (method, rival)]].dropna()

@@ -6,9 +6,12 @@ same for both where target, protocol and split seed are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
 
 from grmp_core.errors import InputError
 from grmp_core.evaluation.paired_inference import FoldPredictions, paired_difference
@@ -49,8 +52,9 @@ class SweepComparison:
 
 _HEADER = ("labels", "A", "B", "A less B [95 %]", "p", "splits", "images", "s a trial of A", "of B")
 _NOTE = (
-    "Medians of the test SRCC over the compared splits; mean paired difference, bootstrapped over test images within "
-    "each split; p is one-sided for A being better, without correction for several rows."
+    "Medians of the test SRCC over the compared splits; mean paired difference, bootstrapped over the test images of "
+    "each split, or of the splits that share them, and over these; p is one-sided for A being better, without "
+    "correction for several rows."
 )
 
 
@@ -67,13 +71,13 @@ def compare_sweeps(config: Config) -> SweepComparison:
     a, b = (SweepFolder.of(output).read() for output in config.report.compare)
     chosen = [best_by_validation(sweep.finished).set_index(["budget", "split_seed"]) for sweep in (a, b)]
     shared = chosen[0].index.intersection(chosen[1].index)
-    pairs = ((one, _fold(a, b, *(frame.at[one, "trial"] for frame in chosen))) for one in shared)
-    fold_of = {one: fold for one, fold in pairs if fold is not None}
+    pairs = ((one, _common(a, b, *(frame.at[one, "trial"] for frame in chosen))) for one in shared)
+    common_of = {one: common for one, common in pairs if common is not None}
     rows = []
-    for budget in sorted({budget for budget, _ in fold_of}):
-        compared = [(shots, seed) for shots, seed in fold_of if shots == budget]
+    for budget in sorted({budget for budget, _ in common_of}):
+        compared = [(shots, seed) for shots, seed in common_of if shots == budget]
         trials = [frame.loc[compared] for frame in chosen]
-        folds = [fold_of[one] for one in compared]
+        folds = _folds(common_of[one] for one in compared)
         medians = {name: float(t["srcc"].median()) for name, t in zip("ab", trials, strict=True)}
         seconds = {f"seconds_{name}": float(t["seconds"].median()) for name, t in zip("ab", trials, strict=True)}
         rows.append({"labels": int(budget), **medians, **asdict(paired_difference(folds)), **seconds})
@@ -83,7 +87,7 @@ def compare_sweeps(config: Config) -> SweepComparison:
             "the same target with the same sweep.shots and sweep.split_seeds"
         )
     settings = _differing(a, b)
-    left_out = len(shared) - len(fold_of)
+    left_out = len(shared) - len(common_of)
     page = _page(a, b, rows, settings, left_out)
     files = [output_folder(config, "comparison") / f"comparison.{end}" for end in ("html", "md")]
     for file, text in zip(files, (to_html(page), to_markdown(page)), strict=True):
@@ -101,20 +105,30 @@ def _note(left_out: int) -> str:
     )
 
 
-def _fold(a: SweepResults, b: SweepResults, trial_a: str, trial_b: str) -> FoldPredictions | None:
-    """Null where one has no predictions, or they have fewer than two test images in common."""
+def _common(a: SweepResults, b: SweepResults, trial_a: str, trial_b: str) -> pd.DataFrame | None:
+    """Predictions of both for the same test images, in the order of these. Null where one has no predictions, or they
+    have fewer than two test images in common."""
     tables = [sweep.folder.trial(trial).read_predictions() for sweep, trial in ((a, trial_a), (b, trial_b))]
     if tables[0] is None or tables[1] is None:
         return None
     both = tables[0].merge(tables[1], on=["image_path", "mos"], suffixes=("_a", "_b"))
-    if len(both) < 2:
-        return None
-    return FoldPredictions(
-        groups_N=both["image_path"].to_numpy(),
-        mos_N=both["mos"].to_numpy(),
-        method_DN=both["mos_scale_score_a"].to_numpy()[None],
-        rival_DN=both["mos_scale_score_b"].to_numpy()[None],
-    )
+    return None if len(both) < 2 else both.sort_values(["image_path", "mos"])
+
+
+def _folds(commons: Iterable[pd.DataFrame]) -> list[FoldPredictions]:
+    """Splits with the same test images are draws of one fold."""
+    alike: dict[tuple[Any, ...], list[pd.DataFrame]] = {}
+    for common in commons:
+        alike.setdefault((*common["image_path"], *common["mos"]), []).append(common)
+    return [
+        FoldPredictions(
+            groups_N=draws[0]["image_path"].to_numpy(),
+            mos_N=draws[0]["mos"].to_numpy(),
+            method_DN=np.stack([draw["mos_scale_score_a"] for draw in draws]),
+            rival_DN=np.stack([draw["mos_scale_score_b"] for draw in draws]),
+        )
+        for draws in alike.values()
+    ]
 
 
 def _differing(a: SweepResults, b: SweepResults) -> tuple[tuple[str, str, str], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from grmp_core.errors import InputError
 from grmp_core.evaluation.metrics import srcc
+from grmp_core.evaluation.paired_inference import FoldPredictions, paired_difference
 from pipelines.cli import run_command
 from pipelines.configuration.schema import Config
 from pipelines.configuration.sweeping import ReportConfig
@@ -62,6 +64,23 @@ def test_medians_are_over_the_splits_that_are_compared_and_the_others_are_counte
     assert (row["a"], row["draws"], found.left_out) == (pytest.approx(kept.median()), 2, 1)
     for text in (found.as_text(), Path(found.path_md).read_text(), Path(found.path_html).read_text()):
         assert "1 shared splits are left out" in text
+
+
+def test_splits_that_share_their_test_part_are_draws_of_one_fold(tmp_path):
+    for name in ("a", "b"):
+        write_sweep(tmp_path / name, lambdas=(2.0,), shots=(10,), **SMALL)
+    mos, rng, scores = np.linspace(0, 100, 60), np.random.default_rng(0), {}
+    for name in ("a", "b"):
+        scores[name] = mos + rng.normal(0, 40, (3, 60))
+        for seed in range(3):
+            trial = SweepFolder.of(str(tmp_path / name)).trial(f"lambda=2-shots=10-seed={seed}")
+            table = trial.read_predictions().assign(mos=mos, mos_scale_score=scores[name][seed])
+            trial.write_predictions(table.sample(frac=1, random_state=seed))  # in any order
+    (row,) = compare_sweeps(comparing(tmp_path, "a", "b")).rows
+    names = np.array([f"/nowhere/{i:03d}.jpg" for i in range(60)])
+    expected = paired_difference([FoldPredictions(names, mos, scores["a"], scores["b"])])
+    assert {key: row[key] for key in asdict(expected)} == pytest.approx(asdict(expected))
+    assert (row["draws"], row["images"]) == (3, 60)
 
 
 def test_a_sweep_and_itself_are_equal_on_the_command_line(tmp_path, capsys):
