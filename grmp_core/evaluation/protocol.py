@@ -66,12 +66,15 @@ class Protocol:
     config: ProtocolConfig = ProtocolConfig()
 
     def parts(self, seed: int) -> Split:
-        """Training and test part of a split seed. InputError as of `SplitTable.split`, and folds of given ones."""
+        """Training and test part of a split seed. InputError as of `SplitTable.split`, for folds of given ones, and for
+        more folds than references."""
         if not self.config.folds:
             return self.splits.split(seed)
         if self.splits.given:
             raise InputError("protocol.folds divides the references anew: set sweep.splits to reference")
         rows, ids = np.arange(len(self.quality_N)), self.splits.reference_ids
+        if (count := len(set(ids))) < self.config.folds:
+            raise InputError(f"protocol.folds {self.config.folds} is more than the {count} references; lower it")
         train, test = splits.validation_folds(rows, ids, seed=0, folds=self.config.folds)[seed % self.config.folds]
         return Split(train, test, seed)
 

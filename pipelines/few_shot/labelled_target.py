@@ -122,7 +122,7 @@ def check_leaks(
     )
     if not config.allow_leaks:
         raise InputError(
-            f"{line}; leave them out by a split file of `grmp inspect --write-splits` in sweep.splits, or set "
-            "target.allow_leaks"
+            f"{line}; leave them out by a split file of `grmp inspect --write-splits` in sweep.splits (`grmp adapt`, "
+            "which takes all labels: out of the label table), or set target.allow_leaks"
         )
     say(f"target: {line}; allowed by target.allow_leaks")

@@ -8,9 +8,11 @@ used last stay within the limit of size; deleting the folder clears the cache.
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import shutil
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +29,15 @@ _IMAGES = "images.json"
 _UNFINISHED = ".part-"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenEntry:
-    """An encoded target on disk. A row that has an error holds zeros in the arrays."""
+    """An encoded target on disk, which the process that made this object does not delete while it is alive. A row that
+    has an error holds zeros in the arrays."""
 
     folder: Path
+
+    def __post_init__(self) -> None:
+        _IN_USE.add(self)
 
     def images(self) -> list[dict[str, Any]]:
         """Of every row, in order: `error`, `image_id`, `perceptual_hash` (hexadecimal)."""
@@ -40,6 +46,9 @@ class TokenEntry:
     def arrays(self) -> dict[str, np.ndarray]:
         """By the names of ARRAYS, mapped; writing to one changes nothing on disk."""
         return {name: np.load(self.folder / f"{name}.npy", mmap_mode="c") for name in ARRAYS}
+
+
+_IN_USE: weakref.WeakSet[TokenEntry] = weakref.WeakSet()
 
 
 class EntryWriter:
@@ -105,19 +114,20 @@ class TokenCache:
         return TokenEntry(folder)
 
     def shrink(self, keep: str) -> None:
-        """Delete what was used longest ago until the limit holds, but not the entry `keep`; and what died unfinished
-        more than a day ago."""
+        """Delete what was used longest ago until the limit holds, but neither the entry `keep` nor one in use by this
+        process; and what died unfinished more than a day ago. Another process may delete entries meanwhile."""
+        used_here = {self.folder / keep, *(entry.folder for entry in _IN_USE)}
         names = [name for name in os.listdir(self.folder) if (self.folder / name / _IMAGES).exists()]
-        newest_first = sorted(names, key=lambda name: (self.folder / name).stat().st_mtime, reverse=True)
+        newest_first = sorted(names, key=lambda name: _used(self.folder / name), reverse=True)
         total = 0
         for name in [keep, *(name for name in newest_first if name != keep)]:
             total += _size_bytes(self.folder / name)
-            if total > self.limit_bytes and name != keep:
+            if total > self.limit_bytes and self.folder / name not in used_here:
                 say(f"target: {self.folder / name} leaves the cache of encoded images (target.encoded_gb)")
                 shutil.rmtree(self.folder / name, ignore_errors=True)
         day_ago = _now(self.folder) - 86400
         for folder in self.folder.glob(f"{_UNFINISHED}*"):
-            if folder.stat().st_mtime < day_ago:
+            if _used(folder) < day_ago:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -127,5 +137,17 @@ def _now(folder: Path) -> float:
     return folder.stat().st_mtime
 
 
+def _used(folder: Path) -> float:
+    """Time of the last use; now where it has just gone."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
+
+
 def _size_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())
+    """0 where it has just gone."""
+    try:
+        return sum(file.stat().st_size for file in folder.iterdir())
+    except FileNotFoundError:
+        return 0

@@ -80,6 +80,16 @@ def test_the_protocol_of_some_rows_and_folds_of_given_splits():
         folds.parts(0)
 
 
+def test_more_folds_than_references_are_refused_by_their_own_name():
+    few = Protocol(
+        splits=SplitTable(reference_ids=("a", "b", "c", "d", "e") * 2),
+        quality_N=np.zeros(10),
+        config=ProtocolConfig(folds=8),
+    )
+    with pytest.raises(InputError, match=r"^protocol\.folds 8 is more than the 5 references; lower it$"):
+        few.parts(0)
+
+
 def test_a_biased_draw_stays_in_the_training_part_and_fewer_labels_are_part_of_more():
     drawn = protocol(bias=0.8)
     parts = drawn.parts(4)

@@ -29,7 +29,7 @@ def predictions_of(names: list[list[str]]) -> pd.DataFrame:
 
 def compared(names: list[list[str]]):
     groups = {name: name for names_N in names for name in names_N}
-    (found,) = compare(predictions_of(names), groups, "ours", ["theirs"], folds=0)
+    (found,), _ = compare(predictions_of(names), groups, "ours", ["theirs"], folds=0)
     return found.result
 
 

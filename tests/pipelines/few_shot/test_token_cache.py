@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -86,6 +87,26 @@ def test_what_was_used_longest_ago_leaves_first(tmp_path, capsys):
     write(TokenCache(str(tmp_path), 1), "e")
     assert os.listdir(tmp_path) == ["e"]
     assert "target.encoded_gb" in capsys.readouterr().err
+
+
+def test_entries_in_use_stay_whatever_their_size(tmp_path):
+    cache = TokenCache(str(tmp_path), 1)
+    write(cache, "a")
+    first = cache.entry("a")
+    write(cache, "b")
+    assert first.arrays()["train_tokens"].shape == (ROWS, 2, 5)
+    del first
+    write(cache, "c")
+    assert os.listdir(tmp_path) == ["c"]
+
+
+def test_entries_that_another_run_has_just_deleted_are_passed_over(tmp_path, monkeypatch):
+    cache = TokenCache(str(tmp_path), 1)
+    listed = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda folder: ["gone", *listed(folder)])
+    monkeypatch.setattr(Path, "exists", lambda path: path.parent.name == "gone" or os.path.exists(path))
+    write(cache, "a")
+    assert listed(tmp_path) == ["a"]
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
