@@ -33,7 +33,7 @@ _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff",
 _SAMPLE_LINES = 50
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
 _LINE_END = re.compile(r"\r\n?|\n")
-"""What JSON has between lines; other ends of lines, such as U+2028, may stand inside its texts."""
+"""Ends of lines of JSON; others, such as U+2028, may stand inside its texts."""
 _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 

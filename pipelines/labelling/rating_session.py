@@ -88,7 +88,7 @@ class RatingSession:
         self._in_play: dict[str, None] = {}
         """Keys of images with votes, those taken back included, in the order of their first vote."""
         self._on_screen: dict[str, tuple[str, ...]] = {}
-        """What each rater was asked last."""
+        """The last questions of each rater."""
         self._lock = threading.Lock()
         self.plan: Plan | None = None
         """The order of images that nobody has graded; null: the folder's."""
