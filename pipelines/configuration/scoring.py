@@ -34,8 +34,8 @@ class ScoreConfig(Settings):
     """Views in one forward pass, at most. They are always views of one image: no other one changes its score."""
     local_images: Annotated[int, Ge(0)] | None = None
     """Up to so many images are scored by the command itself, more by Ray; null: any number where Ray would have this
-    machine alone and no more than 8 CPUs, else 256, as two cores do in the time that Ray needs to start. The scores
-    are the same to the last bit."""
+    machine alone and no more than 8 CPUs (and OMP_NUM_THREADS is not set), else 256, as two cores do in the time that
+    Ray needs to start. The scores are the same to the last bit."""
     workers: Annotated[int, Ge(0)] = 0
     """Model replicas; 0: one per CPU or GPU."""
     gpus_per_worker: Annotated[float, Ge(0)] = 0

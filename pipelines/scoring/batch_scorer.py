@@ -89,7 +89,8 @@ def needs_no_ray(settings: ScoreConfig, count: int) -> bool:
         return False
     if settings.local_images is not None:
         return count <= settings.local_images
-    alone = cluster_address() is None and not settings.workers and not settings.gpus_per_worker
+    limited = "OMP_NUM_THREADS" in os.environ  # to fewer threads than CPUs; Ray has a worker for each
+    alone = cluster_address() is None and not (settings.workers or settings.gpus_per_worker or limited)
     return count <= _FEW_FOR_RAY or (alone and (os.cpu_count() or 1) <= _CPUS_OF_A_PROCESS)
 
 

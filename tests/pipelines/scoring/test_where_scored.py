@@ -32,6 +32,15 @@ def test_ray_is_for_clusters_large_machines_and_those_who_ask(monkeypatch, setti
     monkeypatch.setattr(os, "cpu_count", lambda: cpus)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if address is not None:
         monkeypatch.setenv("RAY_ADDRESS", address)
     assert needs_no_ray(ScoreConfig(**settings), count) == expected
+
+
+def test_a_process_that_may_not_use_all_cores_leaves_many_images_to_ray(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert not needs_no_ray(ScoreConfig(), MANY)
+    assert needs_no_ray(ScoreConfig(), 256)
