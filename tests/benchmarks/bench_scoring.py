@@ -1,17 +1,18 @@
 """Scoring a folder from end to end against the bare forward pass, in one run.
 
-    python -m tests.benchmarks.bench_scoring [--images FOLDER] [--count 300] [--rounds 2] [--model backbone]
+    python -m tests.benchmarks.bench_scoring [--images FOLDER] [--count 300] [--rounds 2] [--model backbone] [--no-ray]
 
 The bare forward has one thread a CPU, which take prepared views of a few images again and again. The two ways of
 `grmp score` list, read, decode, score, and write the same photos: in the command's own process, and by Ray Data, with
-and without the start of Ray. Interleaved; medians, and ratios to the bare forward of the same run. Without --images,
-drawn photos of 512 x 384 as JPEG.
+and without the start of Ray (--no-ray leaves it out). Interleaved; medians, and ratios to the bare forward of the same
+run. Without --images, drawn photos of 512 x 384 as JPEG.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import statistics
 import tempfile
 from collections import defaultdict
@@ -26,7 +27,6 @@ from grmp_core.model.scorer import Scorer
 from grmp_core.procedural import scenes
 from pipelines.configuration.loading import load_config
 from pipelines.configuration.schema import Config
-from pipelines.runtime.capacity import how_many_fit
 from pipelines.runtime.computing import keep_freed_memory
 from pipelines.runtime.ray_session import ray_session
 from pipelines.scoring.model_lookup import open_model
@@ -60,7 +60,9 @@ def bare_forward(config: Config, paths: list[str], cpus: int) -> Callable[[], No
     return run
 
 
-def every_way(paths: list[str], folder: str, model: str, rounds: int) -> tuple[dict[str, float], int]:
+def every_way(
+    paths: list[str], folder: str, model: str, rounds: int, *, ray: bool = True
+) -> tuple[dict[str, float], int]:
     """Median seconds of the bare forward and of both ways of `grmp score`, and the CPUs."""
 
     def config(local_images: int) -> Config:
@@ -70,15 +72,16 @@ def every_way(paths: list[str], folder: str, model: str, rounds: int) -> tuple[d
 
     keep_freed_memory()  # for the bare forward, too: the others set it
     here, spread = config(len(paths)), config(0)
-    with ray_session():
-        cpus = how_many_fit({"CPU": 1.0})
+    cpus = os.cpu_count() or 1
     ways = {BARE: bare_forward(here, paths, cpus), "in one process": lambda: score_images(here)}
-    ways["Ray Data, with its start"] = lambda: score_images(spread)
+    if ray:
+        ways["Ray Data, with its start"] = lambda: score_images(spread)
     seconds: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
         once = interleaved(ways, 1, warm=False)
-        with ray_session():
-            once |= interleaved({"Ray Data, started before": lambda: score_images(spread)}, 1, warm=False)
+        if ray:
+            with ray_session():
+                once |= interleaved({"Ray Data, started before": lambda: score_images(spread)}, 1, warm=False)
         for name, value in once.items():
             seconds[name].append(value)
     return {name: statistics.median(values) for name, values in seconds.items()}, cpus
@@ -100,6 +103,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--model", default="backbone")
+    parser.add_argument("--no-ray", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         photos = Path(folder, "photos")
@@ -108,7 +112,7 @@ def main() -> None:
             paths = drawn_photos(photos, options.count)
         else:
             paths = [str(path) for path in sorted(options.images.glob("*.[jJ][pP]*[gG]"))[: options.count]]
-        seconds, cpus = every_way(paths, folder, options.model, options.rounds)
+        seconds, cpus = every_way(paths, folder, options.model, options.rounds, ray=not options.no_ray)
     rate = {name: len(paths) / value for name, value in seconds.items()}
     print(f"{len(paths)} photos, {cpus} CPUs, model {options.model}, median of {options.rounds} rounds")
     for name, value in rate.items():
