@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from grmp_core.confidence.domain import domain_of
 from grmp_core.confidence.evidence import Evidence
 from grmp_core.confidence.intervals import interval_of, margin_of
-from grmp_core.confidence.unlike import Likeness, domain_of
+from grmp_core.confidence.unlike import Likeness
 from grmp_core.errors import ImageError
 from grmp_core.imaging.decoding import ImageLimits, decode_image
 from grmp_core.imaging.views import Pixels, scoring_views

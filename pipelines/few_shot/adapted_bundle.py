@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from grmp_core.confidence.domain import has_domain
 from grmp_core.confidence.evidence import Evidence
-from grmp_core.confidence.unlike import has_domain
 from grmp_core.learning.few_shot import AdaptResult
 from grmp_core.learning.labelled_views import LabelledViews
 from grmp_core.model.bundle import Bundle

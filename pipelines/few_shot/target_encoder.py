@@ -10,7 +10,7 @@ import ray
 import torch
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-from grmp_core.confidence.unlike import has_domain
+from grmp_core.confidence.domain import has_domain
 from grmp_core.errors import ImageError
 from grmp_core.imaging.decoding import decode_image, image_bytes, image_id
 from grmp_core.imaging.views import scoring_views, training_views, whole_grid

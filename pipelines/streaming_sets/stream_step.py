@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from grmp_core.confidence.unlike import has_domain
+from grmp_core.confidence.domain import has_domain
 from grmp_core.continual.centres import centres_of
 from grmp_core.continual.gate import Gate, gate_features
 from grmp_core.evaluation.metrics import Scores, evaluate, srcc

@@ -26,10 +26,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from grmp_core.confidence.domain import Domain, domain_of
 from grmp_core.confidence.evidence import Evidence
 from grmp_core.confidence.intervals import interval_of, margin_of
-from grmp_core.confidence.unlike import Domain, Likeness, domain_of
+from grmp_core.confidence.unlike import Likeness
 from grmp_core.evaluation.ridge import residual_ridge
+from grmp_core.imaging.decoding import decode_image
+from grmp_core.imaging.listing import list_images
 from grmp_core.model.backbone import Backbone, load_backbone
 from grmp_core.model.bundle import DESCRIPTION, read_bundle
 from grmp_core.model.settings import EMBEDDED, BackboneConfig
@@ -223,6 +226,7 @@ def main() -> None:
     parser.add_argument(
         "--material", type=Path, metavar="DIR", help="of training: held-out photos, to choose settings on"
     )
+    parser.add_argument("--pictures", nargs="+", default=[], metavar="NAME=DIR", help="images that are no photos")
     parser.add_argument("--sweep", metavar="DIR", help="a sweep's folder, whose adapted models are measured instead")
     parser.add_argument("--draws", type=int, default=100, help="of labels (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=Path(".cache/coverage"), metavar="DIR")
@@ -243,6 +247,9 @@ def main() -> None:
     print(table(coverage_rows(targets, options.draws)))
     seeds = range(FIRST_SEED, FIRST_SEED + PICTURES)
     pictures = {kind: photo_statistics(backbone, map(make, seeds)) for kind, make in KINDS.items()}
+    for name, folder in (entry.split("=", 1) for entry in options.pictures):
+        paths = list_images(folder).paths
+        pictures[f"{name} ({len(paths)})"] = photo_statistics(backbone, map(decode_image, paths))
     domain = domain_of(EMBEDDED, backbone.weights_sha256)
     print(table(unlike_rows(targets, pictures, domain, min(options.draws, 20))))
 

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 from scipy.spatial.distance import cdist
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from grmp_core.confidence.domain import Domain, Space
+from grmp_core.confidence.domain_fit import PENALTY, fit_domain, made_direction
 from grmp_core.confidence.evidence import MAX_STATISTICS, Evidence
-from grmp_core.confidence.unlike import Domain, Likeness, Space, _KnownPlaces, _shifts
+from grmp_core.confidence.unlike import Likeness, _KnownPlaces, _shifts
 from grmp_core.errors import InputError
 from grmp_core.evaluation.drift import drift_of
 
@@ -28,10 +33,17 @@ def evidence(statistics_NF: np.ndarray, groups: list[str] | None = None) -> Evid
     return Evidence.of(some, some, statistics_NF, names, early_size=EARLY, deep=True)
 
 
+def pictures(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Statistics that differ from those of photos in a few early ones, all in the same way."""
+    found = looks(rng, count)
+    found[:, :4] += 2.0
+    return found
+
+
 @pytest.fixture(scope="module")
 def domain() -> Domain:
     rng = np.random.default_rng(0)
-    return Domain.of(looks(rng, 300), looks(rng, 200), EARLY, SHA)
+    return fit_domain(looks(rng, 300), looks(rng, 200), pictures(rng, 200), EARLY, SHA)
 
 
 def test_whitened_coordinates_are_uncorrelated_with_variance_one():
@@ -47,7 +59,7 @@ def test_held_out_distances_are_those_of_scipy(domain: Domain):
     references, held_out = looks(rng, 300), looks(rng, 200)
     points = domain.spaces[0](references[:, :EARLY])
     expected = cdist(domain.spaces[0](held_out[:, :EARLY]), points).min(axis=1)
-    np.testing.assert_allclose(domain.held_out_H2[:, 0], expected, rtol=2e-3)
+    np.testing.assert_allclose(domain.held_out_HS[:, 0], expected, rtol=2e-3)
 
 
 def test_a_domain_is_read_as_it_was_written(domain: Domain):
@@ -77,6 +89,29 @@ def test_photos_of_training_are_moved_to_where_the_labelled_images_lie(domain: D
     likeness = Likeness(evidence(looks(rng, 10, shift=15.0)), domain, 0.05)
     assert np.mean(likeness.excess(looks(rng, 200, shift=15.0)) > 0) <= 0.1
     assert np.mean(likeness.excess(looks(rng, 200)) > 0) >= 0.9
+
+
+def test_the_direction_of_pictures_is_the_decision_function_of_scikit_learn():
+    rng = np.random.default_rng(20)
+    photos, made, new = looks(rng, 200), pictures(rng, 50), looks(rng, 30)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / PENALTY, class_weight="balanced", max_iter=3000))
+    model.fit(np.concatenate([photos, made]), np.repeat([0, 1], (200, 50)))
+    found = made_direction(photos, made)(new)
+    assert found.shape == (30, 1)
+    np.testing.assert_allclose(np.ptp(model.decision_function(new) - found[:, 0]), 0, atol=1e-9)
+
+
+def test_pictures_are_unlike_photos_but_not_where_pictures_are_labelled(domain: Domain):
+    """Nor does it matter how far the labelled photos lie from each other in what they show."""
+    rng = np.random.default_rng(21)
+    scattered = looks(rng, 30)
+    scattered[:, EARLY:] += looks(rng, 30)[:, EARLY:] * rng.uniform(0, 4, (30, 1))
+    for labelled in (looks(rng, 30), scattered):
+        likeness = Likeness(evidence(labelled), domain, 0.05)
+        assert np.mean(likeness.excess(pictures(rng, 200)) > 0) >= 0.95
+        assert np.mean(likeness.excess(looks(rng, 200)) > 0) <= 0.12
+    of_pictures = Likeness(evidence(pictures(rng, 30)), domain, 0.05)
+    assert np.mean(of_pictures.excess(pictures(rng, 200)) > 0) <= 0.12
 
 
 def test_a_shift_is_that_of_james_and_stein():
@@ -111,7 +146,7 @@ def test_the_shift_counts_each_scene_once_however_many_images_it_has(copies):
 
     places = _KnownPlaces(points_MK, group_M.astype(str), shipped_RK)
     near_N = np.minimum(cdist(new_NK, points_MK).min(axis=1), cdist(new_NK - shift(means_GK), shipped_RK).min(axis=1))
-    np.testing.assert_allclose(places.nearest(new_NK), near_N, rtol=1e-9)
+    np.testing.assert_allclose(places.distance(new_NK), near_N, rtol=1e-9)
     for image, group in enumerate(group_M):
         here = points_MK[image : image + 1]
         others = cdist(here, points_MK[group_M != group]).min()
@@ -124,7 +159,7 @@ def test_images_of_one_scene_shift_nothing():
     points_MK, shipped_RK = rng.normal(size=(9, 6)) + 5, rng.normal(size=(50, 6))
     places = _KnownPlaces(points_MK, np.full(9, "a"), shipped_RK)
     np.testing.assert_allclose(places.labelled_M, cdist(points_MK, shipped_RK).min(axis=1), rtol=1e-9)
-    np.testing.assert_allclose(places.nearest(shipped_RK), 0, atol=1e-9)
+    np.testing.assert_allclose(places.distance(shipped_RK), 0, atol=1e-9)
 
 
 def test_images_of_one_reference_do_not_vouch_for_each_other():

@@ -9,7 +9,7 @@ import numpy as np
 import open_clip
 import pytest
 
-from grmp_core.confidence.unlike import domain_file, domain_of
+from grmp_core.confidence.domain import domain_file, domain_of
 from grmp_core.evaluation.metrics import srcc
 from grmp_core.labels.human_means import quality_of
 from grmp_core.model.backbone import Backbone, load_backbone

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from grmp_core.confidence.unlike import has_domain
+from grmp_core.confidence.domain import has_domain
 from grmp_core.continual.gate import Gate
 from grmp_core.errors import InputError
 from grmp_core.evaluation.protocol import Protocol
