@@ -12,8 +12,8 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.numpy import load, save
-from scipy.spatial.distance import cdist
 
 _SPACES = ("early", "late", "made")
 _ASSET = "{}.domain.safetensors"
@@ -101,6 +101,12 @@ def parts_of(statistics_NF: np.ndarray, early_size: int) -> tuple[np.ndarray, np
     return early, late, early
 
 
+def distances(points_NK: np.ndarray, references_RK: np.ndarray) -> np.ndarray:
+    """(N, R) Euclidean distances in float64, exact where points are close. SciPy's import would take longer."""
+    points, references = (torch.from_numpy(np.asarray(each, dtype=np.float64)) for each in (points_NK, references_RK))
+    return torch.cdist(points, references, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+
+
 def nearest(points_NK: np.ndarray, references_RK: np.ndarray) -> np.ndarray:
     """(N,) distance to the nearest reference."""
-    return cdist(points_NK, np.asarray(references_RK, dtype=np.float64)).min(axis=1)
+    return distances(points_NK, references_RK).min(axis=1)

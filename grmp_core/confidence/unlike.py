@@ -22,9 +22,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
-from grmp_core.confidence.domain import Domain, Space, nearest, parts_of
+from grmp_core.confidence.domain import Domain, Space, distances, nearest, parts_of
 from grmp_core.confidence.evidence import Evidence
 
 UNIT_QUANTILE = 0.95
@@ -184,6 +183,6 @@ def _shifts(means_GK: np.ndarray, chosen_SG: np.ndarray, centre_K: np.ndarray) -
 
 def _nearest_of_others(points_MK: np.ndarray, groups_M: np.ndarray) -> np.ndarray:
     """(M,) distance to the nearest image of another group; infinite where there is none."""
-    distances_MM = cdist(points_MK, points_MK)
+    distances_MM = distances(points_MK, points_MK)
     distances_MM[groups_M[:, None] == groups_M[None]] = np.inf
     return distances_MM.min(axis=1)

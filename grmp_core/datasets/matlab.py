@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from grmp_core.errors import InputError
 from grmp_core.storage import Location
@@ -18,6 +16,9 @@ def read_variable(file: Location, variable: str) -> list[object]:
     Raises:
         InputError: no such file, not a MATLAB 5 file, or no such variable in it.
     """
+    from scipy.io import loadmat  # takes long, and only .mat files need it
+    from scipy.io.matlab import MatReadError
+
     try:
         content = loadmat(io.BytesIO(file.read_bytes()), variable_names=[variable])
     except FileNotFoundError as error:
