@@ -102,20 +102,26 @@ def verdict(result: Comparison, margin: float, champion: str) -> tuple[bool, str
     return False, f"champion version {champion} stays: {numbers}, which is not more than the margin {margin:g}"
 
 
-def coverage_verdict(low_N: np.ndarray, high_N: np.ndarray, human_N: np.ndarray, promised: float) -> tuple[bool, str]:
+def coverage_verdict(
+    low_N: np.ndarray, high_N: np.ndarray, human_N: np.ndarray, promised: float, labels: int
+) -> tuple[bool, str]:
     """Whether intervals hold as many human scores as they promise, with the numbers.
 
-    Refused where, if they kept the promise, so few would be held in less than 5 % of draws of N images (the exact
-    binomial test, one-sided).
+    Refused where sound intervals would hold so few in less than 5 % of draws, of the labels and of the N images. An
+    interval at a quantile of held-out errors keeps its promise on average over draws of labels; what one draw holds has
+    the beta distribution of an order statistic (Vovk, 2012, "Conditional validity of inductive conformal predictors"),
+    and so the count is beta-binomial. With many labels that is the exact binomial test.
 
     Args:
         low_N, high_N: ends of the intervals, on the scale of `human_N`.
         promised: share of the human scores that they are to hold, in (0, 1).
+        labels: held-out errors that the intervals were made of.
     """
     held = int(((low_N <= human_N) & (human_N <= high_N)).sum())
-    test = stats.binomtest(held, len(human_N), promised, alternative="less")
+    below, above = promised * (labels + 1), (1 - promised) * (labels + 1)
+    p = float(stats.betabinom.cdf(held, len(human_N), below, above))
     numbers = f"its intervals hold {held} of {len(human_N)} human scores, {promised:.0%} are promised"
-    return bool(test.pvalue >= _SIGNIFICANT), f"{numbers} (p {test.pvalue:.3f})"
+    return p >= _SIGNIFICANT, f"{numbers} by {labels} labels (p {p:.3f})"
 
 
 def _intervals_verdict(bundle: Bundle, held_out: pd.DataFrame, scale: ScoreRange) -> tuple[bool, str]:
@@ -127,7 +133,7 @@ def _intervals_verdict(bundle: Bundle, held_out: pd.DataFrame, scale: ScoreRange
     margin = margin_of(bundle.evidence.predicted_N, bundle.evidence.quality_N, PROMISED_COVERAGE)
     low, high = interval_of(held_out["quality"].to_numpy(float), margin)
     human = np.asarray(scale.to_quality(held_out["mos"].to_numpy(float)))
-    return coverage_verdict(low, high, human, PROMISED_COVERAGE)
+    return coverage_verdict(low, high, human, PROMISED_COVERAGE, len(bundle.evidence.quality_N))
 
 
 def _note(seen: list[str] | None, left_out: int) -> str:

@@ -51,15 +51,30 @@ def test_margin_decides() -> None:
     assert not verdict(result, 0.05, "3")[0]
 
 
-def test_intervals_that_hold_too_few_scores_are_refused() -> None:
+def held_verdict(held: int, count: int, labels: int) -> tuple[bool, str]:
+    """`coverage_verdict` of intervals that hold `held` of `count` human scores."""
+    human = np.linspace(0, 1, count)
+    high = np.where(np.arange(count) < held, human, human - 1e-6)
+    return coverage_verdict(human - 0.1, high, human, 0.9, labels)
+
+
+def test_intervals_of_many_labels_that_hold_too_few_scores_are_refused() -> None:
     """The bound is the largest count whose binomial distribution function is below 5 %."""
-    human, count = np.linspace(0, 1, 60), 60
-    bound = next(held for held in range(count + 1) if stats.binom.cdf(held, count, 0.9) >= 0.05)
-    for held in range(count + 1):
-        high = np.where(np.arange(count) < held, human, human - 1e-6)
-        passes, text = coverage_verdict(human - 0.1, high, human, 0.9)
+    bound = next(held for held in range(61) if stats.binom.cdf(held, 60, 0.9) >= 0.05)
+    for held in range(61):
+        passes, text = held_verdict(held, 60, 1_000_000)
         assert passes == (held >= bound)
-        assert f"hold {held} of 60 human scores, 90% are promised" in text
+        assert f"hold {held} of 60 human scores, 90% are promised by 1000000 labels" in text
+
+
+@pytest.mark.parametrize("labels", [19, 49, 199])
+def test_sound_intervals_are_seldom_refused_however_few_labels_made_them(labels) -> None:
+    """Errors of labelled and of new images come from one distribution. The binomial test would refuse a fifth of 19 labels."""
+    rng, draws, count = np.random.default_rng(3), 4000, 100
+    refused_C = np.array([not held_verdict(held, count, labels)[0] for held in range(count + 1)])
+    margin_D = np.quantile(rng.random((draws, labels)), 0.9, axis=1, method="weibull")
+    assert 0.02 <= refused_C[rng.binomial(count, margin_D)].mean() <= 0.06
+    assert refused_C[rng.binomial(count, margin_D / 2)].mean() > 0.95
 
 
 def keep_evidence(folder: Path, errors_N: np.ndarray) -> None:
