@@ -69,7 +69,7 @@ def test_intervals_of_many_labels_that_hold_too_few_scores_are_refused() -> None
 
 @pytest.mark.parametrize("labels", [19, 49, 199])
 def test_sound_intervals_are_seldom_refused_however_few_labels_made_them(labels) -> None:
-    """Errors of labelled and of new images come from one distribution. The binomial test would refuse a fifth of 19 labels."""
+    """Errors of labelled and of new images come from one distribution. The binomial test refuses a fifth with 19."""
     rng, draws, count = np.random.default_rng(3), 4000, 100
     refused_C = np.array([not held_verdict(held, count, labels)[0] for held in range(count + 1)])
     margin_D = np.quantile(rng.random((draws, labels)), 0.9, axis=1, method="weibull")
