@@ -96,12 +96,16 @@ def _tool(tool: dict[str, Any]) -> str:
 
 
 def _witness(tool: dict[str, Any]) -> list[str]:
-    """Whether the estimator of the probable damage confirms it; nothing without one, or where it has no value."""
+    """Whether the estimator of the probable damage confirms it; nothing without one, or where it has no value.
+
+    One that confirms is unusual, so that its number has been told before.
+    """
     if tool["estimator_value"] is None:
         return []
     estimator = next(t.estimator for t in TOOLS.values() if t.estimator and t.estimator.name == tool["estimator"])
-    verdict = "confirms" if tool["estimator_confirms"] else "does not confirm"
-    return [f"The {estimator.words}, {number(tool['estimator_value'])}, {verdict} the damage that is likeliest."]
+    if tool["estimator_confirms"]:
+        return [f"The {estimator.words} confirms the damage that is likeliest."]
+    return [f"The {estimator.words}, {number(tool['estimator_value'])}, does not confirm the damage that is likeliest."]
 
 
 def _undone(one: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from grmp_core.datasets.labelled_set import LabelledSet, relative
-from grmp_core.evaluation.split_tables import OFFICIAL, Parts, SplitTable, shared_references, to_csv
+from grmp_core.evaluation.split_tables import Parts, SplitTable, shared_references, to_csv
 from grmp_core.inspection.inspected_set import InspectedSet, TrainingPhotos, inspect_set
 from grmp_core.inspection.leaks import training_hashes
 from grmp_core.model.bundle import LEARNED_FROM, read_bundle
@@ -88,14 +88,16 @@ def _training_photos(config: Config) -> TrainingPhotos:
 
 
 def _write_splits(config: Config, target: LabelledSet, inspected: InspectedSet) -> str:
-    """Splits of the images that can be read and leak from no training, near-duplicates on one side."""
+    """Splits, given or drawn, of the images that can be read and leak from no training, near-duplicates on one side."""
     table = split_table(config.sweep, target)
     usable = np.flatnonzero(inspected.usable)
     given: dict[str, Parts]
-    if OFFICIAL in table.given:
-        official = zip(table.given[OFFICIAL], inspected.usable, strict=True)
-        parts = tuple(part if good else None for part, good in official)
-        given = {OFFICIAL: _without_shared(parts, inspected.joined_ids)}
+    if table.given:
+        readable = {
+            name: tuple(part if good else None for part, good in zip(parts, inspected.usable, strict=True))
+            for name, parts in table.given.items()
+        }
+        given = {name: _without_shared(name, parts, inspected.joined_ids) for name, parts in readable.items()}
     else:
         joined = SplitTable(
             reference_ids=tuple(inspected.joined_ids[row] for row in usable), test_fraction=config.sweep.test_fraction
@@ -106,13 +108,13 @@ def _write_splits(config: Config, target: LabelledSet, inspected: InspectedSet) 
     return file.uri
 
 
-def _without_shared(parts: Parts, joined_ids: tuple[str, ...]) -> Parts:
+def _without_shared(name: str, parts: Parts, joined_ids: tuple[str, ...]) -> Parts:
     """Without the training images whose near-duplicates, or other images of their reference, are tested on."""
     shared = set(shared_references(parts, joined_ids))
     leave = [part == "train" and joined in shared for part, joined in zip(parts, joined_ids, strict=True)]
     if any(leave):
         say(
-            f"inspect: {sum(leave)} of {parts.count('train')} training images are left out of the official split: "
+            f"inspect: {sum(leave)} of {parts.count('train')} training images are left out of the split {name}: "
             "near-duplicates of them, or images of the same reference, are tested on"
         )
     return tuple(None if left else part for part, left in zip(parts, leave, strict=True))

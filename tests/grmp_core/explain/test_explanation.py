@@ -89,7 +89,7 @@ def test_the_estimator_of_the_probable_damage_is_heard_where_it_has_a_value(expl
         told = {"estimator": "noise_sigma", "estimator_value": value, "estimator_confirms": confirms}
         return [s for s in sentences_of(facts | {"tool": facts["tool"] | told}) if "confirm" in s]
 
-    assert told(12.5, True) == ["The noise sigma, 12.5, confirms the damage that is likeliest."]
+    assert told(12.5, True) == ["The noise sigma confirms the damage that is likeliest."]
     assert told(12.5, False) == ["The noise sigma, 12.5, does not confirm the damage that is likeliest."]
     assert told(None, None) == []
 

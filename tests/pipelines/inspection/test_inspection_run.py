@@ -154,18 +154,20 @@ def test_splits_that_do_not_fit_the_target(photos: Path, tmp_path: Path) -> None
             split_table(load_config(None, [f"sweep.splits={value}"]).sweep, target)
 
 
-def test_an_official_split_loses_training_images_with_near_duplicates_in_the_test_part(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["official", "split_7"])
+def test_a_given_split_loses_training_images_with_near_duplicates_in_the_test_part(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     tested = {PAIR[1], 59, 2}
     rows = [f"{n}.{'png' if n < 20 else 'jpg'},{'test' if n in tested else 'train'}" for n in range(COUNT)]
-    given, file = tmp_path / "official.csv", tmp_path / "splits.csv"
-    given.write_text("\n".join(["image,official", *rows]))
+    given, file = tmp_path / "given.csv", tmp_path / "splits.csv"
+    given.write_text("\n".join([f"image,{name}", *rows]))
     inspect(photos, tmp_path, f"sweep.splits={given}", f"inspect.write_splits={file}")
     parts = dict(csv.reader(file.read_text().splitlines()))
-    sides = {name: parts[name] for name in ("11.png", "42.jpg", "30.jpg", "59.jpg", "12.png")}
+    assert parts.pop("image") == name
+    sides = {image: parts[image] for image in ("11.png", "42.jpg", "30.jpg", "59.jpg", "12.png")}
     assert list(sides.values()) == ["", "test", "", "test", "train"]
-    assert "2 of 56 training images are left out of the official split" in capsys.readouterr().err
+    assert f"2 of 56 training images are left out of the split {name}" in capsys.readouterr().err
 
 
 def test_a_set_of_which_no_image_can_be_read(tmp_path: Path) -> None:
