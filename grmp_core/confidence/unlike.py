@@ -9,12 +9,12 @@ Stein, 1961). For the embedded backbone there is a third measure: how little an 
 the first space that has learned to tell photos from pictures made by script (outliers shown in training: Hendrycks,
 Mazeika and Dietterich, 2019). Labelled images that are no photos shift it, too.
 
-Where the labelled images lie farther apart than held-out photos do, the unit of that measure grows with them, so that
-it does not drown the others. An image is unlike where it is farther, in one of the measures, than a stated share of
-held-out photos and of the labelled images, each seen from the others.
+An image is unlike where it is farther than a stated share of held-out photos and of the labelled images, each seen from
+the others. The share is halved between the two distances and the third measure, so that one labelled image with strange
+colours does not hide pictures, nor a labelled picture strange colours.
 
-Shapes: N images, F = D + E token statistics of an image, R references, P pictures made by script, K dimensions of a
-space, S spaces, H held-out photos, M labelled images in G groups.
+Shapes: N images, F = D + E token statistics of an image, R references, K dimensions of a space, S spaces, T thresholds,
+H held-out photos, M labelled images in G groups.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ from grmp_core.confidence.evidence import Evidence
 
 UNIT_QUANTILE = 0.95
 """Of known distances: it is at distance 1."""
-STRETCH_QUANTILE = 0.75
-"""Of the labelled images and of held-out photos, by whose ratio units grow; few images tell a higher one badly."""
 _TINY = 1e-9
 
 
@@ -98,12 +96,14 @@ class Likeness:
         self._known = len(known_HS) > 1
         if self._known:
             self._middle_S = np.median(known_HS, axis=0)
-            stretch_S = self._stretch(known_HS, other_MS)
-            self._reach_S = self._reach(known_HS, share) * stretch_S
-            self._unit_S = self._reach(known_HS, 1 - UNIT_QUANTILE) * stretch_S
+            self._reach_S = self._reach(known_HS, share)
+            self._unit_S = self._reach(known_HS, 1 - UNIT_QUANTILE)
             self._other_MS = other_MS
-            thresholds = [_exceeded_by(self._joined(each), share) for each in (known_HS, other_MS) if len(each)]
-            self._threshold = max(thresholds)
+            samples = [self._joined(each) for each in (known_HS, other_MS) if len(each)]
+            parts = samples[0].shape[1]
+            self._threshold_T = np.array(
+                [max(_exceeded_by(sample[:, part], share / parts) for sample in samples) for part in range(parts)]
+            )
 
     @property
     def known(self) -> bool:
@@ -113,7 +113,7 @@ class Likeness:
     @property
     def labelled_distances(self) -> np.ndarray:
         """`distance` of the labelled images, each from the others and from known photos; (at most M,), sorted."""
-        return np.sort(self._in_units(self._other_MS, self._unit_S))
+        return np.sort(self._in_units(self._other_MS, self._unit_S).max(axis=1))
 
     def excess(self, statistics_NF: np.ndarray) -> np.ndarray:
         """(N,) distance beyond the threshold, in units of the spread of known distances; an image is unlike above 0."""
@@ -131,23 +131,19 @@ class Likeness:
             for known, space, part in zip(self._known_ones, self._spaces, parts, strict=False)
         ]
         distances_NS = np.stack(distances, axis=1)
-        return self._joined(distances_NS) - self._threshold, self._in_units(distances_NS, self._unit_S)
+        excess_NT = self._joined(distances_NS) - self._threshold_T
+        return excess_NT.max(axis=1), self._in_units(distances_NS, self._unit_S).max(axis=1)
 
     def _reach(self, known_HS: np.ndarray, share: float) -> np.ndarray:
         return np.maximum(np.quantile(known_HS, 1 - share, axis=0) - self._middle_S, _TINY)
 
-    def _stretch(self, known_HS: np.ndarray, other_MS: np.ndarray) -> np.ndarray:
-        """(S,) how much farther apart the labelled images lie than held-out photos; 1 where they do not."""
-        if not len(other_MS):
-            return np.ones(known_HS.shape[1])
-        own_S, known_S = (self._reach(each, 1 - STRETCH_QUANTILE) for each in (other_MS, known_HS))
-        return np.maximum(own_S / known_S, 1)
-
     def _joined(self, distances_NS: np.ndarray) -> np.ndarray:
-        return self._in_units(distances_NS, self._reach_S)
+        """(N, T) in units: the larger one of the distances and, with a domain, the third measure."""
+        units_NS = self._in_units(distances_NS, self._reach_S)
+        return np.column_stack([units_NS[:, :2].max(axis=1), units_NS[:, 2:]])
 
     def _in_units(self, distances_NS: np.ndarray, unit_S: np.ndarray) -> np.ndarray:
-        return ((distances_NS - self._middle_S) / unit_S).max(axis=1)
+        return (distances_NS - self._middle_S) / unit_S
 
 
 def _exceeded_by(values_N: np.ndarray, share: float) -> float:

@@ -36,7 +36,7 @@ def evidence(statistics_NF: np.ndarray, groups: list[str] | None = None) -> Evid
 def pictures(rng: np.random.Generator, count: int) -> np.ndarray:
     """Statistics that differ from those of photos in a few early ones, all in the same way."""
     found = looks(rng, count)
-    found[:, :4] += 2.0
+    found[:, :4] += 3.0
     return found
 
 
