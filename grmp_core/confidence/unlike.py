@@ -57,7 +57,10 @@ class _KnownPlaces:
 
 
 class _KnownLooks:
-    """A direction, in which an image is as far as it lies beyond the middle of the labelled ones."""
+    """A direction, in which an image is as far as it lies, seen from where the labelled images have shifted the photos.
+
+    In one dimension the shrunk shift is none below one standard error.
+    """
 
     def __init__(self, points_M1: np.ndarray, groups_M: np.ndarray, shipped_R1: np.ndarray) -> None:
         self._shift_1, moved_M1 = _moved(points_M1, groups_M, shipped_R1.mean(axis=0, dtype=np.float64))
@@ -80,7 +83,7 @@ class Likeness:
         self._early_size = evidence.early_size
         labelled = parts_of(evidence.statistics_MF.astype(np.float64), self._early_size)
         self._spaces = domain.spaces if domain else tuple(map(Space.standardized, labelled[:2]))
-        points = [space(part) for space, part in zip(self._spaces, labelled, strict=False)]
+        points = [space(part) for space, part in zip(self._spaces, labelled[: len(self._spaces)], strict=True)]
         groups_M = evidence.groups_M
         self._known_ones: list[_KnownPlaces | _KnownLooks]
         if domain is None:
@@ -120,7 +123,7 @@ class Likeness:
         return self.look(statistics_NF)[0]
 
     def distance(self, statistics_NF: np.ndarray) -> np.ndarray:
-        """(N,) distance, whatever `share` is: 0 for the middle of known images, 1 where 5 % of them are farther."""
+        """(N,) the largest measure, whatever `share` is: 0 is the middle of known images, 1 what 5 % exceed."""
         return self.look(statistics_NF)[1]
 
     def look(self, statistics_NF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +131,7 @@ class Likeness:
         parts = parts_of(np.asarray(statistics_NF, dtype=np.float64), self._early_size)
         distances = [
             known.distance(space(part))
-            for known, space, part in zip(self._known_ones, self._spaces, parts, strict=False)
+            for known, space, part in zip(self._known_ones, self._spaces, parts[: len(self._spaces)], strict=True)
         ]
         distances_NS = np.stack(distances, axis=1)
         excess_NT = self._joined(distances_NS) - self._threshold_T

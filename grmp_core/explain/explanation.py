@@ -21,13 +21,11 @@ from grmp_core.explain.references import compare
 from grmp_core.explain.remedies import REMEDIES
 from grmp_core.explain.sentences import sentences_of
 from grmp_core.explain.settings import MapConfig, ReasonConfig
-from grmp_core.explain.tool_choice import CleanRanges, choose_tool, read_ranges
+from grmp_core.explain.tool_choice import DIGITS, CleanRanges, choose_tool, read_ranges
 from grmp_core.imaging.views import Pixels, scoring_views
 from grmp_core.model.features import image_features
 from grmp_core.model.predictor import Predictor
 from grmp_core.model.scorer import ImageViews, Scorer
-
-DIGITS = 3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,8 @@ from grmp_core.explain.measurements import Measurements
 RANGES = Path(str(resources.files("grmp_core"))) / "assets" / "clean_photo_ranges.json"
 PROBABLE = 0.5
 """Probability of a family from which on its estimator is asked."""
+DIGITS = 3
+"""Of the numbers that are told."""
 OUTSIDE = 0.95
 """Share of clean photos beyond which a measurement is unusual."""
 
@@ -96,7 +98,9 @@ class Choice:
 
 
 def is_unusual(estimator: Estimator, share_below: float) -> bool:
-    """Whether a measurement lies where less than 1 - OUTSIDE of the clean photos lie. False for NaN."""
+    """Whether a measurement lies where less than 1 - OUTSIDE of the clean photos lie, by the share as it is told. False
+    for NaN."""
+    share_below = round(share_below, DIGITS)
     edge = OUTSIDE if estimator.unusual != "both" else (1 + OUTSIDE) / 2
     is_high = share_below > edge and estimator.unusual != "low"
     return bool(is_high or (share_below < 1 - edge and estimator.unusual != "high"))

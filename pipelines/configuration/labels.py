@@ -79,7 +79,7 @@ class InspectConfig(Settings):
     backbone alone."""
     write_splits: PathText | None = None
     """CSV file for the splits that `sweep` would take (sweep.splits, sweep.split_seeds), for others to use, too.
-    Near-duplicates stand on one side (of an official split the test side), and leaks on none. null: none is written."""
+    Near-duplicates stand on one side (of a given split the test side), and leaks on none. null: none is written."""
     pictures: Annotated[int, Ge(0)] = 24
     """Pictures of the contact sheet, evenly chosen from the worst score to the best."""
     thumbnail_px: Annotated[int, Ge(16)] = 200

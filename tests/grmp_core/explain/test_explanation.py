@@ -22,7 +22,7 @@ from grmp_core.explain.references import ReferenceMeasures
 from grmp_core.explain.remedies import REMEDIES
 from grmp_core.explain.sentences import sentences_of
 from grmp_core.explain.settings import MapConfig, ReasonConfig
-from grmp_core.explain.tool_choice import TOOLS, CleanRanges, choose_tool, read_ranges
+from grmp_core.explain.tool_choice import TOOLS, CleanRanges, choose_tool, is_unusual, read_ranges
 from grmp_core.model.differentiable import unadapted
 from grmp_core.model.ensemble import joined
 from grmp_core.model.scorer import Scorer
@@ -181,6 +181,12 @@ def test_estimator_confirms_damage_or_does_not(scene):
     for groups in ({"undamaged": 0.3, "noise": 0.4, "blur": 0.3}, {"undamaged": 0.1, "spatial": 0.8, "noise": 0.1}):
         choice = choose_tool(groups, measure(noisy), read_ranges(), has_reference=False)
         assert (choice.estimator, choice.confirms) == (None, None)
+
+
+@pytest.mark.parametrize("estimator", [tools.estimator for tools in TOOLS.values() if tools.estimator is not None])
+def test_what_is_unusual_is_so_by_the_share_as_it_is_told(estimator):
+    for share in np.linspace(0, 1, 4001):
+        assert is_unusual(estimator, share) == is_unusual(estimator, round(share, 3))
 
 
 def test_share_of_clean_photos_below():
