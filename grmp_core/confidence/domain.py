@@ -1,4 +1,4 @@
-"""What an embedded backbone has seen: photos of its training, as the package ships them, and how images compare.
+"""The photos that an embedded backbone was trained on, as the package ships them, and how images compare with them.
 
 Shapes: N images, F = D + E token statistics of an image, R references, K dimensions of a space, S spaces, H held-out
 photos.
@@ -56,7 +56,7 @@ class Domain:
     references: tuple[np.ndarray, ...]
     """(R, K) coordinates in each space."""
     held_out_HS: np.ndarray
-    """Distances of photos that training has not seen."""
+    """Of photos that training has not seen: distances in the first two spaces, and the place in the third."""
 
     def to_bytes(self) -> bytes:
         arrays = {"held_out_HS": self.held_out_HS.astype(np.float32)}
@@ -96,7 +96,7 @@ def domain_of(backbone: str, weights_sha256: str) -> Domain | None:
 
 
 def parts_of(statistics_NF: np.ndarray, early_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What each of the spaces looks at."""
+    """The statistics that the early, the late and the third space look at: (N, D), (N, E), (N, D)."""
     early, late = statistics_NF[:, :early_size], statistics_NF[:, early_size:]
     return early, late, early
 

@@ -57,7 +57,7 @@ class _KnownPlaces:
 
 
 class _KnownLooks:
-    """A direction, in which an image is as far as it lies, seen from where the labelled images have shifted the photos.
+    """One direction. An image is as far as it lies along it, less the shift of the labelled images from the photos.
 
     In one dimension the shrunk shift is none below one standard error.
     """
