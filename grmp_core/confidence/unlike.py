@@ -67,6 +67,7 @@ class _KnownLooks:
         self.labelled_M = moved_M1[:, 0]
 
     def distance(self, points_N1: np.ndarray) -> np.ndarray:
+        """(N,) place along the direction; below 0 is possible."""
         return (points_N1 - self._shift_1)[:, 0]
 
 
@@ -129,11 +130,11 @@ class Likeness:
     def look(self, statistics_NF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`excess` and `distance`."""
         parts = parts_of(np.asarray(statistics_NF, dtype=np.float64), self._early_size)
-        distances = [
+        measures = [
             known.distance(space(part))
             for known, space, part in zip(self._known_ones, self._spaces, parts[: len(self._spaces)], strict=True)
         ]
-        distances_NS = np.stack(distances, axis=1)
+        distances_NS = np.stack(measures, axis=1)
         excess_NT = self._joined(distances_NS) - self._threshold_T
         return excess_NT.max(axis=1), self._in_units(distances_NS, self._unit_S).max(axis=1)
 
