@@ -129,8 +129,8 @@ def _scan(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         inside = (1 - (along / a) ** 2 - (across / b) ** 2) * rng.uniform(3, 40)
         grey += rng.uniform(-0.3, 0.4) * (1 + np.tanh(inside / 2)) / 2
     grey *= 1 + rng.uniform(0, 0.5) * (_cloud(rng, height, width, rng.uniform(0.5, 1.5)) - 0.5)
-    grey = cv2.GaussianBlur(grey, (0, 0), width / rng.uniform(100, 500))
-    grey += rng.normal(0, rng.uniform(0, 0.04), grey.shape)
+    soft = cv2.GaussianBlur(grey, (0, 0), width / rng.uniform(100, 500))
+    grey = soft + rng.normal(0, rng.uniform(0, 0.04), grey.shape)
     if rng.random() < 0.3:
         grey *= x_HW**2 + y_HW**2 < 0.9
     return np.repeat(_bytes(255 * _stretched(grey))[..., None], 3, axis=2)
