@@ -16,6 +16,7 @@ import torch
 
 from grmp_core.explain.damage_types import UNDAMAGED, TypeDetector, TypeProbability, words_of
 from grmp_core.explain.measurements import measure, middle_of
+from grmp_core.explain.place_damage import PlaceDetector, look_at_crops
 from grmp_core.explain.quality_map import QualityMap, quality_map
 from grmp_core.explain.references import compare
 from grmp_core.explain.remedies import REMEDIES
@@ -43,13 +44,17 @@ class Explainer:
         self,
         scorer: Scorer,
         detector: TypeDetector,
+        places: PlaceDetector | None = None,
         *,
         crops: MapConfig | None = None,
         reasons: ReasonConfig | None = None,
         ranges: CleanRanges | None = None,
     ) -> None:
-        """detector: of the backbone as it was before any adaptation, which still knows its sentences."""
-        self.scorer, self.detector = scorer, detector
+        """detector: of the backbone as it was before any adaptation, which still knows its sentences.
+
+        places: of the same weights; without it the sentences tell of each crop by itself whether it is undamaged.
+        """
+        self.scorer, self.detector, self.places = scorer, detector, places
         self.crops, self.reasons = crops or MapConfig(), reasons or ReasonConfig()
         self.ranges = ranges or read_ranges()
         self._same_features = _has_own_features(scorer)
@@ -60,7 +65,7 @@ class Explainer:
         size_px = self.scorer.predictor.model.image_size_px
         views_GHW3 = scoring_views(image_HW3, self.scorer.views, size_px)
         score = self.scorer.score_views(ImageViews(views_GHW3=views_GHW3))
-        found_map = quality_map(image_HW3, self.crop_values, size_px, self.crops)
+        found_map = quality_map(image_HW3, self.look, self.judge, size_px, self.crops)
         types = self.detector.probabilities(image_HW3)
         groups = group_probabilities(types)
         measured = measure(image_HW3)
@@ -84,7 +89,7 @@ class Explainer:
             "quality_low": score.quality_low if score.quality_low is None else _rounded(score.quality_low),
             "quality_high": score.quality_high if score.quality_high is None else _rounded(score.quality_high),
             "unlike": score.unlike,
-            "map": map_facts(found_map),
+            "map": map_facts(found_map) | {"crops_compared": self.places is not None},
             "undamaged": _rounded(groups[UNDAMAGED]),
             "types": type_facts(types)[: self.reasons.types],
             "types_calibrated": calibration is not None,
@@ -105,17 +110,33 @@ class Explainer:
         }
         return Explanation(facts=facts | {"sentences": sentences_of(facts)}, quality_map=found_map)
 
-    def crop_values(self, crops_CHW3: np.ndarray) -> np.ndarray:
-        """uint8 crops (C, size, size, 3) -> (C, 2): quality, and log probability of being undamaged."""
+    def look(self, crops_CHW3: np.ndarray) -> np.ndarray:
+        """uint8 crops (C, size, size, 3) -> (C, 2 + S): quality, log probability of no damage by sentences about each
+        crop alone, and the S statistics that `places` reads, if there is one."""
         parts = np.split(crops_CHW3, range(self.scorer.batch_size, len(crops_CHW3), self.scorer.batch_size))
-        unit_CE = image_features(self.detector.backbone, parts).unit_NE
-        undamaged_C = self.detector.log_undamaged(unit_CE)
+        backbone, statistics = self.detector.backbone, list[np.ndarray]()
+        if self.places is None:
+            unit_CE = image_features(backbone, parts).unit_NE
+        else:
+            looks = look_at_crops(backbone, parts)
+            unit_CE, statistics = looks.unit_CE, [looks.statistics_CS]
         predictor = self.scorer.predictor
         if self._same_features and isinstance(predictor, Predictor):
             quality_C = predictor.from_features(unit_CE.to(predictor.model.device))
         else:
             quality_C = torch.cat([predictor(torch.from_numpy(part)) for part in parts])
-        return np.column_stack([quality_C.cpu().numpy(), undamaged_C])
+        return np.column_stack([quality_C.cpu().numpy(), self.detector.log_undamaged(unit_CE), *statistics])
+
+    def judge(self, told_CS: np.ndarray, centres_C2: np.ndarray) -> np.ndarray:
+        """(C,) log probability that a place in each crop of one image is undamaged.
+
+        Args:
+            told_CS: what `look` gives behind the quality.
+            centres_C2: of the crops, as shares of the image's height and width.
+        """
+        if self.places is None:
+            return told_CS[:, 0]
+        return self.places.log_undamaged(told_CS[:, 1:], centres_C2)
 
     def _undone(self, image_HW3: Pixels, groups: dict[str, float]) -> list[dict[str, Any]]:
         """Quality of the middle part before and after each repair that the detected families ask for."""

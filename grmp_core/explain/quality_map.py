@@ -1,10 +1,10 @@
 """Quality and damage by place: overlapping crops at native resolution, looked at one by one and spread over the image.
 
 A map at a point is the mean of the crops' values, weighted by a Gaussian of the distance to their centres
-(Nadaraya-Watson). Where the quality of crops that lie close together disagrees, crops of half the side look again.
+(Nadaraya-Watson). Where the quality of crops that lie close together disagrees, crops of half the side are scored, too.
 
-Shapes: images (H, W, 3) uint8 RGB; C crops, each with 2 values: quality in [0, 1], and the logarithm of the probability
-that it is undamaged; maps (h, w) on a grid of cells over the image.
+Shapes: images (H, W, 3) uint8 RGB; C crops, S numbers that damage is told by, V = 1 + S; maps (h, w) on a grid of cells
+over the image.
 """
 
 from __future__ import annotations
@@ -17,9 +17,14 @@ import numpy as np
 from grmp_core.explain.settings import MapConfig
 from grmp_core.imaging.views import Pixels, at_least, positions
 
-ScoreCrops = Callable[[np.ndarray], np.ndarray]
-"""uint8 crops (C, size, size, 3) -> (C, 2) values."""
+LookAtCrops = Callable[[np.ndarray], np.ndarray]
+"""uint8 crops (C, size, size, 3) -> (C, V): quality in [0, 1], and numbers that damage is told by."""
+JudgeCrops = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""These numbers (C, S) of all crops of one image, and the crops' centres (C, 2) as shares of its height and width ->
+(C,) logarithm of the probability that a place in each is undamaged."""
 _AT_ONCE = 32
+_FINE = 9
+"""Half-size crops of a second look."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +36,7 @@ class Crop:
     size_px: int
     quality: float
     undamaged: float
-    """Probability in [0, 1] that it is undamaged."""
+    """Probability in [0, 1] that a place in it is undamaged; of a second look that of the crop it looks into."""
     fine: bool = False
     """Of a second look."""
 
@@ -82,43 +87,48 @@ class QualityMap:
         return float(np.mean(others)) - self.mean if others else 0.0
 
 
-def quality_map(image_HW3: Pixels, score: ScoreCrops, size_px: int, config: MapConfig | None = None) -> QualityMap:
+def quality_map(
+    image_HW3: Pixels, look: LookAtCrops, judge: JudgeCrops, size_px: int, config: MapConfig | None = None
+) -> QualityMap:
     """Map an image by crops of `size_px`. ImageError for a thin strip.
 
-    An image with a shorter side is enlarged before it is cropped, as scoring does.
+    An image with a shorter side is enlarged before it is cropped, as scoring does. Second looks are for quality: where
+    damage is, the crops tell by being compared with each other, and finer ones would be another kind.
     """
     config = config or MapConfig()
     height, width = image_HW3.shape[:2]
     canvas: Pixels = image_HW3 if min(height, width) >= size_px else at_least(image_HW3[:, :], size_px)
-    corners = _corners(canvas.shape[:2], size_px, config)
-    values_C2 = _scored(canvas, corners, size_px, score)
-    disagreement = _disagreement(corners, values_C2[:, 0], size_px)
+    corners = crop_corners(canvas.shape[:2], size_px, config)
+    seen_CV = _seen(canvas, corners, size_px, look)
+    quality_C = seen_CV[:, 0].astype(np.float64)
+    undamaged_C = judge(seen_CV[:, 1:], (np.array(corners) + size_px / 2) / canvas.shape[:2]).astype(np.float64)
+    disagreement = _disagreement(corners, quality_C, size_px)
     order = np.argsort(-disagreement, kind="stable")[: config.second_looks]
     again = [int(i) for i in order if disagreement[i] > config.disagreement]
-    fine = [_second_look(canvas, corners[i], size_px, score, values_C2[i]) for i in again]
-    fine_corners = [corner for found, _ in fine for corner in found]
-    all_C2 = np.concatenate([values_C2, *(values for _, values in fine)])
-    sides = np.array([size_px] * len(corners) + [size_px // 2] * len(fine_corners))
-    places = np.array([*corners, *fine_corners], dtype=float)
-    centres, sigmas = places + sides[:, None] / 2, config.spread * sides
-    quality, undamaged = (_spread(centres, v, sigmas, canvas.shape[:2], size_px) for v in all_C2.T)
+    looks = [_second_look(canvas, corners[i], size_px, look, quality_C[i]) for i in again]
+    places = [*corners, *(place for found, _ in looks for place in found)]
+    coarse = len(corners)
+    qualities = np.concatenate([quality_C, *(values for _, values in looks)])
+    undamaged = np.concatenate([undamaged_C, np.repeat(undamaged_C[again], _FINE)])
+    sides = np.array([size_px] * coarse + [size_px // 2] * (len(places) - coarse))
+    centres, sigmas = np.array(places) + sides[:, None] / 2, config.spread * sides
     boxes = np.round(np.column_stack([places, sides]) * height / canvas.shape[0]).astype(int).tolist()
     crops = tuple(
-        Crop(
-            top_px=box[0], left_px=box[1], size_px=box[2], quality=q, undamaged=float(np.exp(u)), fine=i >= len(corners)
-        )
-        for i, (box, (q, u)) in enumerate(zip(boxes, all_C2.tolist(), strict=True))
+        Crop(top_px=top, left_px=left, size_px=side, quality=q, undamaged=float(np.exp(u)), fine=i >= coarse)
+        for i, ((top, left, side), q, u) in enumerate(zip(boxes, qualities.tolist(), undamaged.tolist(), strict=True))
     )
+    shape = canvas.shape[:2]
     return QualityMap(
         crops=crops,
-        quality_hw=quality,
-        undamaged_hw=np.exp(undamaged),
+        quality_hw=_spread(centres, qualities, sigmas, shape, size_px),
+        undamaged_hw=np.exp(_spread(centres[:coarse], undamaged_C, sigmas[:coarse], shape, size_px)),
         shape_px=(height, width),
         looked_again=len(again),
     )
 
 
-def _corners(shape: tuple[int, ...], size_px: int, config: MapConfig) -> list[tuple[int, int]]:
+def crop_corners(shape: tuple[int, ...], size_px: int, config: MapConfig) -> list[tuple[int, int]]:
+    """(top, left) in pixels of the crops of an image whose sides are at least `size_px`, row by row."""
     stride = max(size_px * (1 - config.overlap), (max(shape) - size_px) / max(1, config.crops_a_side - 1))
     rows, columns = (
         positions(side - size_px, min(config.crops_a_side, 1 + int(np.ceil((side - size_px) / stride - 1e-9))))
@@ -127,12 +137,12 @@ def _corners(shape: tuple[int, ...], size_px: int, config: MapConfig) -> list[tu
     return [(top, left) for top in rows for left in columns]
 
 
-def _scored(canvas: Pixels, corners: list[tuple[int, int]], size_px: int, score: ScoreCrops) -> np.ndarray:
+def _seen(canvas: Pixels, corners: list[tuple[int, int]], size_px: int, look: LookAtCrops) -> np.ndarray:
     parts = []
     for start in range(0, len(corners), _AT_ONCE):
         taken = corners[start : start + _AT_ONCE]
-        parts.append(score(np.stack([canvas[t : t + size_px, left : left + size_px] for t, left in taken])))
-    return np.concatenate(parts).astype(np.float64)
+        parts.append(look(np.stack([canvas[t : t + size_px, left : left + size_px] for t, left in taken])))
+    return np.concatenate(parts)
 
 
 def _disagreement(corners: list[tuple[int, int]], quality: np.ndarray, size_px: int) -> np.ndarray:
@@ -146,9 +156,9 @@ def _disagreement(corners: list[tuple[int, int]], quality: np.ndarray, size_px: 
 
 
 def _second_look(
-    canvas: Pixels, corner: tuple[int, int], size_px: int, score: ScoreCrops, whole_2: np.ndarray
+    canvas: Pixels, corner: tuple[int, int], size_px: int, look: LookAtCrops, whole: float
 ) -> tuple[list[tuple[int, int]], np.ndarray]:
-    """Corners and values (9, 2) of 3 x 3 half-size crops in a given one.
+    """Corners and qualities (9,) of 3 x 3 half-size crops in a given one, whose own quality is `whole`.
 
     They are filled up to the model's input by their mirror image, so that nothing is enlarged. The nine are moved
     together to have the mean of the crop that they look into: what counts is where in it quality is lost.
@@ -158,10 +168,8 @@ def _second_look(
     places = [(step * i, step * j) for i in range(3) for j in range(3)]
     crop = canvas[top : top + size_px, left : left + size_px]
     rest = ((0, size_px - half), (0, size_px - half), (0, 0))
-    fine = score(np.stack([np.pad(crop[y : y + half, x : x + half], rest, "symmetric") for y, x in places]))
-    moved = fine - fine.mean(axis=0) + whole_2
-    moved = np.column_stack([moved[:, 0].clip(0, 1), moved[:, 1].clip(None, 0)])
-    return [(top + y, left + x) for y, x in places], moved
+    fine_9 = look(np.stack([np.pad(crop[y : y + half, x : x + half], rest, "symmetric") for y, x in places]))[:, 0]
+    return [(top + y, left + x) for y, x in places], (fine_9 - fine_9.mean() + whole).clip(0, 1)
 
 
 def _spread(

@@ -13,6 +13,7 @@ from ray import ObjectRef
 from grmp_core.errors import ImageError, InputError
 from grmp_core.explain.damage_types import TypeDetector
 from grmp_core.explain.explanation import Explainer
+from grmp_core.explain.place_damage import detector_of
 from grmp_core.identity import digest_of
 from grmp_core.imaging.decoding import DecodedImage, decode_image, picture_of
 from grmp_core.model.backbone import load_backbone
@@ -60,8 +61,9 @@ class ExplainerWorker:
         bundle = with_weights_here(bundle, list(weights))
         scorer = configured_scorer(config.score, bundle, where, config.images)
         detector = TypeDetector(load_backbone(bundle.backbone))
+        places = detector_of(bundle.backbone, detector.backbone.weights_sha256)
         settings = config.explain
-        self.explainer = Explainer(scorer, detector, crops=settings.crops, reasons=settings.reasons)
+        self.explainer = Explainer(scorer, detector, places, crops=settings.crops, reasons=settings.reasons)
         self.limits, self.where, self.reference = scorer.limits, where, settings.reference
         self.folder = locate(config.output) / "explain"
         self.reader = ImageReader()

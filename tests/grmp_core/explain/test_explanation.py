@@ -116,11 +116,11 @@ def test_facts_agree_with_the_score_and_the_map(explainer, scene):
 
 def test_one_pass_of_the_tower_gives_what_two_give(explainer, scene):
     crops = np.stack([scene[:32, :32], scene[40:72, 60:92]])
-    one = explainer.crop_values(crops)
+    one = explainer.look(crops)
     assert explainer._same_features
     explainer._same_features = False
     try:
-        two = explainer.crop_values(crops)
+        two = explainer.look(crops)
     finally:
         explainer._same_features = True
     np.testing.assert_allclose(one, two, atol=1e-5)
@@ -135,7 +135,7 @@ def test_crops_have_the_models_own_quality_where_it_has_more_than_pooled_feature
         bundle = dataclasses.replace(plain, parameters=joined([plain.parameters, plain.parameters], [0.5, 0.5]))
     scorer = Scorer(bundle, "tiny", backbone=make_backbone())
     crops = np.stack([scene[:32, :32], scene[40:72, 60:92]])
-    found_C2 = Explainer(scorer, TypeDetector(make_backbone())).crop_values(crops)
+    found_C2 = Explainer(scorer, TypeDetector(make_backbone())).look(crops)
     np.testing.assert_allclose(found_C2[:, 0], scorer.predictor(torch.from_numpy(crops)).numpy(), atol=1e-6)
 
 

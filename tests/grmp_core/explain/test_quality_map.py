@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grmp_core.errors import ImageError
-from grmp_core.explain.quality_map import QualityMap, quality_map
+from grmp_core.explain.quality_map import JudgeCrops, QualityMap, quality_map
 from grmp_core.explain.settings import MapConfig
 
 SIZE = 32
@@ -22,8 +22,12 @@ def brightness(crops_CHW3: np.ndarray) -> np.ndarray:
     return np.column_stack([value, np.log(value.clip(1e-3))])
 
 
-def mapped(image_HW3: np.ndarray, **changes) -> QualityMap:
-    return quality_map(image_HW3, brightness, SIZE, MapConfig(**changes))
+def as_told(told_CS: np.ndarray, centres_C2: np.ndarray) -> np.ndarray:
+    return told_CS[:, 0]
+
+
+def mapped(image_HW3: np.ndarray, judge: JudgeCrops = as_told, **changes) -> QualityMap:
+    return quality_map(image_HW3, brightness, judge, SIZE, MapConfig(**changes))
 
 
 def grey(height: int, width: int, value: int = 200) -> np.ndarray:
@@ -94,7 +98,7 @@ def test_crops_overlap_as_asked_and_cover_the_image(height: int, width: int, ove
 def test_cells_are_the_gaussian_weighted_mean_of_the_crops():
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     config = MapConfig(second_looks=0)
-    found = quality_map(image, brightness, SIZE, config)
+    found = quality_map(image, brightness, as_told, SIZE, config)
     rows, columns = found.quality_hw.shape
     for i in (0, rows // 2, rows - 1):
         for j in (0, columns - 1):
@@ -119,6 +123,29 @@ def test_second_look_narrows_down_where_neighbours_disagree():
     assert np.hypot(*np.subtract(darkest, 52)) <= np.hypot(*np.subtract(coarse.lowest(coarse.quality_hw), 52))
 
 
+def test_crops_of_an_image_are_judged_together_and_finer_ones_change_the_quality_only():
+    judged = []
+
+    def less_than_the_mean(told_CS: np.ndarray, centres_C2: np.ndarray) -> np.ndarray:
+        judged.append(len(told_CS))
+        assert np.all((centres_C2 > 0) & (centres_C2 < 1))
+        assert np.allclose(centres_C2[[0, -1]], [[1 / 6, 1 / 6], [5 / 6, 5 / 6]])
+        return np.minimum(told_CS[:, 0] - told_CS[:, 0].mean(), 0)
+
+    image = grey(96, 96)
+    image[44:60, 44:60] = 0
+    found = mapped(image, less_than_the_mean, second_looks=2, disagreement=0.02)
+    coarse = mapped(image, less_than_the_mean, second_looks=0)
+    assert found.looked_again == 2
+    assert judged == [len(coarse.crops)] * 2
+    logs = np.log([crop.quality for crop in coarse.crops])
+    expected = np.exp(np.minimum(logs - logs.mean(), 0))
+    np.testing.assert_allclose([crop.undamaged for crop in found.coarse], expected)
+    np.testing.assert_array_equal(found.undamaged_hw, coarse.undamaged_hw)
+    assert not np.array_equal(found.quality_hw, coarse.quality_hw)
+    assert {crop.undamaged for crop in found.crops if crop.fine} <= {crop.undamaged for crop in found.coarse}
+
+
 def test_small_image_has_one_crop_in_its_own_pixels():
     found = mapped(grey(16, 16))
     [crop] = found.crops
@@ -128,4 +155,4 @@ def test_small_image_has_one_crop_in_its_own_pixels():
 
 def test_thin_strip_is_refused():
     with pytest.raises(ImageError, match="too thin"):
-        quality_map(grey(1, 60_000), brightness, 224)
+        quality_map(grey(1, 60_000), brightness, as_told, 224)
