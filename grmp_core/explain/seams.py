@@ -20,12 +20,13 @@ QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 
 
 def seam_statistics(crops_CHW3: np.ndarray) -> np.ndarray:
-    """uint8 crops (C, size, size, 3) -> (C, S) float32.
+    """uint8 crops (C, size, size, 3) -> (C, 90) float32.
 
-    For brightness, red less green, and yellow less blue; across columns, and across rows; for each extent: the seam
-    that sticks out the most. Its step, less those of the two places on either side; the logarithm of how many times
-    that of a typical place this is, with the step's sign; the share of pixels along it that step that way, less those
-    that step the other way; its place in [0, 1]; and the product of these two.
+    Across columns, then across rows; for each extent; five numbers about the seam that sticks out the most, each for
+    brightness, red less green, and yellow less blue. They are its step as a share of the full range, less the mean of
+    the four places around it; the logarithm of how many times that of a typical place this is, with the step's sign;
+    the share of pixels along it that step up, less the share that step down; its place in [0, 1]; and the product of
+    these two.
     """
     pixels = crops_CHW3.astype(np.float32)
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
