@@ -255,9 +255,14 @@ def calibrated(network: PlaceNetwork, unseen: Versions, weights_sha256: str) -> 
 
 
 def teaching_photos(material: Material, count: int) -> list[int]:
-    """Numbers of `count` rated photos of training, of the size that most have; fewer where there are no more."""
+    """Numbers of `count` rated photos of training, of the size that most have; fewer where there are no more.
+
+    InputError where none is rated LOWEST_SCORE or higher.
+    """
     rows = material.store.rows
     rated = [n for n in material.training.tolist() if rows[n].source == RATED and (rows[n].score or 0) >= LOWEST_SCORE]
+    if not rated:
+        raise InputError(f"no photo of the material's training part is rated {LOWEST_SCORE} or higher; prepare it anew")
     [(size, _)] = Counter((rows[n].height_px, rows[n].width_px) for n in rated).most_common(1)
     same = [n for n in rated if (rows[n].height_px, rows[n].width_px) == size]
     return sorted(same, key=lambda n: seed_of("place", rows[n].sha256))[:count]

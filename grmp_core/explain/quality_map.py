@@ -1,4 +1,4 @@
-"""Quality and damage by place: overlapping crops at native resolution, looked at one by one and spread over the image.
+"""Quality and damage by place: overlapping crops at native resolution, whose values are spread over the image.
 
 A map at a point is the mean of the crops' values, weighted by a Gaussian of the distance to their centres
 (Nadaraya-Watson). Where the quality of crops that lie close together disagrees, crops of half the side are scored, too.
@@ -92,8 +92,8 @@ def quality_map(
 ) -> QualityMap:
     """Map an image by crops of `size_px`. ImageError for a thin strip.
 
-    An image with a shorter side is enlarged before it is cropped, as scoring does. Second looks are for quality: where
-    damage is, the crops tell by being compared with each other, and finer ones would be another kind.
+    An image with a shorter side is enlarged before it is cropped, as scoring does. Second looks refine the quality
+    only: damage is found by comparing crops of one size with each other.
     """
     config = config or MapConfig()
     height, width = image_HW3.shape[:2]
