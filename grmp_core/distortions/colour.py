@@ -117,7 +117,7 @@ def saturation_hsv(image: np.ndarray, factor: float, rng: np.random.Generator) -
 
 
 def saturation_lab(image: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
-    """Chroma of Lab times `factor`; a factor of 1 leaves the picture as it is."""
+    """Chroma of Lab times `factor`; a factor of 1 changes no value by more than 1."""
 
     def saturate(strip: np.ndarray) -> np.ndarray:
         lab = to_lab(strip)

@@ -17,8 +17,9 @@ from grmp_core.model.scorer import Score, untrusted_because
 from pipelines.configuration.schema import Config
 from pipelines.configuration.scoring import ScoreConfig
 from pipelines.runtime.cluster_address import cluster_address
-from pipelines.runtime.computing import keep_freed_memory, lacks_gpu
+from pipelines.runtime.computing import lacks_gpu
 from pipelines.runtime.console import say
+from pipelines.runtime.kept_memory import keep_freed_memory
 from pipelines.runtime.progress import Progress
 from pipelines.scoring.configured_scorer import configured_scorer
 from pipelines.scoring.image_tables import ImageInput, ImageReader

@@ -12,6 +12,7 @@ from ray.data import TaskPoolStrategy
 
 from grmp_core.learning.episode_plan import EpisodePlan, episodes_of_step
 from grmp_core.tasks.distortion_tasks import Part, TaskRow, split_references
+from pipelines.runtime.kept_memory import keep_freed_memory
 from pipelines.task_making.picture_sources import Reference, Synthesizer, synthesizer_of, task_names
 
 if TYPE_CHECKING:  # it brings torch, which a worker that makes pictures does without
@@ -55,6 +56,7 @@ class EpisodeMaker:
 
     def make(self, row: dict[str, Any]) -> dict[str, Any]:
         """Plan number `id` -> its task, step, and the views and labels of both parts."""
+        keep_freed_memory()
         plan = self.plans[row["id"]]
         support, query = self._rows(plan.task, "support", plan.support), self._rows(plan.task, "query", plan.query)
         return {

@@ -16,6 +16,7 @@ from grmp_core.labels.visibility import STRENGTH, curves
 from grmp_core.storage import Location, local_size_bytes
 from grmp_core.tasks.distortion_tasks import COMPOSITION_RULE, LEVELS, Part, types_of
 from grmp_core.tasks.task_store import write_task_file
+from pipelines.runtime.kept_memory import keep_freed_memory
 from pipelines.runtime.metrics import count
 from pipelines.runtime.progress import Progress
 from pipelines.runtime.provenance import config_hash
@@ -64,6 +65,7 @@ class BlockWriter:
         marker = self.store / "blocks" / f"{row['id']:05d}.json"
         if marker.exists():
             return marker.read_json()
+        keep_freed_memory()
         references = [self.synthesizer.rows_of(r, self.parts[r.reference_id]) for r in self.blocks[row["id"]]]
         num_rows = num_bytes = 0
         for task in self.tasks:

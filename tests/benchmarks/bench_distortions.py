@@ -22,6 +22,7 @@ import numpy as np
 from grmp_core.distortions import KADID_NAMES, REGISTRY, get
 from grmp_core.imaging.decoding import read_image
 from grmp_core.procedural.scenes import reference
+from pipelines.runtime.kept_memory import keep_freed_memory
 from tests.benchmarks.plain_distortions import PLAIN, Plain
 from tests.benchmarks.rows import Row, interleaved
 
@@ -53,6 +54,7 @@ def measure(photo: np.ndarray, repeats: int) -> dict[str, dict[str, float]]:
 
 
 def rows(quick: bool = False) -> list[Row]:
+    keep_freed_memory()  # as workers do; for the others, too
     cv2.setNumThreads(1)
     warnings.filterwarnings("ignore", "Conversion from CIE-LAB")  # colours that RGB does not have; a warning a picture
     found, names = [], tuple(PLAIN)[:3] if quick else tuple(PLAIN)
@@ -95,6 +97,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     arguments = parser.parse_args()
+    keep_freed_memory()  # as workers do; for the others, too
     cv2.setNumThreads(1)
     photo = read_image(arguments.image) if arguments.image else reference(0)
     times = measure(photo, arguments.repeats)

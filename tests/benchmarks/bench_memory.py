@@ -1,9 +1,10 @@
-"""Scoring and an outer step with `keep_freed_memory` and without, and the pages that the system clears.
+"""Scoring, distortions and an outer step with `keep_freed_memory` and without, and the pages that the system clears.
 
     python -m tests.benchmarks.bench_memory [--images 40] [--rounds 3]
 
 Each way has processes of its own, which take turns: the setting cannot be taken back. One thread, the embedded
-backbone, nine views of an image of 512 x 384; an outer step has two tasks of eight pictures.
+backbone, nine views of an image of 512 x 384; KADID-10k's 25 types at five levels, of a picture of that size; an outer
+step has two tasks of eight pictures.
 """
 
 from __future__ import annotations
@@ -16,23 +17,29 @@ import subprocess
 import sys
 import time
 
+import cv2
 import torch
 
+from grmp_core.distortions import KADID_NAMES
 from grmp_core.model.scorer import Scorer
+from grmp_core.procedural import scenes
 from pipelines.configuration.loading import load_config
-from pipelines.runtime.computing import keep_freed_memory
+from pipelines.runtime.kept_memory import keep_freed_memory
 from pipelines.scoring.model_lookup import open_model
+from tests.benchmarks.bench_distortions import milliseconds_of
 from tests.benchmarks.growth import of_tasks
 from tests.benchmarks.rows import Row, compared
 from tests.benchmarks.serving import pictures
 
 KEPT, GIVEN_BACK = "freed memory kept", "given back, as glibc does"
-SCORING, OUTER_STEP, PAGES = "scoring an image", "an outer step", "cleared pages of an image"
+SCORING, DISTORTING, OUTER_STEP = "scoring an image", "25 x 5 distortions", "an outer step"
+PAGES = "cleared pages of a scored image"
 
 
 def measure_here(way: str, images: int) -> dict[str, float]:
-    """Seconds of an image and of an outer step in this process, and pages that the system cleared for an image."""
+    """Seconds of each piece of work in this process, and pages that the system cleared for an image."""
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     if way == KEPT:
         keep_freed_memory()
     model, bundle = open_model(load_config(None, ["score.model=backbone"]))
@@ -42,7 +49,10 @@ def measure_here(way: str, images: int) -> dict[str, float]:
     scorer.score(photos[i % len(photos)] for i in range(images))
     seconds = time.perf_counter() - began
     cleared = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - pages
-    return {SCORING: seconds / images, PAGES: cleared / images, OUTER_STEP: of_tasks([2], images // 8 + 1, 8)[2]}
+    picture = scenes.reference(0, 384, 512)
+    distorting = 5 * sum(milliseconds_of(name, picture, 3)[0] for name in KADID_NAMES) / 1000
+    outer_step = of_tasks([2], images // 8 + 1, 8)[2]
+    return {SCORING: seconds / images, PAGES: cleared / images, DISTORTING: distorting, OUTER_STEP: outer_step}
 
 
 def measured(images: int, rounds: int) -> dict[str, dict[str, float]]:
@@ -55,7 +65,7 @@ def measured(images: int, rounds: int) -> dict[str, dict[str, float]]:
             results.append(json.loads(out.splitlines()[-1]))
     return {
         what: {way: statistics.median(result[what] for result in results) for way, results in found.items()}
-        for what in (SCORING, OUTER_STEP, PAGES)
+        for what in (SCORING, DISTORTING, OUTER_STEP, PAGES)
     }
 
 
@@ -68,7 +78,7 @@ def rows(quick: bool = False) -> list[Row]:
             f"{work}, {GIVEN_BACK}",
             whose="own, without that setting",
         )
-        for work in (SCORING, OUTER_STEP)
+        for work in (SCORING, DISTORTING, OUTER_STEP)
     ]
 
 

@@ -26,7 +26,7 @@ from grmp_core.model.scorer import Scorer
 from grmp_core.procedural import scenes
 from pipelines.configuration.loading import load_config
 from pipelines.configuration.schema import Config
-from pipelines.runtime.computing import keep_freed_memory
+from pipelines.runtime.kept_memory import keep_freed_memory
 from pipelines.runtime.ray_session import ray_session
 from pipelines.scoring.model_lookup import open_model
 from pipelines.scoring.scoring_run import score_images

@@ -25,6 +25,7 @@ import torch
 from grmp_core.distortions import get
 from grmp_core.imaging.decoding import read_image
 from grmp_core.procedural.scenes import reference
+from pipelines.runtime.kept_memory import keep_freed_memory
 from tests.benchmarks.bench_distortions import LEVELS, SIZES
 from tests.benchmarks.rows import interleaved
 
@@ -97,6 +98,7 @@ def main() -> None:
     parser.add_argument("--image", type=Path, help="a photo; default: a procedural reference")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    keep_freed_memory()  # as workers do; for the peer, too
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     peer, photo = peer_of(options.clone), read_image(options.image) if options.image else reference(0)

@@ -182,18 +182,22 @@ def processes(word: str) -> list[psutil.Process]:
     return [p for p in psutil.process_iter(["cmdline"]) if word in str((p.info["cmdline"] or [])[:1])]
 
 
-def cpu_seconds() -> float:
-    parts = [p for word in ("ray::ServeReplica", "ray::ProxyActor", "ray::ServeController") for p in processes(word)]
-    return sum(sum(p.cpu_times()[:2]) for p in parts)
+PARTS = {
+    "scoring": "ServeReplica:grmp-iqa:scoring",
+    "ingress": "ServeReplica:grmp-iqa:ingress",
+    "proxy": "ProxyActor",
+    "controller": "ServeController",
+}
+
+
+def cpu_seconds() -> dict[str, float]:
+    """Of the server's parts, and of the clients, which are this process."""
+    parts = {name: sum(sum(p.cpu_times()[:2]) for p in processes(word)) for name, word in PARTS.items()}
+    return {**parts, "clients": time.process_time()}
 
 
 def megabytes() -> dict[str, int]:
-    names = {
-        "scoring": "ServeReplica:grmp-iqa:scoring",
-        "ingress": "ServeReplica:grmp-iqa:ingress",
-        "proxy": "ProxyActor",
-    }
-    return {name: sum(p.memory_info().rss for p in processes(word)) >> 20 for name, word in names.items()}
+    return {name: sum(p.memory_info().rss for p in processes(word)) >> 20 for name, word in PARTS.items()}
 
 
 # --- what is measured ----------------------------------------------------------------------------------------------
@@ -270,10 +274,11 @@ def mlflow_server(config: Config, port: int) -> Iterator[str]:
 
 def throughput(url: str, photos: list[bytes], options: argparse.Namespace, expected: dict[str, list[float]]) -> None:
     for count in options.clients:
-        cpu = cpu_seconds()
+        before = cpu_seconds()
         load = clients(f"{url}/score", photos, count, for_seconds(options.seconds))
-        each = (cpu_seconds() - cpu) / max(1, load.statuses[200])
-        print(f"{count:3} clients  {load}, {each:.3f} CPU s an image; {check(load, expected)}", flush=True)
+        each = {name: 1000 * (cpu - before[name]) / max(1, load.statuses[200]) for name, cpu in cpu_seconds().items()}
+        print(f"{count:3} clients  {load}; {check(load, expected)}")
+        print("  CPU ms an image: " + ", ".join(f"{name} {ms:.1f}" for name, ms in each.items()), flush=True)
 
 
 def attack(url: str, photos: list[bytes], count: int, expected: dict[str, list[float]]) -> None:

@@ -15,7 +15,7 @@ from pipelines.runtime.computing import device_here, prepare_to_compute
 CLEARED_PAGES = """
 import resource, sys
 import numpy as np
-from pipelines.runtime.computing import keep_freed_memory
+from pipelines.runtime.kept_memory import keep_freed_memory
 
 if sys.argv[1] == "kept":
     keep_freed_memory()

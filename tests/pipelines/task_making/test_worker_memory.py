@@ -16,9 +16,11 @@ WORK = """
 import sys
 from grmp_core.distortions import KADID_NAMES
 from grmp_core.imaging.decoding import ImageLimits
+from pipelines.runtime.kept_memory import keep_freed_memory
 from pipelines.task_making.picture_sources import Reference, Synthesizer
 import pipelines.task_making.task_writer  # what Ray has a worker import
 
+keep_freed_memory()
 rows_of = Synthesizer(224, 384, 0, ImageLimits()).rows_of(Reference("photo", sys.argv[1]), "support")
 shapes = {rows_of(task, 5).view_HW3.shape for task in KADID_NAMES}
 peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
