@@ -7,6 +7,7 @@ used last stay within the limit of size; deleting the folder clears the cache.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -14,7 +15,6 @@ import secrets
 import shutil
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,28 @@ _IMAGES = "images.json"
 _UNFINISHED = ".part-"
 
 
-@dataclass(frozen=True, eq=False)
 class TokenEntry:
-    """An encoded target on disk, which the process that made this object does not delete while it is alive. A row that
-    has an error holds zeros in the arrays."""
+    """An encoded target on disk. No process deletes it while an object of it is alive, here or in another process on
+    this machine. A row that has an error holds zeros in the arrays."""
 
-    folder: Path
+    def __init__(self, folder: Path) -> None:
+        """FileNotFoundError where there is no such entry, InputError where files cannot be locked."""
+        self.folder = folder
+        handle = os.open(folder / _IMAGES, os.O_RDONLY)
+        weakref.finalize(self, os.close, handle)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        except OSError as error:
+            raise InputError(
+                f"{folder}: files cannot be locked there ({error.strerror}); set target.encoded to a folder of this "
+                "machine"
+            ) from error
+        if os.fstat(handle).st_nlink == 0:
+            raise FileNotFoundError(f"{folder} was deleted in this moment")
 
-    def __post_init__(self) -> None:
-        _IN_USE.add(self)
+    def __reduce__(self) -> tuple[type[TokenEntry], tuple[Path]]:
+        """A copy in another process has a lock of its own."""
+        return TokenEntry, (self.folder,)
 
     def images(self) -> list[dict[str, Any]]:
         """Of every row, in order: `error`, `image_id`, `perceptual_hash` (hexadecimal)."""
@@ -46,9 +59,6 @@ class TokenEntry:
     def arrays(self) -> dict[str, np.ndarray]:
         """By the names of ARRAYS, mapped; writing to one changes nothing on disk."""
         return {name: np.load(self.folder / f"{name}.npy", mmap_mode="c") for name in ARRAYS}
-
-
-_IN_USE: weakref.WeakSet[TokenEntry] = weakref.WeakSet()
 
 
 class EntryWriter:
@@ -82,8 +92,9 @@ class EntryWriter:
             if not (entry / _IMAGES).exists():
                 raise
             shutil.rmtree(self.folder)  # another run was faster
-        self.cache.shrink(keep=self.key)
-        return TokenEntry(entry)
+        kept = TokenEntry(entry)
+        self.cache.shrink()
+        return kept
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -107,28 +118,43 @@ class TokenCache:
 
     def entry(self, key: str) -> TokenEntry | None:
         """The entry of that name, which counts as used now; null where there is none."""
-        folder = self.folder / key
-        if not (folder / _IMAGES).exists():
+        try:
+            entry = TokenEntry(self.folder / key)
+        except FileNotFoundError:
             return None
-        os.utime(folder)
-        return TokenEntry(folder)
+        os.utime(entry.folder)
+        return entry
 
-    def shrink(self, keep: str) -> None:
-        """Delete what was used longest ago until the limit holds, but neither the entry `keep` nor one in use by this
-        process; and what died unfinished more than a day ago. Another process may delete entries meanwhile."""
-        used_here = {self.folder / keep, *(entry.folder for entry in _IN_USE)}
+    def shrink(self) -> None:
+        """Delete what was used longest ago until the limit holds, but for entries in use; and what died unfinished more
+        than a day ago. Another process may delete entries meanwhile."""
         names = [name for name in os.listdir(self.folder) if (self.folder / name / _IMAGES).exists()]
-        newest_first = sorted(names, key=lambda name: _used(self.folder / name), reverse=True)
         total = 0
-        for name in [keep, *(name for name in newest_first if name != keep)]:
+        for name in sorted(names, key=lambda name: _used(self.folder / name), reverse=True):
             total += _size_bytes(self.folder / name)
-            if total > self.limit_bytes and self.folder / name not in used_here:
-                say(f"target: {self.folder / name} leaves the cache of encoded images (target.encoded_gb)")
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+            if total > self.limit_bytes:
+                _delete_unused(self.folder / name)
         day_ago = _now(self.folder) - 86400
         for folder in self.folder.glob(f"{_UNFINISHED}*"):
             if _used(folder) < day_ago:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _delete_unused(folder: Path) -> None:
+    """Delete an entry that nobody uses. One that another process has deleted is passed over."""
+    try:
+        handle = os.open(folder / _IMAGES, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    else:
+        say(f"target: {folder} leaves the cache of encoded images (target.encoded_gb)")
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(handle)
 
 
 def _now(folder: Path) -> float:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
+import pickle
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,7 +29,7 @@ from pipelines.ablation.arms import random_prompts
 from pipelines.configuration.labels import TargetConfig
 from pipelines.configuration.loading import with_settings
 from pipelines.configuration.schema import Config
-from pipelines.few_shot import encoded_target, target_encoder
+from pipelines.few_shot import encoded_target, target_encoder, token_cache
 from pipelines.few_shot.encoded_target import EncodedTarget, encode_target
 from pipelines.few_shot.labelled_target import load_target
 from pipelines.few_shot.token_cache import ARRAYS, EntryWriter, TokenCache
@@ -98,6 +102,39 @@ def test_entries_in_use_stay_whatever_their_size(tmp_path):
     del first
     write(cache, "c")
     assert os.listdir(tmp_path) == ["c"]
+
+
+def test_an_entry_stays_while_another_process_uses_it(tmp_path):
+    cache = TokenCache(str(tmp_path), 1)
+    write(cache, "a")
+    use = "import pickle, sys; entry = pickle.load(sys.stdin.buffer); print(entry.folder.name, flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", use], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdin.write(pickle.dumps(cache.entry("a")))
+        other.stdin.flush()
+        assert other.stdout.readline() == b"a\n"
+        write(cache, "b")
+        assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+        other.communicate(b"\n", timeout=60)
+    write(cache, "c")
+    assert os.listdir(tmp_path) == ["c"]
+
+
+def test_an_entry_that_is_deleted_before_its_lock_is_none(tmp_path, monkeypatch):
+    cache = TokenCache(str(tmp_path), 1e9)
+    write(cache, "a")
+    monkeypatch.setattr(token_cache.fcntl, "flock", lambda *_: shutil.rmtree(tmp_path / "a"))
+    assert cache.entry("a") is None
+
+
+def test_a_folder_without_locks_is_one_line(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    cache = TokenCache(str(tmp_path), 1e9)
+    write(cache, "a")
+    monkeypatch.setattr(token_cache.fcntl, "flock", no_locks)
+    with pytest.raises(InputError, match=r"^[^\n]*No locks available[^\n]*set target\.encoded[^\n]*$"):
+        cache.entry("a")
 
 
 def test_entries_that_another_run_has_just_deleted_are_passed_over(tmp_path, monkeypatch):
