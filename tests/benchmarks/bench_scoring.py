@@ -1,11 +1,13 @@
 """Scoring a folder from end to end against the bare forward pass, in one run.
 
     python -m tests.benchmarks.bench_scoring [--images FOLDER] [--count 300] [--rounds 2] [--model backbone] [--no-ray]
+        [--cpus CPUS]
 
 The bare forward has one thread a CPU, which take prepared views of a few images again and again. The two ways of
 `grmp score` list, read, decode, score, and write the same photos: in the command's own process, and by Ray Data, with
 and without the start of Ray (--no-ray leaves it out). Half of the bare forward is run before the others and half after;
-medians, and ratios to the bare forward of the same run. Without --images, drawn photos of 512 x 384 as JPEG.
+medians, and ratios to the bare forward of the same run. Without --images, drawn photos of 512 x 384 as JPEG. With fewer
+CPUs than the machine has, all of them score on so many, and Ray's other processes have the rest, as on a large machine.
 """
 
 from __future__ import annotations
@@ -61,12 +63,15 @@ def bare_forward(config: Config, paths: list[str], cpus: int, count: int) -> Cal
 
 
 def every_way(
-    paths: list[str], folder: str, model: str, rounds: int, *, ray: bool = True
+    paths: list[str], folder: str, model: str, rounds: int, *, ray: bool = True, workers: int = 0
 ) -> tuple[dict[str, float], int]:
-    """Median seconds of the bare forward and of both ways of `grmp score`, and the CPUs."""
+    """Median seconds of the bare forward and of both ways of `grmp score`, and the CPUs.
+
+    workers: of Ray; 0: one a CPU of the machine.
+    """
 
     def config(local_images: int) -> Config:
-        score = {"images": paths, "model": model, "output": f"{folder}/scores.parquet"}
+        score = {"images": paths, "model": model, "output": f"{folder}/scores.parquet", "workers": workers}
         given = {f"score.{key}": value for key, value in {**score, "local_images": local_images}.items()}
         return load_config(None, [], {**given, "output": folder})
 
@@ -107,7 +112,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--model", default="backbone")
     parser.add_argument("--no-ray", action="store_true")
+    parser.add_argument("--cpus", type=int, default=0, help="that score; default: all of the machine")
     options = parser.parse_args()
+    if options.cpus:
+        torch.set_num_threads(options.cpus)
     with tempfile.TemporaryDirectory() as folder:
         photos = Path(folder, "photos")
         photos.mkdir()
@@ -115,7 +123,8 @@ def main() -> None:
             paths = drawn_photos(photos, options.count)
         else:
             paths = [str(path) for path in sorted(options.images.glob("*.[jJ][pP]*[gG]"))[: options.count]]
-        seconds, cpus = every_way(paths, folder, options.model, options.rounds, ray=not options.no_ray)
+        how = {"ray": not options.no_ray, "workers": options.cpus}
+        seconds, cpus = every_way(paths, folder, options.model, options.rounds, **how)
     rate = {name: len(paths) / value for name, value in seconds.items()}
     print(f"{len(paths)} photos, {cpus} CPUs, model {options.model}, median of {options.rounds} rounds")
     for name, value in rate.items():

@@ -4,9 +4,9 @@
         [--replicas 8 --gpus-per-replica 0.12]
 
 The embedded backbone, photos of 512 x 384 as JPEG, nine views each, as many replicas and loops as CPUs unless said
-otherwise; with a share of a GPU, replicas and loops both compute there. The bare loop
-runs before and after the server in the same call. Beside images per second it tells the CPU seconds of an image, which
-other work on the machine disturbs less: of the loops, and of all processes of the server together.
+otherwise; with a share of a GPU, replicas and loops both compute there. The bare loop runs before and after the server
+in the same call. Beside images per second it tells the CPU time of an image, which other work on the machine disturbs
+less: in the loops, and in each part of the server.
 """
 
 from __future__ import annotations
