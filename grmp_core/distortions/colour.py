@@ -172,7 +172,7 @@ COLOURS = (
         tid_id=None,
         levels=(1, 2, 3, 6, 9),
         apply=saturation_lab,
-        description="colours become garish (parameter: factor of the Lab chroma); level 1 is the picture itself",
+        description="colours become garish (parameter: factor of the Lab chroma); level 1 is as good as the picture",
     ),
 )
 

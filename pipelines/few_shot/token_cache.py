@@ -14,7 +14,8 @@ import os
 import secrets
 import shutil
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pipelines.runtime.console import say
 
 ARRAYS = ("train_tokens", "teacher_logits", "score_tokens", "statistics")
 _IMAGES = "images.json"
+_LOCK = ".lock"
 _UNFINISHED = ".part-"
 
 
@@ -34,19 +36,11 @@ class TokenEntry:
     this machine. A row that has an error holds zeros in the arrays."""
 
     def __init__(self, folder: Path) -> None:
-        """FileNotFoundError where there is no such entry, InputError where files cannot be locked."""
+        """FileNotFoundError where there is no such entry."""
         self.folder = folder
         handle = os.open(folder / _IMAGES, os.O_RDONLY)
         weakref.finalize(self, os.close, handle)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH)
-        except OSError as error:
-            raise InputError(
-                f"{folder}: files cannot be locked there ({error.strerror}); set target.encoded to a folder of this "
-                "machine"
-            ) from error
-        if os.fstat(handle).st_nlink == 0:
-            raise FileNotFoundError(f"{folder} was deleted in this moment")
+        fcntl.flock(handle, fcntl.LOCK_SH)
 
     def __reduce__(self) -> tuple[type[TokenEntry], tuple[Path]]:
         """A copy in another process has a lock of its own."""
@@ -85,23 +79,15 @@ class EntryWriter:
         for file in self._files.values():
             file.flush()
         (self.folder / _IMAGES).write_text(json_text(images))
-        entry = self.cache.folder / self.key
-        try:
-            self.folder.rename(entry)
-        except OSError:
-            if not (entry / _IMAGES).exists():
-                raise
-            shutil.rmtree(self.folder)  # another run was faster
-        kept = TokenEntry(entry)
-        self.cache.shrink()
-        return kept
+        return self.cache.take_in(self.folder, self.key)
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class TokenCache:
-    """A folder of encoded targets, `limit_bytes` at most beside the one in use. InputError where none can be kept."""
+    """A folder of encoded targets, `limit_bytes` at most beside those in use. One process at a time opens, takes in or
+    deletes entries. InputError where none can be kept."""
 
     def __init__(self, folder: str | None, limit_bytes: float) -> None:
         """folder: null for `grmp-iqa/encoded` in the user's cache folder (XDG_CACHE_HOME, else ~/.cache)."""
@@ -110,51 +96,80 @@ class TokenCache:
         self.limit_bytes = limit_bytes
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            with self._alone():
+                pass
         except OSError as error:
             raise InputError(
                 f"{self.folder}: encoded images cannot be kept there ({error.strerror}); set target.encoded to a "
                 "folder of this machine that can be written"
             ) from error
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A time in which no other process opens or changes the cache's entries. OSError where files have no locks."""
+        lock = self.folder / _LOCK
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except PermissionError:  # another user has made it
+            handle = os.open(lock, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
     def entry(self, key: str) -> TokenEntry | None:
         """The entry of that name, which counts as used now; null where there is none."""
-        try:
+        with self._alone():
+            if not (self.folder / key / _IMAGES).exists():
+                return None
+            os.utime(self.folder / key)
+            return TokenEntry(self.folder / key)
+
+    def take_in(self, written: Path, key: str) -> TokenEntry:
+        """Make a whole folder the entry of that name, unless another run was faster, and let those go that were not
+        used for longest."""
+        with self._alone():
+            if (self.folder / key / _IMAGES).exists():
+                shutil.rmtree(written)
+            else:
+                written.rename(self.folder / key)
             entry = TokenEntry(self.folder / key)
-        except FileNotFoundError:
-            return None
-        os.utime(entry.folder)
+            self._shrink()
         return entry
 
-    def shrink(self) -> None:
+    def _shrink(self) -> None:
         """Delete what was used longest ago until the limit holds, but for entries in use; and what died unfinished more
-        than a day ago. Another process may delete entries meanwhile."""
+        than a day ago."""
         names = [name for name in os.listdir(self.folder) if (self.folder / name / _IMAGES).exists()]
-        total = 0
-        for name in sorted(names, key=lambda name: _used(self.folder / name), reverse=True):
-            total += _size_bytes(self.folder / name)
-            if total > self.limit_bytes:
-                _delete_unused(self.folder / name)
+        entries = [self.folder / name for name in names if not name.startswith(_UNFINISHED)]
+        kept_bytes = 0
+        for entry in sorted(entries, key=_used, reverse=True):
+            size = _size_bytes(entry)
+            if kept_bytes + size <= self.limit_bytes or not _is_deleted(entry):
+                kept_bytes += size
         day_ago = _now(self.folder) - 86400
         for folder in self.folder.glob(f"{_UNFINISHED}*"):
             if _used(folder) < day_ago:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _delete_unused(folder: Path) -> None:
-    """Delete an entry that nobody uses. One that another process has deleted is passed over."""
+def _is_deleted(entry: Path) -> bool:
+    """Delete an entry, unless a process uses it or it belongs to another user. One that dies half deleted is an
+    unfinished one."""
+    dying = entry.with_name(f"{_UNFINISHED}{entry.name}-{secrets.token_hex(4)}")
     try:
-        handle = os.open(folder / _IMAGES, os.O_RDONLY)
-    except FileNotFoundError:
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return
-    else:
-        say(f"target: {folder} leaves the cache of encoded images (target.encoded_gb)")
-        shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(handle)
+        handle = os.open(entry / _IMAGES, os.O_RDWR)  # NFS gives exclusive locks to files open for writing
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            entry.rename(dying)
+        finally:
+            os.close(handle)
+    except OSError:
+        return False
+    say(f"target: {entry} leaves the cache of encoded images (target.encoded_gb)")
+    shutil.rmtree(dying, ignore_errors=True)
+    return True
 
 
 def _now(folder: Path) -> float:

@@ -6,8 +6,9 @@
 The bare forward has one thread a CPU, which take prepared views of a few images again and again. The two ways of
 `grmp score` list, read, decode, score, and write the same photos: in the command's own process, and by Ray Data, with
 and without the start of Ray (--no-ray leaves it out). Half of the bare forward is run before the others and half after;
-medians, and ratios to the bare forward of the same run. Without --images, drawn photos of 512 x 384 as JPEG. With fewer
-CPUs than the machine has, all of them score on so many, and Ray's other processes have the rest, as on a large machine.
+medians, and ratios to the bare forward of the same run. Without --images, drawn photos of 512 x 384 as JPEG. With
+--cpus, every way scores on that many CPUs; what the machine has beside them decodes, in one process, and runs Ray's
+other processes.
 """
 
 from __future__ import annotations
@@ -63,23 +64,25 @@ def bare_forward(config: Config, paths: list[str], cpus: int, count: int) -> Cal
 
 
 def every_way(
-    paths: list[str], folder: str, model: str, rounds: int, *, ray: bool = True, workers: int = 0
+    paths: list[str], folder: str, model: str, rounds: int, *, ray: bool = True, cpus: int = 0
 ) -> tuple[dict[str, float], int]:
     """Median seconds of the bare forward and of both ways of `grmp score`, and the CPUs.
 
-    workers: of Ray; 0: one a CPU of the machine.
+    cpus: that score; 0: all of the machine.
     """
+    if cpus:
+        torch.set_num_threads(cpus)
 
     def config(local_images: int) -> Config:
-        score = {"images": paths, "model": model, "output": f"{folder}/scores.parquet", "workers": workers}
+        score = {"images": paths, "model": model, "output": f"{folder}/scores.parquet", "workers": cpus}
         given = {f"score.{key}": value for key, value in {**score, "local_images": local_images}.items()}
         return load_config(None, [], {**given, "output": folder})
 
     before, after = f"{BARE}, first half", f"{BARE}, second half"
     keep_freed_memory()  # for the bare forward, too: the others set it
     here, spread = config(len(paths)), config(0)
-    cpus, half = torch.get_num_threads(), len(paths) // 2
-    ways = {before: bare_forward(here, paths, cpus, half), "in one process": lambda: score_images(here)}
+    threads, half = torch.get_num_threads(), len(paths) // 2
+    ways = {before: bare_forward(here, paths, threads, half), "in one process": lambda: score_images(here)}
     if ray:
         ways["Ray Data, with its start"] = lambda: score_images(spread)
     seconds: dict[str, list[float]] = defaultdict(list)
@@ -88,11 +91,11 @@ def every_way(
         if ray:
             with ray_session():
                 once |= interleaved({"Ray Data, started before": lambda: score_images(spread)}, 1, warm=False)
-        once |= interleaved({after: bare_forward(here, paths, cpus, len(paths) - half)}, 1, warm=False)
+        once |= interleaved({after: bare_forward(here, paths, threads, len(paths) - half)}, 1, warm=False)
         once = {BARE: once.pop(before) + once.pop(after)} | once
         for name, value in once.items():
             seconds[name].append(value)
-    return {name: statistics.median(values) for name, values in seconds.items()}, cpus
+    return {name: statistics.median(values) for name, values in seconds.items()}, threads
 
 
 def rows(quick: bool = False) -> list[Row]:
@@ -112,10 +115,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--model", default="backbone")
     parser.add_argument("--no-ray", action="store_true")
-    parser.add_argument("--cpus", type=int, default=0, help="that score; default: all of the machine")
+    parser.add_argument("--cpus", type=int, default=0, help="that score (default: all of the machine)")
     options = parser.parse_args()
-    if options.cpus:
-        torch.set_num_threads(options.cpus)
     with tempfile.TemporaryDirectory() as folder:
         photos = Path(folder, "photos")
         photos.mkdir()
@@ -123,7 +124,7 @@ def main() -> None:
             paths = drawn_photos(photos, options.count)
         else:
             paths = [str(path) for path in sorted(options.images.glob("*.[jJ][pP]*[gG]"))[: options.count]]
-        how = {"ray": not options.no_ray, "workers": options.cpus}
+        how = {"ray": not options.no_ray, "cpus": options.cpus}
         seconds, cpus = every_way(paths, folder, options.model, options.rounds, **how)
     rate = {name: len(paths) / value for name, value in seconds.items()}
     print(f"{len(paths)} photos, {cpus} CPUs, model {options.model}, median of {options.rounds} rounds")

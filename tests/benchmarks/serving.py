@@ -362,6 +362,7 @@ def main() -> None:
         print(f"{CORES} cores, {options.replicas} replicas, load {os.getloadavg()[0]:.1f}", flush=True)
         print_bare(config, options.seconds)
         with ray_session(), serving(config) as server:
+            clients(f"{server.address}/score", photos, max(options.clients), for_seconds(2))  # first calls take longer
             throughput(server.address, photos, options, expected)
             attack(server.address, photos, options.hostile, expected)
             memory(server.address, photos, options.requests)

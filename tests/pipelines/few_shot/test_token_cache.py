@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import fcntl
 import os
 import pickle
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +21,24 @@ import torch
 from grmp_core.errors import InputError
 from grmp_core.evaluation.protocol import Protocol
 from grmp_core.evaluation.split_tables import SplitTable
+from grmp_core.identity import Identity
 from grmp_core.imaging import decoding
 from grmp_core.imaging.decoding import decode_image, image_bytes
 from grmp_core.imaging.views import ViewConfig
 from grmp_core.learning.labelled_views import TokenRows
 from grmp_core.learning.settings import AdaptConfig
 from grmp_core.model.settings import PromptConfig, TrainableConfig
+from grmp_core.storage import locate
 from pipelines.ablation.arms import random_prompts
 from pipelines.configuration.labels import TargetConfig
 from pipelines.configuration.loading import with_settings
 from pipelines.configuration.schema import Config
-from pipelines.few_shot import encoded_target, target_encoder, token_cache
+from pipelines.few_shot import encoded_target, target_encoder
 from pipelines.few_shot.encoded_target import EncodedTarget, encode_target
 from pipelines.few_shot.labelled_target import load_target
 from pipelines.few_shot.token_cache import ARRAYS, EntryWriter, TokenCache
+from pipelines.results.sweep_folder import SweepFolder
+from pipelines.sweeping import trial_pool
 from tests.pipelines.scoring.conftest import encoded
 
 ROWS = 3
@@ -43,6 +49,10 @@ def write(cache: TokenCache, key: str, value: float = 1.0) -> None:
     for row in (2, 0, 1):
         writer.write(row, {name: np.full((2, 5), value + row, np.float32) for name in ARRAYS})
     writer.finish([{"error": "", "image_id": str(row), "perceptual_hash": "0"} for row in range(ROWS)])
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if not name.startswith("."))
 
 
 def test_rows_come_back_whatever_their_order_and_stay_as_they_are(tmp_path):
@@ -76,7 +86,7 @@ def test_two_runs_that_write_the_same_entry_leave_one(tmp_path):
     cache = TokenCache(str(tmp_path), 1e9)
     write(cache, "a")
     write(cache, "a")
-    assert os.listdir(tmp_path) == ["a"]
+    assert entries(tmp_path) == ["a"]
 
 
 def test_what_was_used_longest_ago_leaves_first(tmp_path, capsys):
@@ -87,9 +97,9 @@ def test_what_was_used_longest_ago_leaves_first(tmp_path, capsys):
     cache.entry("a")  # used again
     size = sum(file.stat().st_size for file in (tmp_path / "a").iterdir())
     write(TokenCache(str(tmp_path), 2.5 * size), "d")
-    assert sorted(os.listdir(tmp_path)) == ["a", "d"]
+    assert entries(tmp_path) == ["a", "d"]
     write(TokenCache(str(tmp_path), 1), "e")
-    assert os.listdir(tmp_path) == ["e"]
+    assert entries(tmp_path) == ["e"]
     assert "target.encoded_gb" in capsys.readouterr().err
 
 
@@ -101,7 +111,7 @@ def test_entries_in_use_stay_whatever_their_size(tmp_path):
     assert first.arrays()["train_tokens"].shape == (ROWS, 2, 5)
     del first
     write(cache, "c")
-    assert os.listdir(tmp_path) == ["c"]
+    assert entries(tmp_path) == ["c"]
 
 
 def test_an_entry_stays_while_another_process_uses_it(tmp_path):
@@ -113,43 +123,52 @@ def test_an_entry_stays_while_another_process_uses_it(tmp_path):
         other.stdin.flush()
         assert other.stdout.readline() == b"a\n"
         write(cache, "b")
-        assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+        assert entries(tmp_path) == ["a", "b"]
         other.communicate(b"\n", timeout=60)
     write(cache, "c")
-    assert os.listdir(tmp_path) == ["c"]
+    assert entries(tmp_path) == ["c"]
 
 
-def test_an_entry_that_is_deleted_before_its_lock_is_none(tmp_path, monkeypatch):
-    cache = TokenCache(str(tmp_path), 1e9)
-    write(cache, "a")
-    monkeypatch.setattr(token_cache.fcntl, "flock", lambda *_: shutil.rmtree(tmp_path / "a"))
-    assert cache.entry("a") is None
-
-
-def test_a_folder_without_locks_is_one_line(tmp_path, monkeypatch):
-    def no_locks(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    cache = TokenCache(str(tmp_path), 1e9)
-    write(cache, "a")
-    monkeypatch.setattr(token_cache.fcntl, "flock", no_locks)
-    with pytest.raises(InputError, match=r"^[^\n]*No locks available[^\n]*set target\.encoded[^\n]*$"):
-        cache.entry("a")
-
-
-def test_entries_that_another_run_has_just_deleted_are_passed_over(tmp_path, monkeypatch):
+def test_what_dies_while_it_is_deleted_is_no_entry_and_in_nobodys_way(tmp_path, monkeypatch):
     cache = TokenCache(str(tmp_path), 1)
-    listed = os.listdir
-    monkeypatch.setattr(os, "listdir", lambda folder: ["gone", *listed(folder)])
-    monkeypatch.setattr(Path, "exists", lambda path: path.parent.name == "gone" or os.path.exists(path))
     write(cache, "a")
-    assert listed(tmp_path) == ["a"]
+    monkeypatch.setattr(shutil, "rmtree", lambda folder, **_: (folder / "images.json").unlink())
+    write(cache, "b")
+    monkeypatch.undo()
+    assert entries(tmp_path) == ["b"]
+    assert cache.entry("a") is None
+    write(cache, "a")
+    assert entries(tmp_path) == ["a"]
+
+
+def test_an_entry_that_cannot_be_locked_alone_stays(tmp_path, monkeypatch):
+    cache = TokenCache(str(tmp_path), 1)
+    write(cache, "a")
+    flock = fcntl.flock
+
+    def for_readers_only(handle: int, kind: int) -> None:
+        if kind & fcntl.LOCK_NB:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(handle, kind)
+
+    monkeypatch.setattr(fcntl, "flock", for_readers_only)
+    write(cache, "b")
+    assert entries(tmp_path) == ["a", "b"]
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match=r"^[^\n]*set target\.encoded to a folder[^\n]*$"):
         TokenCache(str(tmp_path / "file" / "cache"), 1e9)
+
+
+def test_a_folder_without_locks_is_one_line_before_anything_is_encoded(tmp_path, monkeypatch):
+    def no_locks(*_: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(InputError, match=r"^[^\n]*No locks available[^\n]*set target\.encoded[^\n]*$"):
+        TokenCache(str(tmp_path), 1e9)
 
 
 @pytest.fixture
@@ -175,6 +194,20 @@ def encode(config: Config, **options: object) -> EncodedTarget:
     target = load_target(config.target)
     protocol = Protocol(splits=SplitTable(reference_ids=tuple(target.reference_ids)), quality_N=target.quality)
     return encode_target(config, target, random_prompts(config), protocol, here=True, **options)
+
+
+def test_a_sweep_holds_its_entry_between_its_trials(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(trial_pool, "encode_target", partial(encode_target, here=True))
+    monkeypatch.setattr("ray.put", pickle.dumps)
+    target, identity = load_target(config.target), Identity.of({"seed": 0})
+    protocol = Protocol(splits=SplitTable(reference_ids=tuple(target.reference_ids)), quality_N=target.quality)
+    folder = SweepFolder(locate(tmp_path / "sweep"))
+    runner = trial_pool.Runner(config, random_prompts(config), target, protocol, folder, identity)
+    shared = runner.shared
+    [own] = entries(tmp_path / "cache")
+    write(TokenCache(str(tmp_path / "cache"), 1), "other")
+    assert own in entries(tmp_path / "cache")
+    assert pickle.loads(shared.encoded).arrays["score_tokens"].shape[0] == 8  # noqa: S301  # a trial's
 
 
 @pytest.fixture
@@ -233,7 +266,7 @@ def test_an_image_that_failed_this_once_is_there_the_next_time(config, monkeypat
         once.setattr(target_encoder, *(("image_bytes", read) if cause == "reading" else ("decode_image", decode)))
         with pytest.raises(InputError, match=r"^[^\n]*2\.png could be read when this run began[^\n]*$"):
             encode(config)
-    assert os.listdir(tmp_path / "cache") == []
+    assert os.listdir(tmp_path / "cache") == [".lock"]
     assert encode(config).row.tolist() == [0, 1, 2, 3, 4, 6, 7]
 
 
@@ -297,4 +330,4 @@ def test_a_pass_that_dies_leaves_nothing(config, monkeypatch, tmp_path):
     monkeypatch.setattr(encoded_target, "encoded_rows", dying)
     with pytest.raises(KeyboardInterrupt):
         encode(config)
-    assert os.listdir(tmp_path / "cache") == []
+    assert os.listdir(tmp_path / "cache") == [".lock"]
