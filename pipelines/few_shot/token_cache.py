@@ -133,6 +133,7 @@ class TokenCache:
             if (self.folder / key / _IMAGES).exists():
                 shutil.rmtree(written)
             else:
+                shutil.rmtree(self.folder / key, ignore_errors=True)  # earlier versions died half way of deleting
                 written.rename(self.folder / key)
             entry = TokenEntry(self.folder / key)
             self._shrink()

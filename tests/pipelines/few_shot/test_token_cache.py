@@ -89,6 +89,15 @@ def test_two_runs_that_write_the_same_entry_leave_one(tmp_path):
     assert entries(tmp_path) == ["a"]
 
 
+def test_what_is_left_of_an_entry_is_in_nobodys_way(tmp_path):
+    cache = TokenCache(str(tmp_path), 1e9)
+    write(cache, "a")
+    (tmp_path / "a" / "images.json").unlink()
+    assert cache.entry("a") is None
+    write(cache, "a", 5.0)
+    assert cache.entry("a").arrays()["train_tokens"][0, 0, 0] == 5
+
+
 def test_what_was_used_longest_ago_leaves_first(tmp_path, capsys):
     cache = TokenCache(str(tmp_path), 1e9)
     for age, key in enumerate("abc"):
@@ -132,7 +141,7 @@ def test_an_entry_stays_while_another_process_uses_it(tmp_path):
 def test_what_dies_while_it_is_deleted_is_no_entry_and_in_nobodys_way(tmp_path, monkeypatch):
     cache = TokenCache(str(tmp_path), 1)
     write(cache, "a")
-    monkeypatch.setattr(shutil, "rmtree", lambda folder, **_: (folder / "images.json").unlink())
+    monkeypatch.setattr(shutil, "rmtree", lambda folder, **_: (folder / "images.json").unlink(missing_ok=True))
     write(cache, "b")
     monkeypatch.undo()
     assert entries(tmp_path) == ["b"]
