@@ -147,7 +147,7 @@ class TokenCache:
         kept_bytes = 0
         for entry in sorted(entries, key=_used, reverse=True):
             size = _size_bytes(entry)
-            if kept_bytes + size <= self.limit_bytes or not _is_deleted(entry):
+            if kept_bytes + size <= self.limit_bytes or not _deleted_unless_used(entry):
                 kept_bytes += size
         day_ago = _now(self.folder) - 86400
         for folder in self.folder.glob(f"{_UNFINISHED}*"):
@@ -155,9 +155,8 @@ class TokenCache:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_deleted(entry: Path) -> bool:
-    """Delete an entry, unless a process uses it or it belongs to another user. One that dies half deleted is an
-    unfinished one."""
+def _deleted_unless_used(entry: Path) -> bool:
+    """Delete an entry that no process uses; -> whether it is gone. One that dies half deleted is an unfinished one."""
     dying = entry.with_name(f"{_UNFINISHED}{entry.name}-{secrets.token_hex(4)}")
     try:
         handle = os.open(entry / _IMAGES, os.O_RDWR)  # NFS gives exclusive locks to files open for writing
@@ -166,7 +165,12 @@ def _is_deleted(entry: Path) -> bool:
             entry.rename(dying)
         finally:
             os.close(handle)
-    except OSError:
+    except BlockingIOError:
+        return False
+    except FileNotFoundError:  # somebody cleared the cache
+        return True
+    except OSError as error:  # such as another user's entry
+        say(f"target: {entry} stays, although the cache is above target.encoded_gb: {error.strerror}")
         return False
     say(f"target: {entry} leaves the cache of encoded images (target.encoded_gb)")
     shutil.rmtree(dying, ignore_errors=True)

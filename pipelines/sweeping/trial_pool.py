@@ -78,7 +78,7 @@ class Runner:
         gpus = self.config.sweep.gpus_per_trial
         encoded = encode_target(self.config, self.target, self.start, self._protocol, gpus, self.also)
         root = self.target.root
-        self._entry = encoded.entry  # nobody deletes it meanwhile
+        self._entry = encoded.entry  # held, so that no other run deletes it between two trials
         self._keep_unreadable([{**reject, "path": relative(reject["path"], root)} for reject in encoded.unreadable])
         return Shared(
             self.config,

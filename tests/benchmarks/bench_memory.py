@@ -37,7 +37,8 @@ PAGES = "cleared pages of a scored image"
 
 
 def measure_here(way: str, images: int) -> dict[str, float]:
-    """Seconds of each piece of work in this process, and pages that the system cleared for an image."""
+    """Seconds of each piece of work in this process, processor time for distortions, and pages that the system cleared
+    for an image."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     if way == KEPT:

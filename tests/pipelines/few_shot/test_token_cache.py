@@ -150,7 +150,7 @@ def test_what_dies_while_it_is_deleted_is_no_entry_and_in_nobodys_way(tmp_path, 
     assert entries(tmp_path) == ["a"]
 
 
-def test_an_entry_that_cannot_be_locked_alone_stays(tmp_path, monkeypatch):
+def test_an_entry_that_cannot_be_locked_alone_stays_and_is_named(tmp_path, monkeypatch, capsys):
     cache = TokenCache(str(tmp_path), 1)
     write(cache, "a")
     flock = fcntl.flock
@@ -163,6 +163,7 @@ def test_an_entry_that_cannot_be_locked_alone_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", for_readers_only)
     write(cache, "b")
     assert entries(tmp_path) == ["a", "b"]
+    assert f"{tmp_path / 'a'} stays" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
