@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ import torch
 from open_clip.pretrained import get_pretrained_cfg
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from grmp_core.errors import InputError
 from grmp_core.model.blocks import fuse_activations
@@ -55,6 +57,8 @@ class Backbone:
 def load_backbone(config: BackboneConfig, weights: Mapping[str, Tensor] | None = None) -> Backbone:
     """Build the model and load its weights in float32 on the CPU; `weights` takes the place of tag and checkpoint.
 
+    PyTorch's random state stays as it is. Backbones of one name in a process share their tokenizer.
+
     Raises InputError when the name is unknown, when neither tag nor checkpoint is given for a model that is not
     embedded, when a download fails, and when a checkpoint does not fit the architecture.
     """
@@ -66,13 +70,14 @@ def load_backbone(config: BackboneConfig, weights: Mapping[str, Tensor] | None =
         raise InputError(
             f"backbone.pretrained '{config.pretrained}': {config.name} is embedded and has no tags; leave it out"
         )
-    clip = _load_weights(config) if weights is None else _with_weights(config.name, weights)
+    with torch.random.fork_rng(devices=[]), _Undrawn():
+        clip = _load_weights(config) if weights is None else _with_weights(config.name, weights)
     clip = clip.eval().requires_grad_(False)
     fuse_activations(clip)
     mean, std = _preprocessing(config, clip)
     return Backbone(
         clip=clip,
-        tokenize=open_clip.get_tokenizer(config.name),
+        tokenize=_tokenizer(config.name),
         config=config,
         image_size_px=_image_size(clip),
         mean=mean,
@@ -95,6 +100,21 @@ def hash_weights(model: nn.Module) -> str:
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().float().contiguous().numpy().data)
     return digest.hexdigest()
+
+
+_tokenizer = functools.cache(open_clip.get_tokenizer)  # it reads and sorts a vocabulary of 49,408 words every time
+
+
+class _Undrawn(TorchFunctionMode):
+    """Within it modules leave their new weights undrawn, since all are loaded right after: for a ViT-B/16 that is
+    nearly all of the time it takes to build it."""
+
+    _DRAWS = frozenset({nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, Tensor.normal_, Tensor.uniform_})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self._DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _load_weights(config: BackboneConfig) -> nn.Module:

@@ -25,6 +25,7 @@ BENCHMARKS = {
     "steps": "bench_steps",
     "scoring": "bench_scoring",
     "memory": "bench_memory",
+    "loading": "bench_loading",
     "encoding": "bench_encoding",
     "synthesize": "bench_synthesize",
     "growth": "growth",

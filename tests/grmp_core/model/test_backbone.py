@@ -12,6 +12,7 @@ import torch
 from grmp_core.errors import InputError
 from grmp_core.model.backbone import hash_weights, load_backbone
 from grmp_core.model.settings import EMBEDDED, BackboneConfig
+from tests.conftest import VARIANTS
 
 
 def test_open_clip_makes_the_embedded_backbone():
@@ -23,6 +24,22 @@ def test_open_clip_makes_the_embedded_backbone():
 def test_equal_weights_have_equal_hashes(make_backbone):
     assert make_backbone().weights_sha256 == make_backbone().weights_sha256
     assert make_backbone().weights_sha256 != make_backbone(seed=1).weights_sha256
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_tensor_is_the_files_and_no_random_number_is_drawn(make_clip, make_backbone, name):
+    made, before = make_clip(name), torch.get_rng_state()
+    loaded = make_backbone(name).clip
+    assert torch.equal(torch.get_rng_state(), before)
+    for tensors in (lambda clip: dict(clip.named_parameters()), lambda clip: dict(clip.named_buffers())):
+        expected, found = tensors(made), tensors(loaded)
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[tensor], found[tensor]) for tensor in expected)
+
+
+def test_backbones_of_a_name_share_their_tokenizer(make_backbone):
+    assert make_backbone().tokenize is make_backbone(seed=1).tokenize
+    assert make_backbone().tokenize(["a photo"]).shape == (1, 77)
 
 
 def test_a_torch_checkpoint_loads_like_a_safetensors_one(make_clip, make_backbone, tmp_path):
