@@ -1,7 +1,7 @@
 """`grmp serve` against a bare loop of decoding and forward passes, under load, under attack, and while parts of it die.
 
     python -m tests.benchmarks.serving [--seconds 20] [--clients 1 8 32] [--requests 2000] [--hostile 500] [--mlflow]
-        [--replicas 8 --gpus-per-replica 0.12]
+        [--replicas 8 --gpus-per-replica 0.12 --ingresses 4]
 
 The embedded backbone, photos of 512 x 384 as JPEG, nine views each, as many replicas and loops as CPUs unless said
 otherwise; with a share of a GPU, replicas and loops both compute there. The bare loop runs before and after the server
@@ -60,6 +60,7 @@ from tests.benchmarks.rows import Row
 PICTURES, NAME = 16, "benchmark"
 MLFLOW_START_S = 300
 CORES = os.cpu_count() or 1
+SERVE = ServeConfig(port=8765, replicas=CORES, follow_s=1, timeout_s=120)
 
 
 def pictures() -> list[bytes]:
@@ -186,6 +187,7 @@ PARTS = {
     "scoring": "ServeReplica:grmp-iqa:scoring",
     "ingress": "ServeReplica:grmp-iqa:ingress",
     "proxy": "ProxyActor",
+    "HAProxy": "bin/haproxy",
     "controller": "ServeController",
 }
 
@@ -203,17 +205,14 @@ def megabytes() -> dict[str, int]:
 # --- what is measured ----------------------------------------------------------------------------------------------
 
 
-def registered(output: Path, config: Config, packaged: bool, replicas: int = CORES, gpus: float = 0) -> Config:
-    """A registry with two versions, of which the first is champion; `packaged`: as MLflow itself can serve it.
-
-    gpus: of a replica.
-    """
+def registered(output: Path, config: Config, serve: ServeConfig, packaged: bool) -> Config:
+    """A registry with two versions, of which the first is champion; `packaged`: as MLflow itself can serve it."""
     config = dataclasses.replace(
         config,
         output=str(output),
         tracking=TrackingConfig(uri=f"sqlite:///{output}/mlflow.db"),
         score=ScoreConfig(model=f"models:/{NAME}@champion"),
-        serve=ServeConfig(port=8765, replicas=replicas, gpus_per_replica=gpus, follow_s=1, timeout_s=120),
+        serve=serve,
     )
     first = dataclasses.replace(
         arms.random_prompts(config), kind="model", score_range=ScoreRange(mos_min=0, mos_max=100), metrics={}
@@ -321,7 +320,7 @@ def memory(url: str, photos: list[bytes], count: int) -> None:
 def rows(quick: bool = False) -> list[Row]:
     seconds, count, photos = (2, 2, pictures()) if quick else (12, 8, pictures())
     with tempfile.TemporaryDirectory() as folder:
-        config = registered(Path(folder), load_config(None), packaged=not quick)
+        config = registered(Path(folder), load_config(None), SERVE, packaged=not quick)
         bare = [bare_loop(config, seconds)[0]]
         with ray_session(), serving(config) as server:
             clients(f"{server.address}/score", photos, count, for_seconds(2))
@@ -350,16 +349,20 @@ def main() -> None:
     parser.add_argument("--mlflow", action="store_true", help="also `mlflow models serve`")
     parser.add_argument("--replicas", type=int, default=CORES)
     parser.add_argument("--gpus-per-replica", type=float, default=0)
+    parser.add_argument("--ingresses", type=int, default=1)
     options = parser.parse_args()
+    shape = {name: getattr(options, name) for name in ("replicas", "gpus_per_replica", "ingresses")}
+    serve = dataclasses.replace(SERVE, **shape)
     torch.set_num_threads(1)  # as `grmp score` and the replicas: with more, kernels add up in another order
     photos = pictures()
     with tempfile.TemporaryDirectory() as folder:
-        config = registered(Path(folder), load_config(None), options.mlflow, options.replicas, options.gpus_per_replica)
+        config = registered(Path(folder), load_config(None), serve, options.mlflow)
         expected = {
             f"models:/{NAME}/{version}": [score.quality for score in scorer_of(config, version).score(photos)]
             for version in (1, 2)
         }
-        print(f"{CORES} cores, {options.replicas} replicas, load {os.getloadavg()[0]:.1f}", flush=True)
+        parts = f"{serve.replicas} replicas, {serve.ingresses} ingresses"
+        print(f"{CORES} cores, {parts}, load {os.getloadavg()[0]:.1f}", flush=True)
         print_bare(config, options.seconds)
         with ray_session(), serving(config) as server:
             clients(f"{server.address}/score", photos, max(options.clients), for_seconds(2))  # first calls take longer
