@@ -57,7 +57,7 @@ class Backbone:
 def load_backbone(config: BackboneConfig, weights: Mapping[str, Tensor] | None = None) -> Backbone:
     """Build the model and load its weights in float32 on the CPU; `weights` takes the place of tag and checkpoint.
 
-    PyTorch's random state stays as it is. Backbones of one name in a process share their tokenizer.
+    PyTorch's random state is put back afterwards. Backbones of one name in a process share their tokenizer.
 
     Raises InputError when the name is unknown, when neither tag nor checkpoint is given for a model that is not
     embedded, when a download fails, and when a checkpoint does not fit the architecture.
@@ -70,7 +70,7 @@ def load_backbone(config: BackboneConfig, weights: Mapping[str, Tensor] | None =
         raise InputError(
             f"backbone.pretrained '{config.pretrained}': {config.name} is embedded and has no tags; leave it out"
         )
-    with torch.random.fork_rng(devices=[]), _Undrawn():
+    with torch.random.fork_rng(devices=[]), _Zeroed():
         clip = _load_weights(config) if weights is None else _with_weights(config.name, weights)
     clip = clip.eval().requires_grad_(False)
     fuse_activations(clip)
@@ -102,19 +102,30 @@ def hash_weights(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-_tokenizer = functools.cache(open_clip.get_tokenizer)  # it reads and sorts a vocabulary of 49,408 words every time
+def _tokenizer(name: str) -> Callable[[list[str]], Tensor]:
+    return _shared_tokenizer(name, repr(open_clip.get_model_config(name)["text_cfg"]))
 
 
-class _Undrawn(TorchFunctionMode):
-    """Within it modules leave their new weights undrawn, since all are loaded right after: for a ViT-B/16 that is
-    nearly all of the time it takes to build it."""
+@functools.cache
+def _shared_tokenizer(name: str, text_config: str) -> Callable[[list[str]], Tensor]:
+    """open_clip reads and sorts a vocabulary of 49,408 words for every tokenizer that it makes."""
+    return open_clip.get_tokenizer(name)
+
+
+class _Zeroed(TorchFunctionMode):
+    """Within it the weights of new modules are 0 and not drawn at random, since all are loaded right after.
+
+    Drawing them takes nearly all of the time of building a ViT-B/16.
+    """
 
     _DRAWS = frozenset({nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, Tensor.normal_, Tensor.uniform_})
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in self._DRAWS:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
+        if func not in self._DRAWS:
+            return func(*args, **(kwargs or {}))
+        tensor: Tensor = args[0] if args else kwargs["tensor"]
+        with torch.no_grad():
+            return tensor.zero_()  # and not left as memory was: `trunc_normal_` repeats until its values are in range
 
 
 def _load_weights(config: BackboneConfig) -> nn.Module:

@@ -188,6 +188,7 @@ PARTS = {
     "ingress": "ServeReplica:grmp-iqa:ingress",
     "proxy": "ProxyActor",
     "HAProxy": "bin/haproxy",
+    "HAProxy's manager": "HAProxyManager",
     "controller": "ServeController",
 }
 

@@ -1,4 +1,4 @@
-"""What the server of `grmp serve` itself costs an image: its processes around a stand-in for the model, which sleeps.
+"""Cost of `grmp serve` itself an image: its processes around a stand-in for the model, which sleeps.
 
     python -m tests.benchmarks.serving_itself [--ingresses 1] [--seconds 6] [--clients 1 8 32]
 

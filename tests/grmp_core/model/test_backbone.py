@@ -8,6 +8,7 @@ from importlib import resources
 import open_clip
 import pytest
 import torch
+from torch import nn
 
 from grmp_core.errors import InputError
 from grmp_core.model.backbone import hash_weights, load_backbone
@@ -27,7 +28,7 @@ def test_equal_weights_have_equal_hashes(make_backbone):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_tensor_is_the_files_and_no_random_number_is_drawn(make_clip, make_backbone, name):
+def test_every_tensor_is_the_files_and_the_random_state_is_put_back(make_clip, make_backbone, name):
     made, before = make_clip(name), torch.get_rng_state()
     loaded = make_backbone(name).clip
     assert torch.equal(torch.get_rng_state(), before)
@@ -35,6 +36,17 @@ def test_every_tensor_is_the_files_and_no_random_number_is_drawn(make_clip, make
         expected, found = tensors(made), tensors(loaded)
         assert expected.keys() == found.keys()
         assert all(torch.equal(expected[tensor], found[tensor]) for tensor in expected)
+
+
+def test_weights_that_are_drawn_until_they_are_in_range_are_zero_at_once(make_backbone, monkeypatch):
+    def create(name: str, **options) -> nn.Module:
+        dirty = torch.full((64, 64), 5.0)
+        assert not nn.init.trunc_normal_(dirty, a=-2, b=2).any()
+        return create_model(name, **options)
+
+    create_model = open_clip.create_model
+    monkeypatch.setattr(open_clip, "create_model", create)
+    make_backbone()
 
 
 def test_backbones_of_a_name_share_their_tokenizer(make_backbone):
