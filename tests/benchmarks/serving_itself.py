@@ -1,4 +1,4 @@
-"""Cost of `grmp serve` itself an image: its processes around a stand-in for the model, which sleeps.
+"""Cost per image of `grmp serve` itself: its processes around a stand-in for the model, which sleeps.
 
     python -m tests.benchmarks.serving_itself [--ingresses 1] [--seconds 6] [--clients 1 8 32]
 
@@ -22,17 +22,17 @@ from pipelines.serving.answers import row_without_score
 from pipelines.serving.server import serving
 from tests.benchmarks.serving import PICTURES, SERVE, clients, for_seconds, pictures, throughput
 
-MODEL, QUALITY, SECONDS = "a stand-in", 0.5, 0.02
+MODEL, QUALITY, SLEEP_S = "a stand-in", 0.5, 0.02
 
 
 class StandIn:
-    """A scoring replica without a model."""
+    """A scoring replica without a model: each image is answered after `SLEEP_S`, several at a time."""
 
     def __init__(self, config: Config) -> None:
         pass
 
     async def score(self, data: bytes, time_left_s: float) -> dict[str, Any]:
-        await asyncio.sleep(SECONDS)
+        await asyncio.sleep(SLEEP_S)
         return {**row_without_score("", ""), "error": None, "quality": QUALITY, "model": MODEL}
 
 

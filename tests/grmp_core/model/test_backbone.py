@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from importlib import resources
 
@@ -13,7 +14,7 @@ from torch import nn
 from grmp_core.errors import InputError
 from grmp_core.model.backbone import hash_weights, load_backbone
 from grmp_core.model.settings import EMBEDDED, BackboneConfig
-from tests.conftest import VARIANTS
+from tests.conftest import VARIANTS, tiny_variant
 
 
 def test_open_clip_makes_the_embedded_backbone():
@@ -52,6 +53,15 @@ def test_weights_that_are_drawn_until_they_are_in_range_are_zero_at_once(make_ba
 def test_backbones_of_a_name_share_their_tokenizer(make_backbone):
     assert make_backbone().tokenize is make_backbone(seed=1).tokenize
     assert make_backbone().tokenize(["a photo"]).shape == (1, 77)
+
+
+def test_a_name_that_is_registered_again_has_its_own_tokenizer(tmp_path):
+    for length in (77, 32):
+        changed = tiny_variant(text_cfg={"context_length": length})
+        (tmp_path / "tiny-again.json").write_text(json.dumps(changed))
+        open_clip.add_model_config(tmp_path / "tiny-again.json")
+        weights = open_clip.create_model("tiny-again", load_weights=False).state_dict()
+        assert load_backbone(BackboneConfig(name="tiny-again"), weights).tokenize(["a photo"]).shape == (1, length)
 
 
 def test_a_torch_checkpoint_loads_like_a_safetensors_one(make_clip, make_backbone, tmp_path):
